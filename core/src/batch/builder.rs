@@ -1,0 +1,179 @@
+//! Encodes records straight into the bytes of a batch.
+
+use bytes::Bytes;
+
+use super::{BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, CRC_FROM, MAGIC, RecordBatch, varint};
+use crate::{Headers, Timestamp};
+
+/// Who wrote a batch, and which sequence number its first record has. The log uses it to drop a batch sent twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerStamp {
+    /// Given out by the log; -1 for none.
+    pub id: i64,
+    /// Counts the owners of `id`; an older one is fenced.
+    pub epoch: i16,
+    /// Number of the first record, per producer and partition; wraps from `i32::MAX` to 0.
+    pub sequence: i32,
+}
+
+impl ProducerStamp {
+    /// No producer: the batch is not checked for duplicates.
+    pub const NONE: ProducerStamp = ProducerStamp { id: -1, epoch: -1, sequence: -1 };
+}
+
+/// Builds one batch after another in the same buffer.
+///
+/// ```
+/// use headwater_core::{BatchBuilder, Headers, ProducerStamp, Timestamp};
+/// let mut builder = BatchBuilder::default();
+/// builder.push(Timestamp(5), Some(b"key"), Some(b"value"), &Headers::new());
+/// let batch = builder.finish(ProducerStamp::NONE);
+/// let mut records = batch.cursor();
+/// assert_eq!(records.next().unwrap().unwrap().value, Some(&b"value"[..]));
+/// assert!(builder.is_empty());
+/// ```
+#[derive(Debug, Default)]
+pub struct BatchBuilder {
+    buf: Vec<u8>,
+    count: i32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+/// A point in a builder to go back to.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchMark {
+    bytes: usize,
+    count: i32,
+    max_timestamp: i64,
+}
+
+impl BatchBuilder {
+    /// Adds a record. Its offset is its place in the batch until the log gives the batch an offset.
+    #[inline]
+    pub fn push(&mut self, timestamp: Timestamp, key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) {
+        if self.count == 0 {
+            self.buf.clear();
+            self.buf.resize(BATCH_HEADER_BYTES, 0);
+            self.base_timestamp = timestamp.0;
+            self.max_timestamp = timestamp.0;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp.0);
+        // Timestamps far apart wrap here and wrap back when they are read.
+        let timestamp_delta = timestamp.0.wrapping_sub(self.base_timestamp);
+        let offset_delta = i64::from(self.count);
+        let body = 1 + varint::size(timestamp_delta) + varint::size(offset_delta) + field_size(key) + field_size(value)
+            + headers_size(headers);
+        let out = &mut self.buf;
+        out.reserve(body + 10);
+        varint::put(out, signed(body));
+        out.push(0);
+        varint::put(out, timestamp_delta);
+        varint::put(out, offset_delta);
+        put_field(out, key);
+        put_field(out, value);
+        if headers.is_empty() {
+            out.push(0);
+        } else {
+            put_headers(out, headers);
+        }
+        self.count += 1;
+    }
+
+    /// How many records it holds.
+    #[must_use]
+    pub fn record_count(&self) -> u32 {
+        self.count.cast_unsigned()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        if self.count == 0 { 0 } else { self.buf.len() }
+    }
+
+    /// Where it is now, for [`BatchBuilder::rewind`].
+    #[must_use]
+    pub fn mark(&self) -> BatchMark {
+        BatchMark { bytes: self.size(), count: self.count, max_timestamp: self.max_timestamp }
+    }
+
+    /// Forgets the records added since `mark` was taken of this batch.
+    pub fn rewind(&mut self, mark: BatchMark) {
+        self.buf.truncate(mark.bytes);
+        self.count = mark.count;
+        self.max_timestamp = mark.max_timestamp;
+    }
+
+    /// Forgets all records.
+    pub fn clear(&mut self) {
+        self.buf.clear();
+        self.count = 0;
+    }
+
+    /// Closes the batch and begins the next.
+    ///
+    /// # Panics
+    /// When it is empty: an empty batch is a bug of the caller.
+    pub fn finish(&mut self, stamp: ProducerStamp) -> RecordBatch {
+        assert!(self.count > 0, "an empty batch is never closed");
+        let capacity = self.buf.len();
+        let mut buf = std::mem::replace(&mut self.buf, Vec::with_capacity(capacity + capacity / 8));
+        let length = i32::try_from(buf.len() - BATCH_PREFIX_BYTES).expect("a batch is closed long before 2 GiB");
+        buf[8..12].copy_from_slice(&length.to_be_bytes());
+        buf[16] = MAGIC;
+        buf[23..27].copy_from_slice(&(self.count - 1).to_be_bytes());
+        buf[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
+        buf[35..43].copy_from_slice(&self.max_timestamp.to_be_bytes());
+        buf[43..51].copy_from_slice(&stamp.id.to_be_bytes());
+        buf[51..53].copy_from_slice(&stamp.epoch.to_be_bytes());
+        buf[53..57].copy_from_slice(&stamp.sequence.to_be_bytes());
+        buf[57..61].copy_from_slice(&self.count.to_be_bytes());
+        let crc = crc32c::crc32c(&buf[CRC_FROM..]);
+        buf[17..21].copy_from_slice(&crc.to_be_bytes());
+        self.count = 0;
+        RecordBatch { bytes: Bytes::from(buf) }
+    }
+}
+
+fn signed(len: usize) -> i64 {
+    i64::try_from(len).expect("lengths in memory fit in i64")
+}
+
+#[inline]
+fn field_size(field: Option<&[u8]>) -> usize {
+    field.map_or(1, |bytes| varint::size(signed(bytes.len())) + bytes.len())
+}
+
+#[inline]
+fn put_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
+    match field {
+        None => varint::put(out, -1),
+        Some(bytes) => {
+            varint::put(out, signed(bytes.len()));
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
+fn headers_size(headers: &Headers) -> usize {
+    if headers.is_empty() {
+        return 1;
+    }
+    let fields = headers.iter().map(|(name, value)| field_size(Some(name.as_bytes())) + field_size(value));
+    varint::size(signed(headers.iter().len())) + fields.sum::<usize>()
+}
+
+fn put_headers(out: &mut Vec<u8>, headers: &Headers) {
+    varint::put(out, signed(headers.iter().len()));
+    for (name, value) in headers.iter() {
+        put_field(out, Some(name.as_bytes()));
+        put_field(out, value);
+    }
+}

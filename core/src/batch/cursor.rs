@@ -1,0 +1,227 @@
+//! Walks the records of a batch without copying them.
+
+use bytes::Bytes;
+
+use super::{BATCH_HEADER_BYTES, RecordBatch, varint};
+use crate::{Error, Headers, Offset, Result, Timestamp};
+
+/// A record as it lies in its batch.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRef<'a> {
+    /// Its place in the partition.
+    pub offset: Offset,
+    /// When it happened.
+    pub timestamp: Timestamp,
+    /// `None` is Kafka's null key.
+    pub key: Option<&'a [u8]>,
+    /// `None` is Kafka's null value.
+    pub value: Option<&'a [u8]>,
+    /// Not decoded until asked for.
+    pub headers: HeadersRef<'a>,
+}
+
+/// The headers of a record as they lie in its batch.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadersRef<'a>(&'a [u8]);
+
+impl<'a> HeadersRef<'a> {
+    /// Names and values in order. The bytes were checked when the record was read.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        let mut at = 0;
+        let count = varint::get(self.0, &mut at).unwrap_or(0);
+        (0..count).map_while(move |_| {
+            let name = field(self.0, &mut at)??;
+            Some((name, field(self.0, &mut at)?))
+        })
+    }
+
+    /// The value of the last header called `name`.
+    #[must_use]
+    pub fn last(self, name: &[u8]) -> Option<&'a [u8]> {
+        if self.is_empty() {
+            return None;
+        }
+        self.iter().filter(|(n, _)| *n == name).last()?.1
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0.len() <= 1
+    }
+
+    /// A copy that outlives the batch. Names that are not UTF-8 are made so, with replacement characters.
+    #[must_use]
+    #[inline]
+    pub fn to_owned(self) -> Headers {
+        if self.is_empty() {
+            return Headers::new();
+        }
+        self.iter().map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), v.map(Bytes::copy_from_slice))).collect()
+    }
+}
+
+/// Reads the records of one batch, front to back; owns the batch.
+#[derive(Debug)]
+pub struct RecordCursor {
+    batch: RecordBatch,
+    at: usize,
+    left: u32,
+    head: Option<Span>,
+}
+
+/// Where the parts of the current record lie.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    offset: Offset,
+    timestamp: Timestamp,
+    key: Field,
+    value: Field,
+    headers: (u32, u32),
+}
+
+/// Start and end of a field; `u32::MAX` as start for null.
+type Field = (u32, u32);
+const NULL: Field = (u32::MAX, 0);
+
+impl RecordCursor {
+    pub(super) fn new(batch: &RecordBatch) -> Self {
+        Self { batch: batch.clone(), at: BATCH_HEADER_BYTES, left: batch.record_count(), head: None }
+    }
+
+    /// The batch it walks.
+    #[must_use]
+    pub fn batch(&self) -> &RecordBatch {
+        &self.batch
+    }
+
+    /// Moves to the next record; `false` at the end of the batch.
+    ///
+    /// # Errors
+    /// `Corrupt` when the bytes are not those of a record, although the checksum of the batch holds.
+    #[inline]
+    pub fn advance(&mut self) -> Result<bool> {
+        if self.left == 0 {
+            self.head = None;
+            return Ok(false);
+        }
+        match self.read() {
+            Some(span) => {
+                self.head = Some(span);
+                self.left -= 1;
+                Ok(true)
+            }
+            None => Err(self.malformed()),
+        }
+    }
+
+    /// The record it stands on, after [`RecordCursor::advance`] said `true`.
+    #[inline]
+    #[must_use]
+    pub fn current(&self) -> Option<RecordRef<'_>> {
+        let span = self.head.as_ref()?;
+        let bytes = &self.batch.bytes[..];
+        Some(RecordRef {
+            offset: span.offset,
+            timestamp: span.timestamp,
+            key: slice(bytes, span.key),
+            value: slice(bytes, span.value),
+            headers: HeadersRef(&bytes[span.headers.0 as usize..span.headers.1 as usize]),
+        })
+    }
+
+    /// Moves to the next record and gives it.
+    ///
+    /// # Errors
+    /// As [`RecordCursor::advance`].
+    #[expect(clippy::should_implement_trait, reason = "lends, which Iterator cannot")]
+    pub fn next(&mut self) -> Option<Result<RecordRef<'_>>> {
+        match self.advance() {
+            Ok(true) => self.current().map(Ok),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Timestamp of the current record, without building a [`RecordRef`].
+    #[inline]
+    #[must_use]
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.head.as_ref().map(|span| span.timestamp)
+    }
+
+    fn malformed(&mut self) -> Error {
+        self.left = 0;
+        self.head = None;
+        Error::corrupt(format!("malformed record. batch={:?}, byte={}", self.batch, self.at))
+    }
+
+    #[inline]
+    fn read(&mut self) -> Option<Span> {
+        let bytes = &self.batch.bytes[..];
+        let mut at = self.at;
+        let length = usize::try_from(varint::get(bytes, &mut at)?).ok()?;
+        let end = at.checked_add(length)?;
+        let record = bytes.get(..end)?;
+        at += 1; // attributes: unused in version 2
+        let timestamp_delta = varint::get(record, &mut at)?;
+        let offset_delta = u64::try_from(varint::get(record, &mut at)?).ok()?;
+        let key = span(record, &mut at)?;
+        let value = span(record, &mut at)?;
+        let headers_at = at;
+        if record.get(at) != Some(&0) || at + 1 != end {
+            check_headers(record, at)?;
+        }
+        self.at = end;
+        // Cannot wrap: a batch is shorter than 2 GiB.
+        #[expect(clippy::cast_possible_truncation, reason = "a batch is shorter than 2 GiB")]
+        let headers = (headers_at as u32, end as u32);
+        let base_timestamp = self.batch.i64_at(27);
+        Some(Span {
+            offset: Offset(self.batch.base_offset().0.checked_add(offset_delta)?),
+            timestamp: Timestamp(base_timestamp.wrapping_add(timestamp_delta)),
+            key,
+            value,
+            headers,
+        })
+    }
+}
+
+#[inline]
+fn span(record: &[u8], at: &mut usize) -> Option<Field> {
+    let length = varint::get(record, at)?;
+    if length < 0 {
+        return (length == -1).then_some(NULL);
+    }
+    let start = *at;
+    let end = start.checked_add(usize::try_from(length).ok()?)?;
+    if end > record.len() {
+        return None;
+    }
+    *at = end;
+    #[expect(clippy::cast_possible_truncation, reason = "a batch is shorter than 2 GiB")]
+    Some((start as u32, end as u32))
+}
+
+#[inline]
+fn slice(bytes: &[u8], (start, end): Field) -> Option<&[u8]> {
+    (start != u32::MAX).then(|| &bytes[start as usize..end as usize])
+}
+
+fn field<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Option<&'a [u8]>> {
+    span(bytes, at).map(|field| slice(bytes, field))
+}
+
+/// Whether the headers fill the record exactly, so that [`HeadersRef::iter`] can trust them.
+fn check_headers(record: &[u8], mut at: usize) -> Option<()> {
+    let count = varint::get(record, &mut at)?;
+    if count < 0 {
+        return None;
+    }
+    for _ in 0..count {
+        field(record, &mut at)??;
+        field(record, &mut at)?;
+    }
+    (at == record.len()).then_some(())
+}

@@ -1,0 +1,38 @@
+//! Headwater's vocabulary and ports. No I/O, no async runtime.
+//!
+//! Read in this order: [`Record`] and [`RecordBatch`] (what flows), [`Serde`] (how values become bytes), [`Log`] (where
+//! records come from and go to), [`StateBackend`] (what tasks remember), [`memory`] (both ports without a disk),
+//! [`Error`] (what went wrong and what to do).
+
+mod batch;
+mod clock;
+mod error;
+mod log;
+mod partitioner;
+mod record;
+mod signal;
+mod state;
+mod topic;
+
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+pub mod memory;
+pub mod serdes;
+
+pub use self::{
+    batch::{
+        BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchBuilder, BatchMark, HeadersRef, ProducerStamp, RecordBatch,
+        RecordCursor, RecordRef, batch_size,
+    },
+    clock::{Clock, ManualClock, SystemClock},
+    error::{Error, ErrorKind, Result},
+    log::{
+        Committed, Fetched, GroupId, Log, LogVersion, PartitionOffsets, Positions, Producer, ProducerName, Written,
+    },
+    partitioner::{murmur2, partition_for_key},
+    record::{Data, Headers, Offset, Record, Timestamp},
+    serdes::{DefaultSerde, Serde, SerdeRef},
+    signal::Signal,
+    state::{StateBackend, StateBatch, StateOp, StoreId, TaskId, TaskState, Visit},
+    topic::{CleanupPolicy, Partition, TopicConfig, TopicName, TopicPartition, TopicSpec},
+};

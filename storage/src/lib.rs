@@ -1,0 +1,5 @@
+//! What Headwater keeps on disk: the embedded [`log`] and the [`state`] engines. Both implement ports of
+//! `headwater-core`, and nothing else in the workspace knows how they do it.
+
+pub mod log;
+pub mod state;
