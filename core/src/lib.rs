@@ -16,6 +16,7 @@ mod topic;
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod ledger;
 pub mod memory;
 pub mod serdes;
 

@@ -1,1 +1,27 @@
-//! to be written
+//! Headwater's DSL, topologies, operators and runtime. Knows neither the embedded log nor Kafka: it reaches the outside
+//! only through the ports of `headwater-core`.
+//!
+//! Begin with [`StreamsBuilder`]; [`KStream`] has the operators; [`Processor`] is for your own; [`Streams`] runs a
+//! [`Topology`]; [`testing`] runs one in a test, without a log on disk, without threads and without waiting.
+
+mod builder;
+mod ops;
+mod process;
+mod runtime;
+mod state;
+mod stream;
+mod topology;
+mod windows;
+
+pub mod testing;
+
+pub use self::{
+    builder::StreamsBuilder,
+    ops::{BranchedStream, Consumed, Emit, KGroupedStream, Produced, WindowedStream, WindowedTable},
+    process::{Processor, ProcessorContext},
+    runtime::{ErrorPolicy, InputOrder, Metrics, Settings, Streams, TaskMetrics},
+    state::{KeyValueHandle, KeyValueStore, StoreHandle},
+    stream::KStream,
+    topology::Topology,
+    windows::{TimeWindows, Window, Windowed, windowed_serde},
+};

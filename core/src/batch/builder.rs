@@ -52,6 +52,19 @@ impl BatchBuilder {
     /// Adds a record. Its offset is its place in the batch until the log gives the batch an offset.
     #[inline]
     pub fn push(&mut self, timestamp: Timestamp, key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) {
+        self.push_with(timestamp, key, value, headers, None);
+    }
+
+    /// As [`BatchBuilder::push`], with one more header at the end, which costs no allocation.
+    #[inline]
+    pub fn push_with(
+        &mut self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+        extra: Option<(&str, &[u8])>,
+    ) {
         if self.count == 0 {
             self.buf.clear();
             self.buf.resize(BATCH_HEADER_BYTES, 0);
@@ -63,7 +76,7 @@ impl BatchBuilder {
         let timestamp_delta = timestamp.0.wrapping_sub(self.base_timestamp);
         let offset_delta = i64::from(self.count);
         let body = 1 + varint::size(timestamp_delta) + varint::size(offset_delta) + field_size(key) + field_size(value)
-            + headers_size(headers);
+            + headers_size(headers, extra);
         let out = &mut self.buf;
         out.reserve(body + 10);
         varint::put(out, signed(body));
@@ -72,10 +85,10 @@ impl BatchBuilder {
         varint::put(out, offset_delta);
         put_field(out, key);
         put_field(out, value);
-        if headers.is_empty() {
+        if headers.is_empty() && extra.is_none() {
             out.push(0);
         } else {
-            put_headers(out, headers);
+            put_headers(out, headers, extra);
         }
         self.count += 1;
     }
@@ -162,18 +175,25 @@ fn put_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
     }
 }
 
-fn headers_size(headers: &Headers) -> usize {
-    if headers.is_empty() {
+fn headers_size(headers: &Headers, extra: Option<(&str, &[u8])>) -> usize {
+    if headers.is_empty() && extra.is_none() {
         return 1;
     }
-    let fields = headers.iter().map(|(name, value)| field_size(Some(name.as_bytes())) + field_size(value));
-    varint::size(signed(headers.iter().len())) + fields.sum::<usize>()
+    let fields = all_headers(headers, extra).map(|(name, value)| field_size(Some(name.as_bytes())) + field_size(value));
+    varint::size(signed(headers.iter().len() + usize::from(extra.is_some()))) + fields.sum::<usize>()
 }
 
-fn put_headers(out: &mut Vec<u8>, headers: &Headers) {
-    varint::put(out, signed(headers.iter().len()));
-    for (name, value) in headers.iter() {
+fn put_headers(out: &mut Vec<u8>, headers: &Headers, extra: Option<(&str, &[u8])>) {
+    varint::put(out, signed(headers.iter().len() + usize::from(extra.is_some())));
+    for (name, value) in all_headers(headers, extra) {
         put_field(out, Some(name.as_bytes()));
         put_field(out, value);
     }
+}
+
+fn all_headers<'a>(
+    headers: &'a Headers,
+    extra: Option<(&'a str, &'a [u8])>,
+) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
+    headers.iter().chain(extra.map(|(name, value)| (name, Some(value))))
 }

@@ -53,12 +53,21 @@ impl<'a> HeadersRef<'a> {
 
     /// A copy that outlives the batch. Names that are not UTF-8 are made so, with replacement characters.
     #[must_use]
-    #[inline]
     pub fn to_owned(self) -> Headers {
-        if self.is_empty() {
-            return Headers::new();
-        }
-        self.iter().map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), v.map(Bytes::copy_from_slice))).collect()
+        self.copy(|_| true)
+    }
+
+    /// As [`HeadersRef::to_owned`], without the headers called `name`.
+    #[must_use]
+    pub fn to_owned_without(self, name: &[u8]) -> Headers {
+        self.copy(|other| other != name)
+    }
+
+    fn copy(self, keep: impl Fn(&[u8]) -> bool) -> Headers {
+        self.iter()
+            .filter(|(name, _)| keep(name))
+            .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)))
+            .collect()
     }
 }
 

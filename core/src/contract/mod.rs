@@ -1,1 +1,3 @@
-//! Empty until its suites have code.
+//! The suites that every implementation of a port passes. They panic where it does not.
+
+pub mod log;

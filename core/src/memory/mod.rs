@@ -1,1 +1,6 @@
-//! Empty until its test module has code.
+//! The ports without a disk: for tests, for trying things out, and as the model of the others.
+
+mod log;
+pub use self::log::MemoryLog;
+mod state;
+pub use self::state::MemoryBackend;

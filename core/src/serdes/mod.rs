@@ -59,6 +59,13 @@ pub trait Serde<T>: Send + Sync + 'static {
             None => Err(null_refused::<T>()),
         }
     }
+
+    /// The part of a key's bytes that decides its partition: all of them, but for windowed keys, which lie where their
+    /// inner key lies (Kafka: `WindowedStreamPartitioner`).
+    #[inline]
+    fn partition_bytes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes
+    }
 }
 
 /// A serde as it is passed around.

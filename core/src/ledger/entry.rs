@@ -1,0 +1,82 @@
+//! What happens to a log, as values.
+
+use crate::{Committed, GroupId, Partition, ProducerName, RecordBatch, TopicSpec, Written};
+
+/// Number of a topic; never used again for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId(pub u32);
+
+/// A partition by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its number in the topic.
+    pub partition: Partition,
+}
+
+/// One of the producers that were opened, one after another, under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incarnation {
+    /// Number of the name.
+    pub id: i64,
+    /// Which of them.
+    pub epoch: i16,
+}
+
+/// The unit of change. A commit is several, which become durable together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A topic exists from here on.
+    TopicCreated {
+        /// Its number.
+        id: TopicId,
+        /// Name, partitions, settings.
+        spec: TopicSpec,
+    },
+    /// Earlier producers of this name are fenced from here on.
+    ProducerOpened {
+        /// Its name.
+        name: ProducerName,
+        /// Its number.
+        producer: Incarnation,
+    },
+    /// A batch, with its final offset.
+    Batch {
+        /// Its partition.
+        place: Place,
+        /// It.
+        batch: RecordBatch,
+    },
+    /// A group has moved on.
+    Positions(GroupPositions),
+}
+
+/// [`Positions`](crate::Positions) with partitions by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupPositions {
+    /// Whose they are.
+    pub group: GroupId,
+    /// One for each partition that moved.
+    pub committed: Vec<(Place, Committed)>,
+}
+
+/// What a producer wants written, all or nothing.
+#[derive(Debug)]
+pub struct Commit {
+    /// Who.
+    pub producer: Incarnation,
+    /// Batches of any partitions, in order within each.
+    pub batches: Vec<(Place, RecordBatch)>,
+    /// Input positions.
+    pub positions: Option<GroupPositions>,
+}
+
+/// What a [`Commit`] comes to.
+#[derive(Debug, Default)]
+pub struct Decision {
+    /// What is to be made durable. Nothing when all was written before.
+    pub entries: Vec<Entry>,
+    /// What to answer.
+    pub written: Vec<Written>,
+}

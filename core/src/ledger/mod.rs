@@ -1,0 +1,425 @@
+//! The rules of a log without its bytes: topics, offsets, producers, positions. No I/O, no locks.
+//!
+//! Material for implementations of [`Log`](crate::Log). [`Ledger`] decides what a request comes to (a list of
+//! [`Entry`]s) and, apart from that, applies entries: a log makes the entries durable in between, and after a crash
+//! applies those it finds.
+
+mod entry;
+mod held;
+mod sequences;
+
+use std::collections::BTreeMap;
+
+pub use self::{
+    entry::{Commit, Decision, Entry, GroupPositions, Incarnation, Place, TopicId},
+    held::{BATCH_BYTES_MAX, COMMIT_BYTES_MAX, Held, HeldLimits},
+    sequences::{REMEMBERED_BATCHES, SeenBatch, Sequences, Verdict, advance},
+};
+use crate::{
+    Committed, Error, ErrorKind, GroupId, Offset, Partition, PartitionOffsets, ProducerName, RecordBatch,
+    Result, TopicName, TopicPartition, TopicSpec, Written,
+};
+
+/// All that a log knows besides the records.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    topics: BTreeMap<TopicId, Topic>,
+    names: BTreeMap<TopicName, TopicId>,
+    producers: BTreeMap<i64, ProducerState>,
+    producer_ids: BTreeMap<ProducerName, i64>,
+    positions: BTreeMap<GroupId, BTreeMap<Place, Committed>>,
+    batch_bytes_largest: usize,
+}
+
+#[derive(Debug)]
+struct Topic {
+    spec: TopicSpec,
+    ends: Vec<Offset>,
+}
+
+#[derive(Debug)]
+struct ProducerState {
+    name: ProducerName,
+    epoch: i16,
+    partitions: BTreeMap<Place, Sequences>,
+}
+
+/// Decisions: what a request comes to. Nothing changes until the entries are applied.
+impl Ledger {
+    /// What makes sure that the topic exists; `None` when it does.
+    ///
+    /// # Errors
+    /// `Invalid` when it exists with another number of partitions.
+    pub fn create_topic(&self, spec: &TopicSpec) -> Result<Option<Entry>> {
+        if let Some(existing) = self.names.get(&spec.name).and_then(|id| self.topics.get(id)) {
+            let (have, want) = (existing.spec.partitions, spec.partitions);
+            return if have == want {
+                Ok(None)
+            } else {
+                Err(Error::invalid(format!(
+                    "topic exists with another number of partitions: ask for as many, or choose another name. topic={}, partitions={have}, wanted={want}",
+                    spec.name
+                )))
+            };
+        }
+        let id = TopicId(self.topics.keys().next_back().map_or(0, |last| last.0 + 1));
+        Ok(Some(Entry::TopicCreated { id, spec: spec.clone() }))
+    }
+
+    /// What opens a producer and fences the earlier ones of that name.
+    #[must_use]
+    pub fn open_producer(&self, name: &ProducerName) -> (Incarnation, Entry) {
+        let known = self.producer_ids.get(name).and_then(|id| Some((*id, self.producers.get(id)?.epoch)));
+        let producer = match known {
+            Some((id, epoch)) if epoch < i16::MAX => Incarnation { id, epoch: epoch + 1 },
+            // New, or out of epochs: a new id begins at epoch 0 again.
+            _ => Incarnation { id: self.producers.keys().next_back().map_or(0, |last| last + 1), epoch: 0 },
+        };
+        (producer, Entry::ProducerOpened { name: name.clone(), producer })
+    }
+
+    /// What a commit comes to: which batches go where, and where those went that were written before.
+    ///
+    /// # Errors
+    /// `Fenced` when the producer is not the newest of its name, `Invalid` when a partition does not exist or a batch
+    /// is missing. Nothing may be written of it then.
+    pub fn commit(&self, commit: Commit) -> Result<Decision> {
+        let state = self.producer_state(commit.producer)?;
+        let mut batches = commit.batches;
+        // Stable: batches of one partition stay in their order.
+        batches.sort_by_key(|(place, _)| *place);
+        let mut decision = Decision::default();
+        let mut repeated = false;
+        let mut last: Option<Run> = None;
+        for (place, batch) in batches {
+            let mut run = match last.take() {
+                Some(run) if run.place == place => run,
+                done => {
+                    decision.written.extend(done.map(|run| self.written(&run)).transpose()?);
+                    self.begin_run(place, state, commit.producer, &batch)?
+                }
+            };
+            let base = run.place_batch(state, commit.producer, &batch)?;
+            repeated |= run.duplicate;
+            if !run.duplicate {
+                decision.entries.push(Entry::Batch { place, batch: batch.at_offset(base) });
+            }
+            last = Some(run);
+        }
+        decision.written.extend(last.map(|run| self.written(&run)).transpose()?);
+        // The positions of a repeated commit were written with its batches; newer ones may have come since.
+        if let Some(positions) = commit.positions.filter(|_| !repeated) {
+            for (place, _) in &positions.committed {
+                self.end(*place).ok_or_else(|| unknown_place(*place))?;
+            }
+            decision.entries.push(Entry::Positions(positions));
+        }
+        Ok(decision)
+    }
+
+    fn producer_state(&self, producer: Incarnation) -> Result<&ProducerState> {
+        let Incarnation { id, epoch } = producer;
+        match self.producers.get(&id) {
+            Some(state) if state.epoch == epoch => Ok(state),
+            state => Err(Error::new(
+                ErrorKind::Fenced,
+                format!(
+                    "a newer producer of this name has taken over: drop this one. producer_id={id}, epoch={epoch}, current={:?}",
+                    state.map(|state| state.epoch)
+                ),
+            )),
+        }
+    }
+
+    fn begin_run(
+        &self,
+        place: Place,
+        state: &ProducerState,
+        producer: Incarnation,
+        first: &RecordBatch,
+    ) -> Result<Run> {
+        let end = self.end(place).ok_or_else(|| unknown_place(place))?;
+        let stamp = first.stamp();
+        let verdict = match state.partitions.get(&place) {
+            _ if stamp.id != producer.id => Verdict::New,
+            Some(sequences) => sequences.check(stamp, offset_count(first))?,
+            None => Sequences::default().check(stamp, offset_count(first))?,
+        };
+        let (base, duplicate) = match verdict {
+            Verdict::New => (end, false),
+            Verdict::Duplicate(base) => (base, true),
+        };
+        Ok(Run { place, base, next: base, sequence: stamp.sequence, duplicate })
+    }
+
+    fn written(&self, run: &Run) -> Result<Written> {
+        Ok(Written { partition: self.partition(run.place)?, base: run.base, next: run.next })
+    }
+}
+
+/// The batches of one commit in one partition.
+struct Run {
+    place: Place,
+    base: Offset,
+    next: Offset,
+    sequence: i32,
+    duplicate: bool,
+}
+
+impl Run {
+    /// The offset of `batch`, which follows those before it in the commit.
+    fn place_batch(
+        &mut self,
+        state: &ProducerState,
+        producer: Incarnation,
+        batch: &RecordBatch,
+    ) -> Result<Offset> {
+        let (stamp, count) = (batch.stamp(), offset_count(batch));
+        if (stamp.id, stamp.epoch) != (producer.id, producer.epoch) {
+            return Err(Error::invalid(format!(
+                "batch is stamped by another producer. stamp={stamp:?}, producer={producer:?}"
+            )));
+        }
+        if stamp.sequence != self.sequence {
+            return Err(sequences::out_of_order(stamp, self.sequence));
+        }
+        let base = if self.duplicate {
+            match state
+                .partitions
+                .get(&self.place)
+                .map(|sequences| sequences.check(stamp, count))
+                .transpose()?
+            {
+                Some(Verdict::Duplicate(base)) => base,
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "commit repeats some of its batches and not others. batch={batch:?}"
+                    )));
+                }
+            }
+        } else {
+            self.next
+        };
+        self.next = base.plus(u64::from(count));
+        self.sequence = advance(self.sequence, count);
+        Ok(base)
+    }
+}
+
+/// Application: what became durable.
+impl Ledger {
+    /// Takes note of an entry.
+    ///
+    /// # Errors
+    /// `Corrupt` when it does not follow from what is known: it cannot come from a decision on this ledger.
+    pub fn apply(&mut self, entry: &Entry) -> Result<()> {
+        match entry {
+            Entry::TopicCreated { id, spec } => self.apply_topic(*id, spec),
+            Entry::ProducerOpened { name, producer } => {
+                self.apply_producer(name, *producer);
+                Ok(())
+            }
+            Entry::Batch { place, batch } => self.apply_batch(*place, batch),
+            Entry::Positions(positions) => {
+                let group = self.positions.entry(positions.group.clone()).or_default();
+                group.extend(positions.committed.iter().cloned());
+                Ok(())
+            }
+        }
+    }
+
+    fn apply_topic(&mut self, id: TopicId, spec: &TopicSpec) -> Result<()> {
+        if self.topics.contains_key(&id) || self.names.contains_key(&spec.name) {
+            return Err(Error::corrupt(format!("topic was created twice. topic={}, id={}", spec.name, id.0)));
+        }
+        let ends = spec.topic_partitions().map(|_| Offset(0)).collect();
+        self.names.insert(spec.name.clone(), id);
+        self.topics.insert(id, Topic { spec: spec.clone(), ends });
+        Ok(())
+    }
+
+    fn apply_producer(&mut self, name: &ProducerName, producer: Incarnation) {
+        if let Some(old) = self.producer_ids.insert(name.clone(), producer.id) {
+            self.producers.remove(&old);
+        }
+        let state = ProducerState { name: name.clone(), epoch: producer.epoch, partitions: BTreeMap::new() };
+        self.producers.insert(producer.id, state);
+    }
+
+    fn apply_batch(&mut self, place: Place, batch: &RecordBatch) -> Result<()> {
+        let end = self.end_mut(place)?;
+        if batch.base_offset() != *end {
+            return Err(Error::corrupt(format!(
+                "batch does not follow the end of its partition. topic_id={}, partition={}, batch={batch:?}, end={end}",
+                place.topic.0, place.partition
+            )));
+        }
+        *end = batch.next_offset();
+        self.batch_bytes_largest = self.batch_bytes_largest.max(batch.bytes().len());
+        let stamp = batch.stamp();
+        if let Some(state) = self.producers.get_mut(&stamp.id) {
+            state.partitions.entry(place).or_default().record(
+                stamp,
+                offset_count(batch),
+                batch.base_offset(),
+            );
+        }
+        Ok(())
+    }
+
+    fn end_mut(&mut self, place: Place) -> Result<&mut Offset> {
+        let index = place.partition.0 as usize;
+        self.topics.get_mut(&place.topic).and_then(|topic| topic.ends.get_mut(index)).ok_or_else(|| {
+            Error::corrupt(format!(
+                "partition was never created. topic_id={}, partition={}",
+                place.topic.0, place.partition
+            ))
+        })
+    }
+}
+
+/// Questions.
+impl Ledger {
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = (TopicId, &TopicSpec)> {
+        self.names.values().filter_map(|id| Some((*id, &self.topics.get(id)?.spec)))
+    }
+
+    /// Settings and name of a topic.
+    #[must_use]
+    pub fn topic(&self, id: TopicId) -> Option<&TopicSpec> {
+        self.topics.get(&id).map(|topic| &topic.spec)
+    }
+
+    /// All partitions with their ends.
+    pub fn ends(&self) -> impl Iterator<Item = (Place, Offset)> {
+        self.topics.iter().flat_map(|(id, topic)| {
+            (0..)
+                .zip(&topic.ends)
+                .map(|(number, end)| (Place { topic: *id, partition: Partition(number) }, *end))
+        })
+    }
+
+    /// Where a partition is kept.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such partition.
+    pub fn place(&self, partition: &TopicPartition) -> Result<Place> {
+        let topic = self.names.get(&partition.topic);
+        let place = topic.map(|topic| Place { topic: *topic, partition: partition.partition });
+        place.filter(|place| self.end(*place).is_some()).ok_or_else(|| unknown_partition(partition))
+    }
+
+    /// The name of a place.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such partition.
+    pub fn partition(&self, place: Place) -> Result<TopicPartition> {
+        let topic = self.topics.get(&place.topic).ok_or_else(|| unknown_place(place))?;
+        Ok(TopicPartition::new(topic.spec.name.clone(), place.partition))
+    }
+
+    /// The offset that the next record of a partition will get.
+    #[must_use]
+    pub fn end(&self, place: Place) -> Option<Offset> {
+        self.topics.get(&place.topic)?.ends.get(place.partition.0 as usize).copied()
+    }
+
+    /// The position that `group` has committed.
+    #[must_use]
+    pub fn committed(&self, group: &GroupId, place: Place) -> Option<&Committed> {
+        self.positions.get(group)?.get(&place)
+    }
+
+    /// Size of the largest batch ever applied: whatever claims to be larger is not one of ours.
+    #[must_use]
+    pub fn batch_bytes_largest(&self) -> usize {
+        self.batch_bytes_largest
+    }
+}
+
+/// A copy for a checkpoint, and back.
+impl Ledger {
+    /// Entries that make the same topics, producers and positions; without ends and sequences.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        let topics =
+            self.topics.iter().map(|(id, topic)| Entry::TopicCreated { id: *id, spec: topic.spec.clone() });
+        let producers = self.producers.iter().map(|(id, state)| Entry::ProducerOpened {
+            name: state.name.clone(),
+            producer: Incarnation { id: *id, epoch: state.epoch },
+        });
+        let positions = self.positions.iter().map(|(group, committed)| {
+            let committed = committed.iter().map(|(place, committed)| (*place, committed.clone())).collect();
+            Entry::Positions(GroupPositions { group: group.clone(), committed })
+        });
+        topics.chain(producers).chain(positions).collect()
+    }
+
+    /// What is remembered of each producer in each partition.
+    pub fn sequences(&self) -> impl Iterator<Item = (i64, Place, &Sequences)> {
+        let each = |(id, state): (&i64, _)| (*id, state);
+        self.producers.iter().map(each).flat_map(|(id, state): (i64, &ProducerState)| {
+            state.partitions.iter().map(move |(place, sequences)| (id, *place, sequences))
+        })
+    }
+
+    /// Sets the end of a partition.
+    ///
+    /// # Errors
+    /// `Corrupt` when there is no such partition.
+    pub fn restore_end(&mut self, place: Place, end: Offset) -> Result<()> {
+        *self.end_mut(place)? = end;
+        Ok(())
+    }
+
+    /// Sets what is remembered of a producer in a partition.
+    ///
+    /// # Errors
+    /// `Corrupt` when there is no such producer.
+    pub fn restore_sequences(&mut self, id: i64, place: Place, sequences: Sequences) -> Result<()> {
+        let state = self.producers.get_mut(&id);
+        let state =
+            state.ok_or_else(|| Error::corrupt(format!("producer was never opened. producer_id={id}")))?;
+        state.partitions.insert(place, sequences);
+        Ok(())
+    }
+
+    /// Sets the size of the largest batch.
+    pub fn restore_batch_bytes_largest(&mut self, bytes: usize) {
+        self.batch_bytes_largest = self.batch_bytes_largest.max(bytes);
+    }
+}
+
+/// How many offsets, and sequence numbers, a batch takes; more than it has records where compaction took some.
+fn offset_count(batch: &RecordBatch) -> u32 {
+    let count = batch.next_offset().0 - batch.base_offset().0;
+    u32::try_from(count).expect("the last offset delta is an i32")
+}
+
+/// The error for a partition that does not exist.
+#[must_use]
+pub fn unknown_partition(partition: &TopicPartition) -> Error {
+    Error::invalid(format!("no such partition: create the topic first. partition={partition}"))
+}
+
+fn unknown_place(place: Place) -> Error {
+    Error::invalid(format!("no such partition. topic_id={}, partition={}", place.topic.0, place.partition))
+}
+
+/// Whether a read may begin at `from`.
+///
+/// # Errors
+/// `Invalid` when it may not.
+pub fn check_range(partition: &TopicPartition, from: Offset, offsets: PartitionOffsets) -> Result<()> {
+    let PartitionOffsets { earliest, end } = offsets;
+    if (earliest..=end).contains(&from) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "offset is out of range: read from `earliest` to `end`. partition={partition}, offset={from}, earliest={earliest}, end={end}"
+    )))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{BatchBuilder, Headers, ProducerStamp, Timestamp};
+
+fn stamp(epoch: i16, sequence: i32) -> ProducerStamp {
+    ProducerStamp { id: 7, epoch, sequence }
+}
+
+fn batch(producer: Incarnation, sequence: i32, records: u32) -> RecordBatch {
+    let mut builder = BatchBuilder::default();
+    for _ in 0..records {
+        builder.push(Timestamp(0), None, Some(b"v"), &Headers::new());
+    }
+    builder.finish(ProducerStamp { id: producer.id, epoch: producer.epoch, sequence })
+}
+
+fn ledger() -> (Ledger, Incarnation, Place) {
+    let mut ledger = Ledger::default();
+    let topic = ledger.create_topic(&TopicSpec::new("t", 2).unwrap()).unwrap().unwrap();
+    ledger.apply(&topic).unwrap();
+    let (producer, opened) = ledger.open_producer(&ProducerName("p".into()));
+    ledger.apply(&opened).unwrap();
+    (ledger, producer, Place { topic: TopicId(0), partition: Partition(0) })
+}
+
+fn commit(
+    ledger: &mut Ledger,
+    producer: Incarnation,
+    batches: Vec<(Place, RecordBatch)>,
+) -> Result<Vec<Written>> {
+    let decision = ledger.commit(Commit { producer, batches, positions: None })?;
+    decision.entries.iter().for_each(|entry| ledger.apply(entry).unwrap());
+    Ok(decision.written)
+}
+
+#[test]
+fn sequences_wrap_to_zero() {
+    assert_eq!(advance(i32::MAX, 1), 0);
+    assert_eq!(advance(i32::MAX - 1, 3), 1);
+    let mut sequences = Sequences::default();
+    sequences.record(stamp(0, i32::MAX - 1), 4, Offset(0));
+    assert_eq!(sequences.seen()[0].last, 1);
+    assert_eq!(sequences.check(stamp(0, 2), 1).unwrap(), Verdict::New);
+    assert_eq!(sequences.check(stamp(0, i32::MAX - 1), 4).unwrap(), Verdict::Duplicate(Offset(0)));
+    assert_eq!(sequences.check(stamp(0, 3), 1).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn a_repeated_commit_gets_the_same_offsets_and_writes_nothing() {
+    let (mut ledger, producer, place) = ledger();
+    let both = vec![(place, batch(producer, 0, 2)), (place, batch(producer, 2, 3))];
+    let first = commit(&mut ledger, producer, both.clone()).unwrap();
+    assert_eq!((first[0].base, first[0].next), (Offset(0), Offset(5)));
+    assert_eq!(commit(&mut ledger, producer, both.clone()).unwrap(), first);
+    assert_eq!(ledger.end(place), Some(Offset(5)));
+    commit(&mut ledger, producer, vec![(place, batch(producer, 5, 1))]).unwrap();
+    assert_eq!(commit(&mut ledger, producer, both).unwrap(), first);
+    assert_eq!(ledger.end(place), Some(Offset(6)));
+}
+
+#[test]
+fn a_repeated_commit_does_not_move_positions_back() {
+    let (mut ledger, producer, place) = ledger();
+    let group = GroupId("g".into());
+    let mut send = |sequence, offset| {
+        let committed = vec![(place, Committed { offset: Offset(offset), metadata: Bytes::new() })];
+        let positions = Some(GroupPositions { group: group.clone(), committed });
+        let batches = vec![(place, batch(producer, sequence, 1))];
+        let decision = ledger.commit(Commit { producer, batches, positions }).unwrap();
+        decision.entries.iter().for_each(|entry| ledger.apply(entry).unwrap());
+        ledger.committed(&group, place).unwrap().offset
+    };
+    assert_eq!(send(0, 10), Offset(10));
+    assert_eq!(send(1, 20), Offset(20));
+    assert_eq!(send(0, 10), Offset(20));
+}
+
+#[test]
+fn gaps_strangers_and_mixed_repeats_are_refused() {
+    let (mut ledger, producer, place) = ledger();
+    commit(&mut ledger, producer, vec![(place, batch(producer, 0, 2))]).unwrap();
+    let other = Incarnation { id: 99, epoch: 0 };
+    for (batches, producer, kind) in [
+        (vec![(place, batch(producer, 3, 1))], producer, ErrorKind::Invalid),
+        (vec![(place, batch(producer, 2, 1)), (place, batch(producer, 4, 1))], producer, ErrorKind::Invalid),
+        (vec![(place, batch(producer, 0, 2)), (place, batch(producer, 2, 1))], producer, ErrorKind::Invalid),
+        (vec![(place, batch(other, 2, 1))], producer, ErrorKind::Invalid),
+        (vec![(place, batch(other, 2, 1))], other, ErrorKind::Fenced),
+    ] {
+        let error = commit(&mut ledger, producer, batches).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error:?}");
+    }
+    assert_eq!(ledger.end(place), Some(Offset(2)));
+}
+
+#[test]
+fn a_name_that_runs_out_of_epochs_gets_a_new_id() {
+    let (mut ledger, first, _) = ledger();
+    let name = ProducerName("p".into());
+    ledger
+        .apply(&Entry::ProducerOpened {
+            name: name.clone(),
+            producer: Incarnation { epoch: i16::MAX, ..first },
+        })
+        .unwrap();
+    let (next, opened) = ledger.open_producer(&name);
+    assert_eq!((next.id, next.epoch), (first.id + 1, 0));
+    ledger.apply(&opened).unwrap();
+    let error = commit(&mut ledger, Incarnation { epoch: i16::MAX, ..first }, vec![]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+    assert!(commit(&mut ledger, next, vec![]).unwrap().is_empty());
+}
+
+#[test]
+fn entries_that_do_not_follow_are_corrupt() {
+    let (mut ledger, producer, place) = ledger();
+    let missing = Place { topic: TopicId(5), ..place };
+    for entry in [
+        Entry::Batch { place, batch: batch(producer, 0, 1).at_offset(Offset(3)) },
+        Entry::Batch { place: missing, batch: batch(producer, 0, 1) },
+        Entry::TopicCreated { id: TopicId(0), spec: TopicSpec::new("u", 1).unwrap() },
+        Entry::TopicCreated { id: TopicId(1), spec: TopicSpec::new("t", 1).unwrap() },
+    ] {
+        assert_eq!(ledger.apply(&entry).unwrap_err().kind(), ErrorKind::Corrupt, "{entry:?}");
+    }
+    assert!(Sequences::restore(None, vec![SeenBatch { first: 0, last: 0, base: Offset(0) }]).is_err());
+}
+
+#[test]
+fn a_copy_from_entries_is_the_same() {
+    let (mut ledger, producer, place) = ledger();
+    let committed = vec![(place, Committed { offset: Offset(3), metadata: Bytes::from_static(b"m") })];
+    let positions = Some(GroupPositions { group: GroupId("g".into()), committed });
+    let batches = vec![(place, batch(producer, 0, 2))];
+    let decision = ledger.commit(Commit { producer, batches, positions }).unwrap();
+    decision.entries.iter().for_each(|entry| ledger.apply(entry).unwrap());
+    let mut copy = Ledger::default();
+    ledger.entries().iter().for_each(|entry| copy.apply(entry).unwrap());
+    ledger.ends().for_each(|(place, end)| copy.restore_end(place, end).unwrap());
+    ledger.sequences().for_each(|(id, place, seen)| copy.restore_sequences(id, place, seen.clone()).unwrap());
+    copy.restore_batch_bytes_largest(ledger.batch_bytes_largest());
+    assert_eq!(format!("{copy:?}"), format!("{ledger:?}"));
+}
+
+#[test]
+fn held_numbers_go_back_with_what_is_forgotten() {
+    let (mut ledger, producer, place) = ledger();
+    let tp = ledger.partition(place).unwrap();
+    let mut held = Held::new(producer, HeldLimits { batch_bytes_max: 200, commit_bytes_max: 300 });
+    let append = |held: &mut Held, bytes: usize| {
+        let mut builder = BatchBuilder::default();
+        builder.push(Timestamp(0), None, Some(&vec![0; bytes]), &Headers::new());
+        held.append(place, &tp, &mut builder)
+    };
+    append(&mut held, 1).unwrap();
+    held.forget();
+    append(&mut held, 1).unwrap();
+    commit(&mut ledger, producer, held.take()).unwrap();
+    held.settle_written();
+    assert_eq!(append(&mut held, 500).unwrap_err().kind(), ErrorKind::Invalid);
+    (0..3).for_each(|_| append(&mut held, 1).unwrap());
+    assert_eq!(append(&mut held, 100).unwrap_err().kind(), ErrorKind::Invalid, "the commit is full");
+    held.take();
+    held.settle_refused();
+    append(&mut held, 1).unwrap();
+    commit(&mut ledger, producer, held.take()).unwrap();
+    assert_eq!(ledger.end(place), Some(Offset(2)));
+}
+
+/// The rules written down a second time, over the whole history.
+fn model(history: &[(i16, SeenBatch)], stamp: ProducerStamp, count: u32) -> Result<Verdict, ErrorKind> {
+    let Some((epoch, newest)) = history.last() else { return Ok(Verdict::New) };
+    if stamp.epoch < *epoch {
+        return Err(ErrorKind::Fenced);
+    }
+    if stamp.epoch > *epoch {
+        return if stamp.sequence == 0 { Ok(Verdict::New) } else { Err(ErrorKind::Invalid) };
+    }
+    let last = (i64::from(stamp.sequence) + i64::from(count) - 1) % (1 << 31);
+    let recent = history.iter().rev().take_while(|(e, _)| e == epoch).take(5);
+    for (_, seen) in recent {
+        if (seen.first, i64::from(seen.last)) == (stamp.sequence, last) {
+            return Ok(Verdict::Duplicate(seen.base));
+        }
+    }
+    let follows = newest.last.checked_add(1).unwrap_or(0) == stamp.sequence;
+    if follows { Ok(Verdict::New) } else { Err(ErrorKind::Invalid) }
+}
+
+/// One attempt: which epoch, how far from the expected sequence number or how many batches back, how many records.
+#[derive(Debug, Clone)]
+enum Attempt {
+    Next(u32),
+    Again(usize),
+    Skewed(i16, i32, u32),
+}
+
+fn attempts() -> impl Strategy<Value = Vec<Attempt>> {
+    let attempt = prop_oneof![
+        4 => (1u32..5).prop_map(Attempt::Next),
+        3 => (0usize..8).prop_map(Attempt::Again),
+        2 => (-1i16..2, -3i32..4, 1u32..5).prop_map(|(epoch, by, count)| Attempt::Skewed(epoch, by, count)),
+        1 => Just(Attempt::Skewed(1, i32::MIN, 2)),
+    ];
+    prop::collection::vec(attempt, 1..60)
+}
+
+proptest! {
+    #[test]
+    fn sequences_agree_with_the_model(start in prop_oneof![Just(0), (i32::MAX - 20)..=i32::MAX], attempts in attempts()) {
+        let mut sequences = Sequences::default();
+        let mut history: Vec<(i16, SeenBatch)> = Vec::new();
+        let mut end = 0;
+        for attempt in attempts {
+            let (epoch, next) = history.last().map_or((3, start), |(epoch, seen)| (*epoch, advance(seen.last, 1)));
+            let (stamp, count) = match attempt {
+                Attempt::Next(count) => (stamp(epoch, next), count),
+                Attempt::Again(back) => match history.iter().rev().nth(back) {
+                    Some((epoch, seen)) => {
+                        let count = (i64::from(seen.last) - i64::from(seen.first)).rem_euclid(1 << 31) + 1;
+                        (stamp(*epoch, seen.first), u32::try_from(count).unwrap())
+                    }
+                    None => continue,
+                },
+                Attempt::Skewed(by, i32::MIN, count) => (stamp(epoch + by, 0), count),
+                Attempt::Skewed(by, skew, count) => (stamp(epoch + by, next.saturating_add(skew).max(0)), count),
+            };
+            let got = sequences.check(stamp, count).map_err(|error| error.kind());
+            prop_assert_eq!(got, model(&history, stamp, count), "{:?} {:?}", stamp, count);
+            if got == Ok(Verdict::New) {
+                sequences.record(stamp, count, Offset(end));
+                history.push((stamp.epoch, SeenBatch { first: stamp.sequence, last: advance(stamp.sequence, count - 1), base: Offset(end) }));
+                end += u64::from(count);
+            }
+            prop_assert!(sequences.seen().len() <= REMEMBERED_BATCHES);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Which operators exist: one file each, with the DSL method, its processor, its documentation and its tests.
+
+pub(crate) mod source;
+
+mod aggregate;
+mod branch;
+mod filter;
+
+mod group_by_key;
+mod map_values;
+mod peek;
+mod process;
+mod repartition;
+mod select_key;
+mod sink;
+mod windowed_by;
+
+pub use self::{
+    branch::BranchedStream,
+    group_by_key::KGroupedStream,
+    sink::Produced,
+    source::Consumed,
+    windowed_by::{Emit, WindowedStream, WindowedTable},
+};

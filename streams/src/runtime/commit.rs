@@ -1,0 +1,35 @@
+//! In what order things become durable. The only file that commits to the log.
+//!
+//! For each task, in one atomic group of the log: its output, one changelog record per changed row, and its input
+//! positions with lane times, stream time and operator times. Only then may its state engine be written. A crash before
+//! the group is durable undoes everything since the last one; a crash after it costs the changelog suffix that the
+//! engine lacks, and nothing else.
+
+use futures::future::try_join_all;
+use headwater_core::{Error, ErrorKind, Result};
+
+use super::task::Task;
+
+/// Times that a commit of unknown outcome is repeated; the log recognises the repetition.
+const RETRIES: usize = 3;
+
+/// Commits all tasks that took records. The log may sync the groups of several tasks together.
+///
+/// On an error the tasks must be dropped: they hold effects that are not in the log.
+pub(crate) async fn commit(tasks: &mut [Task]) -> Result<()> {
+    try_join_all(tasks.iter_mut().filter(|task| task.is_dirty()).map(commit_task)).await?;
+    Ok(())
+}
+
+async fn commit_task(task: &mut Task) -> Result<()> {
+    let positions = task.prepare_commit()?;
+    let mut retries = 0;
+    let written = loop {
+        match task.producer.commit(Some(&positions)).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable && retries < RETRIES => retries += 1,
+            outcome => break outcome,
+        }
+    };
+    let written = written.map_err(|e: Error| e.context(format!("commit of task={}", task.id())))?;
+    task.committed(&written)
+}

@@ -1,0 +1,166 @@
+//! Fills the lanes of a task from the log. The only part of a task's life that waits for I/O.
+
+use headwater_core::{Log, Offset, Partition, Result, TaskId, TopicPartition};
+
+use super::{
+    board::{Board, Progress},
+    lanes::Lane,
+    plan::SubtopologyPlan,
+    positions::{LanePosition, Metadata},
+    settings::InputOrder,
+};
+
+/// Bytes asked for in one read.
+const READ_BYTES_MAX: usize = 1 << 20;
+/// Bytes of batches that a lane keeps in memory. Beyond, it keeps their offsets and reads them again in time.
+const LANE_BYTES_MAX: usize = 2 << 20;
+
+/// One partition that a task reads.
+pub(crate) struct Input {
+    pub(crate) partition: TopicPartition,
+    /// Which of the task's sources takes its records.
+    pub(crate) source: usize,
+    /// The sub-topology that writes it, if it is a repartition topic read by lanes.
+    upstream: Option<u32>,
+    /// The next offset to look at.
+    next: Offset,
+}
+
+pub(crate) struct Inputs {
+    pub(crate) inputs: Vec<Input>,
+    /// In the order of topic, partition, number.
+    pub(crate) lanes: Vec<Lane>,
+}
+
+impl Inputs {
+    pub(crate) fn new(task: TaskId, plan: &SubtopologyPlan, order: InputOrder) -> Self {
+        let (mut inputs, mut lanes) = (Vec::new(), Vec::new());
+        for (source, topic) in plan.sources.iter().enumerate().filter(|(_, t)| task.partition.0 < t.partitions) {
+            let upstream = topic.upstream.filter(|_| order == InputOrder::Lanes);
+            let count = upstream.map_or(1, |(_, tasks)| tasks);
+            lanes.extend((0..count).map(|number| Lane::new(inputs.len(), number, upstream.is_some())));
+            let partition = TopicPartition::new(topic.topic.clone(), task.partition);
+            inputs.push(Input { partition, source, upstream: upstream.map(|(writer, _)| writer), next: Offset(0) });
+        }
+        Self { inputs, lanes }
+    }
+
+    /// Goes to where the last commit was.
+    pub(crate) async fn seek(&mut self, at: usize, metadata: Option<&Metadata>, log: &dyn Log) -> Result<()> {
+        let offsets = log.offsets(&self.inputs[at].partition).await?;
+        let mut next = offsets.end;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.input == at) {
+            let committed = metadata.and_then(|m| m.lanes.iter().find(|position| position.number == lane.number));
+            lane.position = committed.map_or(offsets.earliest, |position| Offset(position.offset));
+            if let Some(position) = committed {
+                lane.time = headwater_core::Timestamp(position.time);
+            }
+            next = next.min(lane.position);
+        }
+        self.inputs[at].next = next;
+        Ok(())
+    }
+
+    /// Reads until every lane has something to take, or is known to be at its end.
+    pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<()> {
+        for at in 0..self.inputs.len() {
+            if self.lanes.iter().any(|lane| lane.input == at && lane.is_empty()) {
+                self.scan(at, log, board).await?;
+            }
+        }
+        for lane in &mut self.lanes {
+            while let Some(offset) = lane.wanted() {
+                let fetched = log.read(&self.inputs[lane.input].partition, offset, 0).await?;
+                let batch = fetched.batches.into_iter().next();
+                lane.supply(batch.ok_or_else(|| lost(&self.inputs[lane.input].partition, offset))?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on while one of the input's lanes is empty.
+    async fn scan(&mut self, at: usize, log: &dyn Log, board: &Board) -> Result<()> {
+        // Progress first, then the log to its end: see `Board`.
+        let progress: Vec<(usize, Option<Progress>)> = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter(|(_, lane)| lane.input == at)
+            .map(|(i, lane)| (i, self.upstream_task(lane).map(|task| board.of(task))))
+            .collect();
+        loop {
+            let input = &mut self.inputs[at];
+            let fetched = log.read(&input.partition, input.next, READ_BYTES_MAX).await?;
+            if fetched.batches.is_empty() {
+                for (lane, progress) in progress {
+                    match progress {
+                        Some(progress) => self.lanes[lane].progress(progress.time, progress.behind),
+                        None => {
+                            let lane = &mut self.lanes[lane];
+                            lane.progress(lane.time, false);
+                        }
+                    }
+                }
+                return Ok(());
+            }
+            for batch in fetched.batches {
+                input.next = batch.next_offset();
+                let lane = lane_of(&batch, &mut self.lanes, at, input)?;
+                lane.push(batch, LANE_BYTES_MAX)?;
+            }
+            if !self.lanes.iter().any(|lane| lane.input == at && lane.is_empty()) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn upstream_task(&self, lane: &Lane) -> Option<TaskId> {
+        let subtopology = self.inputs[lane.input].upstream?;
+        Some(TaskId { subtopology, partition: Partition(lane.number) })
+    }
+
+    /// Whether everything there is was taken, and nothing more is on its way.
+    pub(crate) fn are_caught_up(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.is_empty() && !lane.behind)
+    }
+
+    /// Positions of the lanes of input `at`, for a commit.
+    pub(crate) fn positions(&self, at: usize) -> Vec<LanePosition> {
+        let next = self.inputs[at].next;
+        self.lanes
+            .iter()
+            .filter(|lane| lane.input == at)
+            .map(|lane| {
+                // An empty lane has nothing before the place that was looked at last.
+                let offset = if lane.is_empty() { next.max(lane.position) } else { lane.position };
+                LanePosition { number: lane.number, offset: offset.0, time: lane.time.0 }
+            })
+            .collect()
+    }
+}
+
+/// The lane that a batch belongs to: a batch is written by one task.
+fn lane_of<'a>(
+    batch: &headwater_core::RecordBatch,
+    lanes: &'a mut [Lane],
+    at: usize,
+    input: &Input,
+) -> Result<&'a mut Lane> {
+    let number = if input.upstream.is_some() {
+        let mut cursor = batch.cursor();
+        cursor.advance()?;
+        cursor.current().map(super::lanes::LaneMark::of).transpose()?.map_or(0, |mark| mark.lane)
+    } else {
+        0
+    };
+    lanes.iter_mut().find(|lane| lane.input == at && lane.number == number).ok_or_else(|| {
+        headwater_core::Error::corrupt(format!(
+            "a batch names a lane that no upstream task has. partition={}, batch={batch:?}, lane={number}",
+            input.partition
+        ))
+    })
+}
+
+fn lost(partition: &TopicPartition, offset: Offset) -> headwater_core::Error {
+    headwater_core::Error::corrupt(format!("a batch that was there is gone. partition={partition}, offset={offset}"))
+}

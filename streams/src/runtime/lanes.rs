@@ -1,0 +1,321 @@
+//! In which order a task takes records: a function of what its lanes hold, not of when it arrived.
+//!
+//! A source partition is one lane; a repartition partition has one lane per upstream task. *Lane time* never falls:
+//! the highest timestamp so far of a source lane; for a repartition lane, the upstream task's stream time when it sent
+//! the record, which travels with it. The task takes the next record from the lane with the lowest time (ties: the
+//! order of the lanes), and waits for an empty lane only while that lane is behind and could still bring a lower time.
+
+use std::collections::VecDeque;
+
+use headwater_core::{Error, Offset, RecordBatch, RecordCursor, RecordRef, Result, Timestamp};
+
+/// Name of the header that carries a [`LaneMark`]. It belongs to the transport: users do not see it.
+pub(crate) const LANE_HEADER: &str = "__lane";
+
+/// Which upstream task sent a record, and its stream time then. Twelve bytes: `u32 lane | i64 time`, big-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LaneMark {
+    pub(crate) lane: u32,
+    pub(crate) time: Timestamp,
+}
+
+impl LaneMark {
+    pub(crate) fn encode(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&self.lane.to_be_bytes());
+        bytes[4..].copy_from_slice(&self.time.0.to_be_bytes());
+        bytes
+    }
+
+    pub(crate) fn of(record: RecordRef<'_>) -> Result<Self> {
+        let bytes = record.headers.last(LANE_HEADER.as_bytes()).unwrap_or_default();
+        let (Some(lane), Some(time), 12) = (bytes.first_chunk::<4>(), bytes.last_chunk::<8>(), bytes.len()) else {
+            return Err(Error::corrupt(format!(
+                "a record of a repartition topic has no lane: somebody else writes into this topic. offset={}",
+                record.offset
+            )));
+        };
+        Ok(Self { lane: u32::from_be_bytes(*lane), time: Timestamp(i64::from_be_bytes(*time)) })
+    }
+}
+
+/// A batch of a lane that waits for its turn.
+enum Queued {
+    Loaded(RecordBatch),
+    /// Only its offset is kept: the lane is far ahead of the others.
+    At(Offset),
+}
+
+pub(crate) struct Lane {
+    /// Which of the task's inputs it belongs to.
+    pub(crate) input: usize,
+    /// The upstream task's partition, or 0.
+    pub(crate) number: u32,
+    /// Whether records carry a [`LaneMark`].
+    marked: bool,
+    /// Time of the last record taken, or of the last progress heard of.
+    pub(crate) time: Timestamp,
+    /// Whether more may come that is already on its way.
+    pub(crate) behind: bool,
+    /// Everything before was taken.
+    pub(crate) position: Offset,
+    head: Option<Head>,
+    queue: VecDeque<Queued>,
+    loaded_bytes: usize,
+}
+
+struct Head {
+    cursor: RecordCursor,
+    time: Timestamp,
+}
+
+impl Lane {
+    pub(crate) fn new(input: usize, number: u32, marked: bool) -> Self {
+        Self {
+            input,
+            number,
+            marked,
+            time: Timestamp::MIN,
+            behind: true,
+            position: Offset(0),
+            head: None,
+            queue: VecDeque::new(),
+            loaded_bytes: 0,
+        }
+    }
+
+    /// Appends a batch; beyond `loaded_bytes_max` only its offset is kept.
+    pub(crate) fn push(&mut self, batch: RecordBatch, loaded_bytes_max: usize) -> Result<()> {
+        if batch.next_offset() <= self.position {
+            return Ok(());
+        }
+        if self.loaded_bytes > 0 && self.loaded_bytes + batch.bytes().len() > loaded_bytes_max {
+            self.queue.push_back(Queued::At(batch.base_offset()));
+        } else {
+            self.loaded_bytes += batch.bytes().len();
+            self.queue.push_back(Queued::Loaded(batch));
+        }
+        self.settle()
+    }
+
+    /// Hands in the batch that [`Lane::wanted`] asked for.
+    pub(crate) fn supply(&mut self, batch: RecordBatch) -> Result<()> {
+        self.queue.pop_front();
+        self.loaded_bytes += batch.bytes().len();
+        self.queue.push_front(Queued::Loaded(batch));
+        self.settle()
+    }
+
+    /// The offset of the batch that must be read before the lane can go on.
+    pub(crate) fn wanted(&self) -> Option<Offset> {
+        match (&self.head, self.queue.front()) {
+            (None, Some(Queued::At(offset))) => Some(*offset),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing of it waits, here or as an offset.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.is_none() && self.queue.is_empty()
+    }
+
+    /// Time of its next record, if that is at hand.
+    #[inline]
+    pub(crate) fn head_time(&self) -> Option<Timestamp> {
+        self.head.as_ref().map(|head| head.time)
+    }
+
+    /// Its next record.
+    #[inline]
+    pub(crate) fn head(&self) -> Option<RecordRef<'_>> {
+        self.head.as_ref()?.cursor.current()
+    }
+
+    /// Counts the next record as taken, and moves on; `false` when no other is at hand.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Result<bool> {
+        let Some(head) = &mut self.head else { return Ok(false) };
+        self.time = head.time;
+        if let Some(record) = head.cursor.current() {
+            self.position = record.offset.next();
+        }
+        if head.cursor.advance()? {
+            head.time = Self::time_of(&head.cursor, self.marked, self.time)?;
+            return Ok(true);
+        }
+        self.settle()?;
+        Ok(self.head.is_some())
+    }
+
+    #[inline]
+    fn time_of(cursor: &RecordCursor, marked: bool, so_far: Timestamp) -> Result<Timestamp> {
+        let time = if marked {
+            cursor.current().map(LaneMark::of).transpose()?.map(|mark| mark.time)
+        } else {
+            cursor.timestamp()
+        };
+        Ok(so_far.max(time.unwrap_or(so_far)))
+    }
+
+    /// Moves on to the first record not yet taken, dropping batches that have none.
+    fn settle(&mut self) -> Result<()> {
+        loop {
+            if let Some(head) = &mut self.head {
+                while let Some(record) = head.cursor.current() {
+                    if record.offset >= self.position {
+                        head.time = Self::time_of(&head.cursor, self.marked, self.time)?;
+                        return Ok(());
+                    }
+                    head.cursor.advance()?;
+                }
+                self.loaded_bytes -= head.cursor.batch().bytes().len();
+                self.head = None;
+            }
+            match self.queue.front() {
+                Some(Queued::Loaded(batch)) => {
+                    let mut cursor = batch.cursor();
+                    cursor.advance()?;
+                    self.head = Some(Head { cursor, time: self.time });
+                    self.queue.pop_front();
+                }
+                Some(Queued::At(_)) => return Ok(()),
+                None => {
+                    // Nobody has looked since: more may be there already.
+                    self.behind = true;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Hears that the upstream task has reached `time`.
+    pub(crate) fn progress(&mut self, time: Timestamp, behind: bool) {
+        if self.is_empty() {
+            self.time = self.time.max(time);
+            self.behind = behind;
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// Take records from this lane, as long as their time and the lane's place are below the bound.
+    Take { lane: usize, below: (Timestamp, usize) },
+    /// Nothing can be taken before a lane has been looked at again.
+    Look,
+}
+
+/// The rule. `lanes` are in the order of topic, partition, number.
+pub(crate) fn choose(lanes: &[Lane]) -> Choice {
+    let mut best: Option<(Timestamp, usize)> = None;
+    let mut bound = (Timestamp(i64::MAX), usize::MAX);
+    let mut blocked = (Timestamp(i64::MAX), usize::MAX);
+    for (at, lane) in lanes.iter().enumerate() {
+        match lane.head_time() {
+            Some(time) => match best {
+                Some(so_far) if (time, at) > so_far => bound = bound.min((time, at)),
+                so_far => {
+                    bound = so_far.map_or(bound, |so_far| bound.min(so_far));
+                    best = Some((time, at));
+                }
+            },
+            // A batch that is known but not loaded is like a lane that is behind: it must be read first.
+            None if lane.behind || !lane.is_empty() => blocked = blocked.min((lane.time, at)),
+            None => {}
+        }
+    }
+    match best {
+        Some(best) if best < blocked => Choice::Take { lane: best.1, below: bound.min(blocked) },
+        _ => Choice::Look,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_core::{BatchBuilder, Headers, ProducerStamp};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batch(base: u64, timestamps: &[i64]) -> RecordBatch {
+        let mut builder = BatchBuilder::default();
+        for timestamp in timestamps {
+            builder.push(Timestamp(*timestamp), None, None, &Headers::new());
+        }
+        builder.finish(ProducerStamp::NONE).at_offset(Offset(base))
+    }
+
+    /// Takes everything that may be taken: lane and offset of each record.
+    fn drain(lanes: &mut [Lane], out: &mut Vec<(usize, u64)>) {
+        while let Choice::Take { lane, below } = choose(lanes) {
+            loop {
+                out.push((lane, lanes[lane].head().unwrap().offset.0));
+                if !lanes[lane].take().unwrap() || (lanes[lane].head_time().unwrap(), lane) >= below {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_lane_that_is_behind_is_waited_for_only_while_it_could_be_earlier() {
+        let mut lanes = [Lane::new(0, 0, false), Lane::new(1, 0, false)];
+        let mut out = Vec::new();
+        lanes[0].push(batch(0, &[10, 20]), 1 << 20).unwrap();
+        drain(&mut lanes, &mut out);
+        assert_eq!(out, []);
+        lanes[1].progress(Timestamp(15), true);
+        drain(&mut lanes, &mut out);
+        assert_eq!(out, [(0, 0)]);
+        lanes[1].progress(Timestamp(15), false);
+        drain(&mut lanes, &mut out);
+        assert_eq!(out, [(0, 0), (0, 1)]);
+    }
+
+    proptest! {
+        /// Bounded lanes, delivered in any interleaving and with any part of them as offsets only: one order.
+        #[test]
+        fn arrival_does_not_matter(
+            contents in prop::collection::vec(prop::collection::vec(prop::collection::vec(0i64..50, 1..5), 0..6), 1..4),
+            deliveries in prop::collection::vec(0usize..4, 0..60),
+            loaded_bytes_max in 1usize..400,
+        ) {
+            let expected = run(&contents, &[], 1 << 20);
+            prop_assert_eq!(expected.len(), contents.iter().flatten().map(Vec::len).sum::<usize>());
+            prop_assert_eq!(run(&contents, &deliveries, loaded_bytes_max), expected);
+        }
+    }
+
+    fn run(contents: &[Vec<Vec<i64>>], deliveries: &[usize], loaded_bytes_max: usize) -> Vec<(usize, u64)> {
+        let batches: Vec<Vec<RecordBatch>> = contents
+            .iter()
+            .map(|lane| {
+                let mut base = 0;
+                lane.iter().map(|ts| { let b = batch(base, ts); base += ts.len() as u64; b }).collect()
+            })
+            .collect();
+        let mut lanes: Vec<Lane> = (0..contents.len()).map(|i| Lane::new(i, 0, false)).collect();
+        let (mut sent, mut out) = (vec![0; contents.len()], Vec::new());
+        let rest = (0..contents.len()).flat_map(|lane| std::iter::repeat_n(lane, 20));
+        for lane in deliveries.iter().copied().map(|d| d % contents.len()).chain(rest) {
+            match batches[lane].get(sent[lane]) {
+                Some(batch) => lanes[lane].push(batch.clone(), loaded_bytes_max).unwrap(),
+                None => { let time = lanes[lane].time; lanes[lane].progress(time, false); }
+            }
+            sent[lane] += 1;
+            loop {
+                drain(&mut lanes, &mut out);
+                let Some((at, wanted)) = lanes.iter().enumerate().find_map(|(i, l)| Some((i, l.wanted()?))) else { break };
+                let found = batches[at].iter().find(|b| b.base_offset() == wanted).unwrap().clone();
+                lanes[at].supply(found).unwrap();
+            }
+            // Whoever is at the end says so, as the reader of a log would.
+            for (at, lane) in lanes.iter_mut().enumerate() {
+                if sent[at] > batches[at].len() { let time = lane.time; lane.progress(time, false); }
+            }
+        }
+        drain(&mut lanes, &mut out);
+        out
+    }
+}

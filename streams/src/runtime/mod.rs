@@ -1,0 +1,28 @@
+//! How a topology runs: from settings and plan to workers, tasks, commits and restarts.
+
+pub(crate) mod context;
+pub(crate) mod lanes;
+
+mod board;
+mod commit;
+mod inputs;
+mod metrics;
+mod plan;
+mod positions;
+mod restore;
+mod settings;
+mod streams;
+mod task;
+mod worker;
+
+pub(crate) use self::{
+    board::Board,
+    metrics::MetricsSink,
+    plan::Plan,
+    worker::{Turn, Worker},
+};
+pub use self::{
+    metrics::{Metrics, TaskMetrics},
+    settings::{ErrorPolicy, InputOrder, Settings},
+    streams::Streams,
+};

@@ -1,0 +1,178 @@
+//! A topology on a log: the application's name and the number of partitions filled in, missing topics created.
+
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
+
+use headwater_core::{Error, GroupId, Log, Partition, Result, TaskId, TopicConfig, TopicName, TopicSpec};
+
+use super::settings::{ErrorPolicy, Settings};
+use crate::topology::{Topology, TopicRef};
+
+pub(crate) struct Plan {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) settings: Settings,
+    pub(crate) group: GroupId,
+    pub(crate) subtopologies: Vec<SubtopologyPlan>,
+    pub(crate) dead_letters: Option<(TopicName, NonZeroU32)>,
+}
+
+pub(crate) struct SubtopologyPlan {
+    pub(crate) tasks: u32,
+    /// In the order of `Topology::sources_of`.
+    pub(crate) sources: Vec<SourcePlan>,
+    /// In the order of `Topology::sinks_of`.
+    pub(crate) sinks: Vec<SinkPlan>,
+}
+
+pub(crate) struct SourcePlan {
+    pub(crate) topic: TopicName,
+    pub(crate) partitions: u32,
+    /// For a repartition topic: the sub-topology that writes it, and how many tasks that has.
+    pub(crate) upstream: Option<(u32, u32)>,
+}
+
+pub(crate) struct SinkPlan {
+    pub(crate) topic: TopicName,
+    pub(crate) partitions: NonZeroU32,
+    pub(crate) repartition: bool,
+}
+
+impl Plan {
+    pub(crate) async fn resolve(topology: Arc<Topology>, settings: Settings, log: &dyn Log) -> Result<Self> {
+        settings.check()?;
+        let known: BTreeMap<TopicName, NonZeroU32> =
+            log.topics().await?.into_iter().map(|t| (t.name, t.partitions)).collect();
+        let tasks = count_tasks(&topology, &known)?;
+        let mut plan = Self {
+            group: GroupId(settings.application_id.clone()),
+            topology: Arc::clone(&topology),
+            settings,
+            subtopologies: Vec::new(),
+            dead_letters: None,
+        };
+        for subtopology in 0..topology.subtopologies() {
+            let resolved = plan.resolve_subtopology(subtopology, &tasks, &known)?;
+            plan.subtopologies.push(resolved);
+        }
+        plan.create_topics(&known, log).await?;
+        Ok(plan)
+    }
+
+    fn resolve_subtopology(
+        &self,
+        subtopology: u32,
+        tasks: &[u32],
+        known: &BTreeMap<TopicName, NonZeroU32>,
+    ) -> Result<SubtopologyPlan> {
+        let count = tasks[subtopology as usize];
+        let mut sources = Vec::new();
+        for topic in self.topology.sources_of(subtopology) {
+            let upstream = match topic {
+                TopicRef::External(_) => None,
+                TopicRef::Repartition(name) => {
+                    let writer = self.topology.writer_of(name).expect("a repartition is written where it is made");
+                    Some((writer, tasks[writer as usize]))
+                }
+            };
+            let name = self.topic_name(topic)?;
+            let partitions = known.get(&name).map_or(count, |partitions| partitions.get());
+            sources.push(SourcePlan { topic: name, partitions, upstream });
+        }
+        let mut sinks = Vec::new();
+        for (_, topic) in self.topology.sinks_of(subtopology) {
+            let name = self.topic_name(topic)?;
+            let repartition = matches!(topic, TopicRef::Repartition(_));
+            let wanted = if repartition { self.reader_tasks(topic, tasks) } else { count };
+            let partitions = match known.get(&name) {
+                Some(partitions) => *partitions,
+                None => NonZeroU32::new(wanted).expect("every sub-topology has a task"),
+            };
+            sinks.push(SinkPlan { topic: name, partitions, repartition });
+        }
+        Ok(SubtopologyPlan { tasks: count, sources, sinks })
+    }
+
+    fn reader_tasks(&self, topic: &TopicRef, tasks: &[u32]) -> u32 {
+        let reader = (0..self.topology.subtopologies()).find(|s| self.topology.sources_of(*s).contains(&topic));
+        reader.map_or(1, |reader| tasks[reader as usize])
+    }
+
+    fn topic_name(&self, topic: &TopicRef) -> Result<TopicName> {
+        match topic {
+            TopicRef::External(name) => Ok(name.clone()),
+            TopicRef::Repartition(name) => {
+                TopicName::new(format!("{}-{name}-repartition", self.settings.application_id))
+            }
+        }
+    }
+
+    /// Name of the changelog of the store at `store` (Kafka: `<application.id>-<store>-changelog`).
+    pub(crate) fn changelog(&self, store: usize) -> Result<TopicName> {
+        TopicName::new(format!("{}-{}-changelog", self.settings.application_id, self.topology.stores[store].name))
+    }
+
+    async fn create_topics(&mut self, known: &BTreeMap<TopicName, NonZeroU32>, log: &dyn Log) -> Result<()> {
+        for (number, plan) in (0..).zip(&self.subtopologies) {
+            for sink in &plan.sinks {
+                let config = TopicConfig::default();
+                log.create_topic(&TopicSpec { name: sink.topic.clone(), partitions: sink.partitions, config }).await?;
+            }
+            for store in self.topology.stores_of(number) {
+                let mut spec = TopicSpec::new(self.changelog(store)?.as_str(), plan.tasks)?;
+                spec.config.cleanup_policy = self.topology.stores[store].build.cleanup();
+                log.create_topic(&spec).await?;
+            }
+        }
+        if let ErrorPolicy::DeadLetter(topic) = &self.settings.on_error {
+            let widest = self.subtopologies.iter().map(|s| s.tasks).max().unwrap_or(1);
+            let mut spec = TopicSpec::new(topic, widest)?;
+            if let Some(partitions) = known.get(&spec.name) {
+                spec.partitions = *partitions;
+            }
+            log.create_topic(&spec).await?;
+            self.dead_letters = Some((spec.name, spec.partitions));
+        }
+        Ok(())
+    }
+
+    /// How many stores all tasks have together.
+    pub(crate) fn store_count(&self) -> usize {
+        (0..).zip(&self.subtopologies).map(|(s, plan)| self.topology.stores_of(s).len() * plan.tasks as usize).sum()
+    }
+
+    /// All tasks, in order.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
+        (0..)
+            .zip(&self.subtopologies)
+            .flat_map(|(subtopology, plan)| (0..plan.tasks).map(move |p| TaskId { subtopology, partition: Partition(p) }))
+    }
+}
+
+/// How many tasks each sub-topology has: as many as its widest source topic has partitions. A repartition topic is as
+/// wide as the sub-topology that writes it, which may itself read one: repeat until nothing changes.
+fn count_tasks(topology: &Topology, known: &BTreeMap<TopicName, NonZeroU32>) -> Result<Vec<u32>> {
+    let mut tasks = vec![0; topology.subtopologies() as usize];
+    for _ in 0..=tasks.len() {
+        for subtopology in 0..topology.subtopologies() {
+            for topic in topology.sources_of(subtopology) {
+                let width = match topic {
+                    TopicRef::External(name) => known
+                        .get(name)
+                        .ok_or_else(|| {
+                            Error::invalid(format!("a source topic does not exist: create it first. topic={name}"))
+                        })?
+                        .get(),
+                    TopicRef::Repartition(name) => match topology.repartition_partitions.get(name) {
+                        Some(Some(fixed)) => *fixed,
+                        _ => topology.writer_of(name).map_or(0, |writer| tasks[writer as usize]),
+                    },
+                };
+                let count: &mut u32 = &mut tasks[subtopology as usize];
+                *count = (*count).max(width);
+            }
+        }
+    }
+    match tasks.iter().position(|count| *count == 0) {
+        Some(at) => Err(Error::invalid(format!("a sub-topology reads only its own repartition topics. sub-topology={at}"))),
+        None => Ok(tasks),
+    }
+}

@@ -1,0 +1,71 @@
+//! What a task needs to go on where it stopped, and how that lies in the metadata of its committed positions.
+//!
+//! One committed position per input partition: the lowest offset of its lanes, as Kafka's tools expect it, and as
+//! metadata one byte of version and the bincode of [`Metadata`].
+
+use bytes::Bytes;
+use headwater_core::{Committed, Error, Offset, Result, Serde, Timestamp, serdes};
+use serde::{Deserialize, Serialize};
+
+const VERSION: u8 = 1;
+
+/// Position and time of one lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LanePosition {
+    pub(crate) number: u32,
+    pub(crate) offset: u64,
+    pub(crate) time: i64,
+}
+
+/// Commits with the offset of an input partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Metadata {
+    pub(crate) lanes: Vec<LanePosition>,
+    /// Of the task; the same in all of its partitions.
+    pub(crate) stream_time: i64,
+    /// Time of each operator that has a clock, by the name of its store; the same in all of the task's partitions.
+    pub(crate) clocks: Vec<(String, i64)>,
+}
+
+impl Metadata {
+    pub(crate) fn commit(&self) -> Result<Committed> {
+        let mut bytes = vec![VERSION];
+        serdes::Bincode.encode(self, &mut bytes)?;
+        let offset = self.lanes.iter().map(|lane| lane.offset).min().unwrap_or(0);
+        Ok(Committed { offset: Offset(offset), metadata: Bytes::from(bytes) })
+    }
+
+    pub(crate) fn of(committed: &Committed) -> Result<Self> {
+        match committed.metadata.split_first() {
+            Some((&VERSION, rest)) => {
+                let decoded: Result<Self> = serdes::Bincode.decode(rest);
+                decoded.map_err(|e| Error::corrupt("metadata of a committed position cannot be read").with_source(e))
+            }
+            version => Err(Error::invalid(format!(
+                "a committed position was written by another version of Headwater. version={:?}, known={VERSION}",
+                version.map(|(version, _)| version)
+            ))),
+        }
+    }
+
+    pub(crate) fn stream_time(&self) -> Timestamp {
+        Timestamp(self.stream_time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_and_is_versioned() {
+        let lane = |number, offset| LanePosition { number, offset, time: 5 };
+        let metadata =
+            Metadata { lanes: vec![lane(0, 9), lane(1, 7)], stream_time: -1, clocks: vec![("hourly".into(), 3)] };
+        let committed = metadata.commit().unwrap();
+        assert_eq!(committed.offset, Offset(7));
+        assert_eq!(Metadata::of(&committed).unwrap(), metadata);
+        let newer = Committed { offset: Offset(0), metadata: Bytes::from_static(&[9, 0]) };
+        assert!(Metadata::of(&newer).unwrap_err().to_string().contains("another version"));
+    }
+}

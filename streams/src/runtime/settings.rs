@@ -1,0 +1,87 @@
+//! What a user can set.
+
+use std::time::Duration;
+
+use headwater_core::{Error, Result, TopicName};
+
+/// What becomes of a record that cannot be decoded or whose processing fails.
+///
+/// What the record had stored and forwarded is taken back first, so that a record counts wholly or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ErrorPolicy {
+    /// The application stops with the error. Nothing is lost: after a fix it goes on with this record.
+    #[default]
+    Fail,
+    /// The record is left out and counted.
+    Skip,
+    /// The record is left out and counted, and its original bytes go to this topic in the same commit, with the error
+    /// and its place in the headers that Kafka Streams uses (KIP-1034): `__streams.errors.exception`, `.message`,
+    /// `.topic`, `.partition`, `.offset`.
+    DeadLetter(String),
+}
+
+/// In which order a task takes the records of a partition that several tasks wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InputOrder {
+    /// By the upstream tasks' stream times: what comes out does not depend on which of them was faster.
+    #[default]
+    Lanes,
+    /// As they arrived, like Kafka Streams. On a backlog, a task that runs ahead makes the others' records late.
+    Arrival,
+}
+
+/// Settings of an application: plain data, with a default for all but its name.
+///
+/// ```
+/// use std::time::Duration;
+/// use headwater_streams::Settings;
+/// let settings = Settings { workers: 2, commit_interval: Duration::from_millis(10), ..Settings::new("word-count") };
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Names the application's positions, internal topics and state (Kafka: `application.id`).
+    pub application_id: String,
+    /// How many threads share the tasks.
+    pub workers: usize,
+    /// Time between commits under load (Kafka: `commit.interval.ms`, 100 ms under exactly-once). A worker that has
+    /// nothing left to do commits at once.
+    pub commit_interval: Duration,
+    /// A commit is made early when this much output waits for it, in bytes per worker.
+    pub uncommitted_bytes_max: usize,
+    /// Records that a task takes before the next task has its turn.
+    pub turn_records_max: usize,
+    /// Memory for all stores of the application, in bytes. A store above its share moves its rows to the state engine.
+    pub memory_bytes: usize,
+    /// What becomes of records that fail.
+    pub on_error: ErrorPolicy,
+    /// See [`InputOrder`].
+    pub input_order: InputOrder,
+}
+
+impl Settings {
+    /// Defaults for the application `application_id`.
+    pub fn new(application_id: impl Into<String>) -> Self {
+        Self {
+            application_id: application_id.into(),
+            workers: 1,
+            commit_interval: Duration::from_millis(100),
+            uncommitted_bytes_max: 64 << 20,
+            turn_records_max: 10_000,
+            memory_bytes: 256 << 20,
+            on_error: ErrorPolicy::default(),
+            input_order: InputOrder::default(),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        TopicName::new(&self.application_id)
+            .map_err(|e| e.context("an application id begins the names of its topics"))?;
+        if self.workers == 0 || self.turn_records_max == 0 {
+            return Err(Error::invalid(format!(
+                "an application needs at least one worker and one record per turn. workers={}, turn_records_max={}",
+                self.workers, self.turn_records_max
+            )));
+        }
+        Ok(())
+    }
+}

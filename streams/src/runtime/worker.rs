@@ -1,0 +1,124 @@
+//! A worker owns some tasks, without locks, and gives each its turn.
+
+use std::{
+    sync::Arc,
+    time::Instant,
+};
+
+use headwater_core::{Log, LogVersion, Result, StateBackend, TaskId};
+
+use super::{board::Board, commit::commit, metrics::MetricsSink, plan::Plan, task::Task};
+
+pub(crate) struct Worker {
+    plan: Arc<Plan>,
+    log: Arc<dyn Log>,
+    board: Arc<Board>,
+    metrics: MetricsSink,
+    tasks: Vec<Task>,
+    last_commit: Instant,
+    /// Up to where the log and the board were looked at.
+    seen: (LogVersion, u64),
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Something was processed or committed: there may be more.
+    Busy,
+    /// Everything is committed, and nothing can be taken until the log or the board changes.
+    Idle,
+}
+
+impl Worker {
+    /// Opens `tasks`: fences their earlier owners, restores their state.
+    pub(crate) async fn open(
+        plan: Arc<Plan>,
+        (log, backend): (Arc<dyn Log>, Arc<dyn StateBackend>),
+        (board, metrics): (Arc<Board>, MetricsSink),
+        tasks: &[TaskId],
+    ) -> Result<Self> {
+        let mut opened = Vec::with_capacity(tasks.len());
+        for id in tasks {
+            let mut task = Task::open(*id, &plan, &*log, &*backend).await?;
+            metrics.set(*id, task.metrics());
+            tracing::info!(task = %id, restored = task.metrics().restored, "task opened");
+            opened.push(task);
+        }
+        let seen = (LogVersion::default(), 0);
+        Ok(Self { plan, log, board, metrics, tasks: opened, last_commit: now(), seen })
+    }
+
+    /// Gives every task one turn, the one that is furthest back in time first, and commits when it is time to.
+    pub(crate) async fn turn(&mut self) -> Result<Turn> {
+        self.tasks.sort_by_key(|task| (task.stream_time(), task.id()));
+        let mut taken = 0;
+        for task in &mut self.tasks {
+            task.fill(&*self.log, &self.board).await?;
+            taken += task.process(self.plan.settings.turn_records_max)?;
+        }
+        let dirty = self.tasks.iter().any(Task::is_dirty);
+        if dirty && (taken == 0 || self.commit_is_due()) {
+            self.commit().await?;
+            taken += 1;
+        }
+        for task in &mut self.tasks {
+            if !task.is_dirty() {
+                self.board.post(task.id(), task.progress());
+            }
+            self.metrics.set(task.id(), task.metrics());
+        }
+        Ok(if taken > 0 { Turn::Busy } else { Turn::Idle })
+    }
+
+    fn commit_is_due(&self) -> bool {
+        let bytes: usize = self.tasks.iter().map(|task| task.pending_bytes).sum();
+        bytes >= self.plan.settings.uncommitted_bytes_max
+            || now().duration_since(self.last_commit) >= self.plan.settings.commit_interval
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        let start = now();
+        commit(&mut self.tasks).await?;
+        self.last_commit = now();
+        self.metrics.commit_took(self.last_commit.duration_since(start));
+        Ok(())
+    }
+
+    /// Runs until `stop`, then commits and writes the state out, so that the next start has nothing to restore; unless
+    /// the application was `abandoned`.
+    pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>, abandoned: impl Fn() -> bool) -> Result<()> {
+        let mut stop = std::pin::pin!(futures::FutureExt::fuse(stop));
+        loop {
+            // A turn is never cut short: a commit that was begun is waited for.
+            if futures::poll!(&mut stop).is_ready() {
+                break;
+            }
+            if self.turn().await? == Turn::Idle {
+                let changed = self.board.changed();
+                tokio::select! {
+                    biased;
+                    () = &mut stop => break,
+                    version = self.log.appended(self.seen.0) => self.seen.0 = version?,
+                    count = changed.after(self.seen.1) => self.seen.1 = count.unwrap_or(u64::MAX),
+                }
+            }
+        }
+        if abandoned() { Ok(()) } else { self.close().await }
+    }
+
+    /// Commits what was taken, and spills all state.
+    pub(crate) async fn close(&mut self) -> Result<()> {
+        self.commit().await?;
+        for task in &mut self.tasks {
+            task.spill(false)?;
+            self.metrics.set(task.id(), task.metrics());
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "once per turn, and only to decide when to commit")]
+fn now() -> Instant {
+    Instant::now()
+}
+

@@ -1,0 +1,193 @@
+//! The key-value store: one value per key.
+
+use std::{any::Any, marker::PhantomData};
+
+use headwater_core::{CleanupPolicy, Data, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp};
+
+use super::{
+    BuildStore, ChangeSink, Store,
+    table::{RowMut, Table, decode_stored, encode_stored},
+};
+
+/// A key-value store of a topology; processors reach it through [`ProcessorContext::store`](crate::ProcessorContext::store).
+pub struct KeyValueHandle<K, V> {
+    pub(crate) index: usize,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> KeyValueHandle<K, V> {
+    pub(crate) fn new(index: usize) -> Self {
+        Self { index, types: PhantomData }
+    }
+}
+
+impl<K, V> Clone for KeyValueHandle<K, V> {
+    fn clone(&self) -> Self {
+        Self::new(self.index)
+    }
+}
+
+/// A store of any kind, as [`KStream::process`](crate::KStream::process) takes it.
+pub trait StoreHandle {
+    /// Its number in the topology.
+    fn index(&self) -> usize;
+}
+
+impl<K, V> StoreHandle for KeyValueHandle<K, V> {
+    fn index(&self) -> usize {
+        self.index
+    }
+}
+
+/// A key-value store, for as long as a processor holds its record.
+pub struct KeyValueStore<'a, K, V> {
+    pub(crate) store: &'a mut KeyValue<K, V>,
+    pub(crate) state: &'a dyn TaskState,
+}
+
+impl<'a, K: Data, V: Data> KeyValueStore<'a, K, V> {
+    fn row(self, key: &K) -> Result<RowMut<'a, V>> {
+        let KeyValue { table, key: key_serde, value: value_serde, slot, key_bytes, value_bytes } = self.store;
+        key_bytes.clear();
+        key_serde.encode(key, key_bytes)?;
+        table.row(key_bytes, || {
+            value_bytes.clear();
+            let found = self.state.get(*slot, key_bytes, value_bytes)?;
+            if found { decode_stored(&**value_serde, value_bytes).map(Some) } else { Ok(None) }
+        })
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// From the serdes and the engine.
+    pub fn get(self, key: &K) -> Result<Option<&'a V>> {
+        Ok(self.row(key)?.value())
+    }
+
+    /// Sets the value of `key`; `timestamp` is that of the change in the changelog.
+    ///
+    /// # Errors
+    /// From the serdes and the engine.
+    pub fn put(self, key: &K, value: V, timestamp: Timestamp) -> Result<()> {
+        self.row(key)?.set(Some(value), timestamp);
+        Ok(())
+    }
+
+    /// Removes `key`.
+    ///
+    /// # Errors
+    /// From the serdes and the engine.
+    pub fn delete(self, key: &K, timestamp: Timestamp) -> Result<()> {
+        self.row(key)?.set(None, timestamp);
+        Ok(())
+    }
+
+    /// Changes the value of `key` where it lies: `change` gets it, or `None`, and leaves there what shall be stored.
+    ///
+    /// # Errors
+    /// From the serdes and the engine.
+    pub fn update<R>(self, key: &K, timestamp: Timestamp, change: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
+        let mut row = self.row(key)?;
+        let result = change(row.slot());
+        row.raise_timestamp(timestamp);
+        Ok(result)
+    }
+}
+
+pub(crate) struct KeyValueSpec<K, V> {
+    key: SerdeRef<K>,
+    value: SerdeRef<V>,
+}
+
+impl<K, V> KeyValueSpec<K, V> {
+    pub(crate) fn new(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
+        Self { key, value }
+    }
+}
+
+impl<K: Data, V: Data> BuildStore for KeyValueSpec<K, V> {
+    fn build(&self, slot: StoreId) -> Box<dyn Store> {
+        Box::new(KeyValue {
+            table: Table::new(true),
+            key: SerdeRef::clone(&self.key),
+            value: SerdeRef::clone(&self.value),
+            slot,
+            key_bytes: Vec::new(),
+            value_bytes: Vec::new(),
+        })
+    }
+
+    fn cleanup(&self) -> CleanupPolicy {
+        CleanupPolicy::Compact
+    }
+}
+
+/// The store itself. In the engine and in the changelog the key is that of the serde; in the changelog the value is, too.
+pub(crate) struct KeyValue<K, V> {
+    table: Table<V>,
+    key: SerdeRef<K>,
+    value: SerdeRef<V>,
+    slot: StoreId,
+    key_bytes: Vec<u8>,
+    value_bytes: Vec<u8>,
+}
+
+impl<K: Data, V: Data> Store for KeyValue<K, V> {
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn open(&mut self, state: &dyn TaskState) -> Result<()> {
+        let empty = !state.last_key(self.slot, &mut Vec::new())?;
+        self.table = Table::new(empty);
+        Ok(())
+    }
+
+    fn begin_record(&mut self) {
+        self.table.begin_record();
+    }
+
+    fn roll_back(&mut self) {
+        self.table.roll_back();
+    }
+
+    fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()> {
+        let Self { table, value: serde, value_bytes, .. } = self;
+        table.take_changes(|key, value, timestamp| {
+            value_bytes.clear();
+            value.map_or(Ok(()), |value| serde.encode(value, value_bytes))?;
+            sink(key, value.map(|_| value_bytes.as_slice()), timestamp)
+        })
+    }
+
+    fn restore(&self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp, batch: &mut StateBatch) -> Result<()> {
+        match value {
+            Some(value) => batch.put(self.slot, key, &[&timestamp.0.to_be_bytes(), value].concat()),
+            None => batch.delete(self.slot, key),
+        }
+        Ok(())
+    }
+
+    fn spill(&mut self, batch: &mut StateBatch) -> Result<()> {
+        let Self { table, value: serde, value_bytes, slot, .. } = self;
+        table.spill(|key, value, timestamp| {
+            match value {
+                Some(value) => {
+                    encode_stored(&**serde, value, timestamp, value_bytes)?;
+                    batch.put(*slot, key, value_bytes);
+                }
+                None => batch.delete(*slot, key),
+            }
+            Ok(())
+        })
+    }
+
+    fn evict(&mut self) {
+        self.table.evict();
+    }
+
+    fn bytes(&self) -> usize {
+        self.table.bytes()
+    }
+}

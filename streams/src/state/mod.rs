@@ -1,0 +1,74 @@
+//! What a task remembers: typed write-back tables over an ordered byte map.
+//!
+//! A store keeps decoded values in a [`table::Table`], so that the hot path touches no bytes but the key's. Values
+//! become bytes once per changed key and commit, for the changelog. The engine below (RocksDB) is written later, in
+//! bulk, and together with the changelog position that it then stands at: it lags the log and never leads it.
+
+mod key_value;
+pub(crate) mod table;
+mod window;
+
+use std::any::Any;
+
+use headwater_core::{CleanupPolicy, Result, StateBatch, StoreId, TaskState, Timestamp};
+
+pub use self::key_value::{KeyValueHandle, KeyValueStore, StoreHandle};
+pub(crate) use self::{
+    key_value::{KeyValue, KeyValueSpec},
+    window::{WindowStore, WindowStoreSpec},
+};
+
+/// Takes one changed row for the changelog: key, value (`None`: deleted), timestamp.
+pub(crate) type ChangeSink<'a> = dyn FnMut(&[u8], Option<&[u8]>, Timestamp) -> Result<()> + 'a;
+
+/// A store of one task, of any kind. What all kinds share is written once, in `table` and in the runtime; a kind is a
+/// key layout and a typed view.
+pub(crate) trait Store: Send {
+    fn as_any(&mut self) -> &mut dyn Any;
+
+    /// Looks at what the engine holds, once, after it was brought up to date and the clock was set.
+    fn open(&mut self, state: &dyn TaskState) -> Result<()>;
+
+    /// Remembers how to take back what the next record does; without it [`Store::roll_back`] has nothing to do.
+    fn begin_record(&mut self);
+
+    /// Takes back everything since [`Store::begin_record`].
+    fn roll_back(&mut self);
+
+    /// Hands out every row that changed since the last call; the caller commits them next.
+    fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()>;
+
+    /// What the engine must do to a row that the changelog holds.
+    fn restore(&self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp, batch: &mut StateBatch) -> Result<()>;
+
+    /// Adds all committed changes that the engine does not hold yet.
+    fn spill(&mut self, batch: &mut StateBatch) -> Result<()>;
+
+    /// Forgets the rows that the engine holds. Called after a spill was written.
+    fn evict(&mut self);
+
+    /// Bytes of memory taken.
+    fn bytes(&self) -> usize;
+
+    /// Operator time, for stores that have one: commits with the positions, so that a closed window stays closed.
+    fn clock(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Sets what [`Store::clock`] said at the last commit.
+    fn set_clock(&mut self, clock: Timestamp) {
+        let _ = clock;
+    }
+
+    /// Records dropped because their window was closed.
+    fn late(&self) -> u64 {
+        0
+    }
+}
+
+/// Makes the stores of tasks.
+pub(crate) trait BuildStore: Send + Sync {
+    fn build(&self, slot: StoreId) -> Box<dyn Store>;
+    /// Of the changelog topic.
+    fn cleanup(&self) -> CleanupPolicy;
+}

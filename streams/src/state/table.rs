@@ -1,0 +1,279 @@
+//! The write-back table under every store: rows by the bytes of their key, values decoded.
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashTable, hash_table::Entry};
+use headwater_core::{Error, Result, Serde, Timestamp};
+use smallvec::SmallVec;
+use std::hash::BuildHasher;
+
+/// Keys up to this long lie in the row itself.
+const INLINE_KEY_BYTES: usize = 24;
+/// Bytes of the timestamp in front of a value in the engine.
+const TIMESTAMP_BYTES: usize = 8;
+
+pub(crate) struct Table<V> {
+    index: HashTable<u32>,
+    rows: Vec<Row<V>>,
+    /// Rows changed since the last commit.
+    uncommitted: Vec<u32>,
+    /// Rows that were committed and that the engine does not hold yet.
+    unwritten: Vec<u32>,
+    /// How to take back what the current record did, if that may be asked for.
+    undo: Option<Vec<(u32, Option<V>, Timestamp)>>,
+    /// Whether a key without a row has no value in the engine either.
+    complete: bool,
+    long_key_bytes: usize,
+}
+
+struct Row<V> {
+    key: SmallVec<[u8; INLINE_KEY_BYTES]>,
+    timestamp: Timestamp,
+    value: Option<V>,
+    uncommitted: bool,
+    unwritten: bool,
+}
+
+/// One row, to read and change.
+pub(crate) struct RowMut<'a, V> {
+    table: &'a mut Table<V>,
+    at: u32,
+}
+
+impl<V: Clone> Table<V> {
+    pub(crate) fn new(complete: bool) -> Self {
+        Self {
+            index: HashTable::new(),
+            rows: Vec::new(),
+            uncommitted: Vec::new(),
+            unwritten: Vec::new(),
+            undo: None,
+            complete,
+            long_key_bytes: 0,
+        }
+    }
+
+    #[inline]
+    fn hash(key: &[u8]) -> u64 {
+        // The seed may be fixed: a table belongs to one task, whose keys passed through one partition of a topic, and
+        // iteration never follows the hash.
+        FixedState::with_seed(0x9e37_79b9_7f4a_7c15).hash_one(key)
+    }
+
+    /// The row of `key`. `load` asks the engine, and is called only when the engine may know what the table does not.
+    #[inline]
+    pub(crate) fn row(
+        &mut self,
+        key: &[u8],
+        load: impl FnOnce() -> Result<Option<(V, Timestamp)>>,
+    ) -> Result<RowMut<'_, V>> {
+        let rows = &self.rows;
+        let entry = self.index.entry(
+            Self::hash(key),
+            |at| rows[*at as usize].key.as_slice() == key,
+            |at| Self::hash(&rows[*at as usize].key),
+        );
+        let at = match entry {
+            Entry::Occupied(occupied) => *occupied.get(),
+            Entry::Vacant(vacant) => {
+                let at = u32::try_from(self.rows.len()).map_err(|_| Error::invalid("a table has 2^32 rows"))?;
+                let loaded = if self.complete { None } else { load()? };
+                let (value, timestamp) = loaded.map_or((None, Timestamp::MIN), |(v, t)| (Some(v), t));
+                let key = SmallVec::from_slice(key);
+                if key.spilled() {
+                    self.long_key_bytes += key.len();
+                }
+                vacant.insert(at);
+                self.rows.push(Row { key, timestamp, value, uncommitted: false, unwritten: false });
+                at
+            }
+        };
+        Ok(RowMut { table: self, at })
+    }
+
+    pub(crate) fn begin_record(&mut self) {
+        self.undo.get_or_insert_default().clear();
+    }
+
+    pub(crate) fn roll_back(&mut self) {
+        for (at, value, timestamp) in self.undo.iter_mut().flat_map(|undo| undo.drain(..).rev()) {
+            let row = &mut self.rows[at as usize];
+            (row.value, row.timestamp) = (value, timestamp);
+        }
+    }
+
+    /// Visits every changed row once, oldest change first; the caller commits them.
+    pub(crate) fn take_changes(
+        &mut self,
+        mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>,
+    ) -> Result<()> {
+        for at in self.uncommitted.drain(..) {
+            let row = &mut self.rows[at as usize];
+            row.uncommitted = false;
+            visit(&row.key, row.value.as_ref(), row.timestamp)?;
+            if !row.unwritten {
+                row.unwritten = true;
+                self.unwritten.push(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits every row that the engine does not hold yet, in the order of their keys.
+    pub(crate) fn spill(&mut self, mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>) -> Result<()> {
+        let mut rows = std::mem::take(&mut self.unwritten);
+        rows.sort_unstable_by(|a, b| self.rows[*a as usize].key.cmp(&self.rows[*b as usize].key));
+        for at in rows {
+            let row = &mut self.rows[at as usize];
+            row.unwritten = false;
+            visit(&row.key, row.value.as_ref(), row.timestamp)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets all rows, unless some are not in the engine yet.
+    pub(crate) fn evict(&mut self) {
+        if self.uncommitted.is_empty() && self.unwritten.is_empty() {
+            let undo = self.undo.take().map(|_| Vec::new());
+            *self = Self { undo, ..Self::new(false) };
+        }
+    }
+
+    /// Every row that has a value: key, value, timestamp; in no order that means anything.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&V>, Timestamp)> {
+        self.rows.iter().map(|row| (row.key.as_slice(), row.value.as_ref(), row.timestamp))
+    }
+
+    /// Whether the table knows every key that has a value.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Memory of rows and index; what values keep on the heap is not known and not counted.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows.capacity() * size_of::<Row<V>>() + self.index.capacity() * 5 + self.long_key_bytes
+    }
+}
+
+impl<'a, V: Clone> RowMut<'a, V> {
+    pub(crate) fn value(self) -> Option<&'a V> {
+        self.table.rows[self.at as usize].value.as_ref()
+    }
+
+    #[inline]
+    fn change(&mut self) -> &mut Row<V> {
+        let row = &mut self.table.rows[self.at as usize];
+        if let Some(undo) = &mut self.table.undo {
+            undo.push((self.at, row.value.clone(), row.timestamp));
+        }
+        if !row.uncommitted {
+            row.uncommitted = true;
+            self.table.uncommitted.push(self.at);
+        }
+        row
+    }
+
+    /// The value, to change in place.
+    #[inline]
+    pub(crate) fn value_or_insert_with(&mut self, init: impl FnOnce() -> V) -> &mut V {
+        self.change().value.get_or_insert_with(init)
+    }
+
+    /// The value as it is or is not, to change, set or take.
+    pub(crate) fn slot(&mut self) -> &mut Option<V> {
+        &mut self.change().value
+    }
+
+    /// Sets value and timestamp.
+    pub(crate) fn set(&mut self, value: Option<V>, timestamp: Timestamp) {
+        let row = self.change();
+        (row.value, row.timestamp) = (value, timestamp);
+    }
+
+    /// Raises the timestamp of a row that is being changed, and gives it.
+    #[inline]
+    pub(crate) fn raise_timestamp(&mut self, timestamp: Timestamp) -> Timestamp {
+        let row = &mut self.table.rows[self.at as usize];
+        row.timestamp = row.timestamp.max(timestamp);
+        row.timestamp
+    }
+}
+
+/// A value as it lies in the engine: timestamp, then the bytes of the serde.
+pub(crate) fn encode_stored<V: 'static>(serde: &dyn Serde<V>, value: &V, timestamp: Timestamp, out: &mut Vec<u8>) -> Result<()> {
+    out.clear();
+    out.extend_from_slice(&timestamp.0.to_be_bytes());
+    serde.encode(value, out)
+}
+
+/// The other way round.
+pub(crate) fn decode_stored<V: 'static>(serde: &dyn Serde<V>, bytes: &[u8]) -> Result<(V, Timestamp)> {
+    let Some((timestamp, value)) = bytes.split_first_chunk::<TIMESTAMP_BYTES>() else {
+        return Err(Error::corrupt(format!("a stored value has at least 8 bytes. length={}", bytes.len())));
+    };
+    Ok((serde.decode(value)?, Timestamp(i64::from_be_bytes(*timestamp))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none() -> Result<Option<(u64, Timestamp)>> {
+        Ok(None)
+    }
+
+    #[test]
+    fn a_changed_row_is_handed_out_once_per_commit_and_once_per_spill() {
+        let mut table = Table::<u64>::new(true);
+        for _ in 0..3 {
+            *table.row(b"b", none).unwrap().value_or_insert_with(|| 0) += 1;
+            *table.row(b"a", none).unwrap().value_or_insert_with(|| 0) += 2;
+        }
+        let mut changes = Vec::new();
+        let mut note = |key: &[u8], value: Option<&u64>, _: Timestamp| {
+            changes.push((key.to_vec(), value.copied()));
+            Ok(())
+        };
+        table.take_changes(&mut note).unwrap();
+        table.take_changes(&mut note).unwrap();
+        table.spill(&mut note).unwrap();
+        table.spill(&mut note).unwrap();
+        let expected = [("b", 3), ("a", 6), ("a", 6), ("b", 3)].map(|(k, v)| (k.as_bytes().to_vec(), Some(v)));
+        assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn the_engine_is_asked_only_when_it_may_know_more() {
+        let mut table = Table::<u64>::new(true);
+        table.row(b"k", || panic!("the table is complete")).unwrap();
+        let mut table = Table::<u64>::new(false);
+        let row = table.row(b"k", || Ok(Some((7, Timestamp(1))))).unwrap();
+        assert_eq!(row.value(), Some(&7));
+        table.row(b"k", || panic!("the row is there")).unwrap();
+    }
+
+    #[test]
+    fn a_record_can_be_taken_back() {
+        let mut table = Table::<u64>::new(true);
+        table.row(b"k", none).unwrap().set(Some(1), Timestamp(1));
+        table.begin_record();
+        *table.row(b"k", none).unwrap().value_or_insert_with(|| 0) = 5;
+        table.row(b"k", none).unwrap().set(None, Timestamp(9));
+        table.roll_back();
+        assert_eq!(table.row(b"k", none).unwrap().value(), Some(&1));
+    }
+
+    #[test]
+    fn eviction_keeps_what_the_engine_does_not_hold() {
+        let mut table = Table::<u64>::new(true);
+        table.row(b"k", none).unwrap().set(Some(1), Timestamp(1));
+        table.evict();
+        assert_eq!(table.iter().count(), 1);
+        table.take_changes(|_, _, _| Ok(())).unwrap();
+        table.evict();
+        assert_eq!(table.iter().count(), 1);
+        table.spill(|_, _, _| Ok(())).unwrap();
+        table.evict();
+        assert_eq!(table.iter().count(), 0);
+        assert!(!table.is_complete());
+    }
+}

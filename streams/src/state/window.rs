@@ -1,0 +1,301 @@
+//! The window store: one value per window and key, in panes, one small table per window.
+//!
+//! In the engine a key is `window start | key`, so that a window is one range, which is dropped whole. In the changelog
+//! it is Kafka's `key | window start | 0` (`WindowKeySchema`).
+
+use std::{any::Any, ops::ControlFlow};
+
+use headwater_core::{CleanupPolicy, Data, Error, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp};
+
+use super::{
+    BuildStore, ChangeSink, Store,
+    table::{RowMut, Table, decode_stored, encode_stored},
+};
+use crate::TimeWindows;
+
+const START_BYTES: usize = 8;
+/// Start and sequence number (always 0: one row per key and window) behind the key in the changelog.
+const CHANGELOG_SUFFIX_BYTES: usize = 12;
+
+/// A row on its way out: key bytes, value, timestamp.
+pub(crate) type WindowRow<A> = (Vec<u8>, A, Timestamp);
+
+pub(crate) struct WindowStoreSpec<A> {
+    pub(crate) windows: TimeWindows,
+    pub(crate) value: SerdeRef<A>,
+}
+
+impl<A: Data> BuildStore for WindowStoreSpec<A> {
+    fn build(&self, slot: StoreId) -> Box<dyn Store> {
+        Box::new(WindowStore::<A> {
+            windows: self.windows,
+            value: SerdeRef::clone(&self.value),
+            slot,
+            panes: Vec::new(),
+            recent: 0,
+            closed: Vec::new(),
+            expired: Vec::new(),
+            clock: Timestamp::MIN,
+            late: 0,
+            undo: None,
+            key_bytes: Vec::new(),
+            value_bytes: Vec::new(),
+        })
+    }
+
+    fn cleanup(&self) -> CleanupPolicy {
+        CleanupPolicy::CompactDelete
+    }
+}
+
+pub(crate) struct WindowStore<A> {
+    windows: TimeWindows,
+    value: SerdeRef<A>,
+    slot: StoreId,
+    /// Open windows, the oldest first.
+    panes: Vec<Pane<A>>,
+    /// The pane of the last record: mostly that of the next one, too.
+    recent: usize,
+    /// Closed since the last commit: kept for the changelog, and for taking a record back.
+    closed: Vec<Pane<A>>,
+    /// Windows whose rows the engine still holds and shall drop.
+    expired: Vec<Timestamp>,
+    /// Highest timestamp that reached the operator.
+    clock: Timestamp,
+    late: u64,
+    undo: Option<Undo>,
+    key_bytes: Vec<u8>,
+    value_bytes: Vec<u8>,
+}
+
+/// What is needed to take a record back, beside the tables' own undo.
+#[derive(Clone, Copy)]
+struct Undo {
+    clock: Timestamp,
+    late: u64,
+    closed: usize,
+}
+
+struct Pane<A> {
+    start: Timestamp,
+    table: Table<A>,
+    /// Whether the engine holds rows of this window.
+    written: bool,
+}
+
+impl<A: Data> WindowStore<A> {
+    #[inline]
+    pub(crate) fn observe(&mut self, timestamp: Timestamp) {
+        self.clock = self.clock.max(timestamp);
+    }
+
+    /// Stream time of the operator: the highest timestamp that reached it, not the task's (Kafka: `observedStreamTime`).
+    #[inline]
+    pub(crate) fn stream_time(&self) -> Timestamp {
+        self.clock
+    }
+
+    pub(crate) fn count_late(&mut self) {
+        self.late += 1;
+    }
+
+    /// The row of `key` in the window that starts at `start`, which is open.
+    #[inline]
+    pub(crate) fn row(&mut self, start: Timestamp, key: &[u8], state: &dyn TaskState) -> Result<RowMut<'_, A>> {
+        if self.panes.get(self.recent).is_none_or(|pane| pane.start != start) {
+            self.recent = self.pane(start);
+        }
+        let Self { value: serde, slot, key_bytes, value_bytes, .. } = self;
+        self.panes[self.recent].table.row(key, || {
+            key_bytes.clear();
+            key_bytes.extend_from_slice(&start.0.to_be_bytes());
+            key_bytes.extend_from_slice(key);
+            value_bytes.clear();
+            let found = state.get(*slot, key_bytes, value_bytes)?;
+            if found { decode_stored(&**serde, value_bytes).map(Some) } else { Ok(None) }
+        })
+    }
+
+    /// Place of a pane, which is made when there is none. Panes that the engine holds were all found by `open`.
+    #[cold]
+    fn pane(&mut self, start: Timestamp) -> usize {
+        match self.panes.binary_search_by_key(&start, |pane| pane.start) {
+            Ok(at) => at,
+            Err(at) => {
+                let mut table = Table::new(true);
+                if self.undo.is_some() {
+                    table.begin_record();
+                }
+                self.panes.insert(at, Pane { start, table, written: false });
+                at
+            }
+        }
+    }
+
+    /// Whether [`WindowStore::next_to_close`] has something.
+    #[inline]
+    pub(crate) fn closing_due(&self) -> bool {
+        self.panes.first().is_some_and(|pane| self.closes_at(pane.start) <= self.clock)
+    }
+
+    pub(crate) fn next_to_close(&self) -> Option<Timestamp> {
+        self.closing_due().then(|| self.panes[0].start)
+    }
+
+    fn closes_at(&self, start: Timestamp) -> Timestamp {
+        self.windows.closes_at(self.windows.window_at(start))
+    }
+
+    /// All rows of an open window in the order of their keys.
+    pub(crate) fn rows(&self, start: Timestamp, state: &dyn TaskState) -> Result<Vec<WindowRow<A>>> {
+        let Some(pane) = self.panes.iter().find(|pane| pane.start == start) else { return Ok(Vec::new()) };
+        let mut rows = std::collections::BTreeMap::new();
+        if !pane.table.is_complete() {
+            let (from, to) = self.range(start);
+            state.scan(self.slot, &from, Some(&to), &mut |key, value| {
+                let (value, timestamp) = decode_stored(&*self.value, value)?;
+                rows.insert(key[START_BYTES..].to_vec(), Some((value, timestamp)));
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        for (key, value, timestamp) in pane.table.iter() {
+            rows.insert(key.to_vec(), value.map(|value| (value.clone(), timestamp)));
+        }
+        Ok(rows.into_iter().filter_map(|(key, row)| row.map(|(value, timestamp)| (key, value, timestamp))).collect())
+    }
+
+    /// Closes a window: it takes no more records, and its rows go with the next commit.
+    pub(crate) fn close(&mut self, start: Timestamp) {
+        if let Ok(at) = self.panes.binary_search_by_key(&start, |pane| pane.start) {
+            self.closed.push(self.panes.remove(at));
+        }
+    }
+
+    fn range(&self, start: Timestamp) -> ([u8; START_BYTES], [u8; START_BYTES]) {
+        (start.0.to_be_bytes(), start.plus_ms(1).0.to_be_bytes())
+    }
+}
+
+impl<A: Data> Store for WindowStore<A> {
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    /// Finds the windows that the engine holds, by one seek each; those that are closed are dropped.
+    fn open(&mut self, state: &dyn TaskState) -> Result<()> {
+        let mut from = [0; START_BYTES];
+        loop {
+            let mut found = None;
+            state.scan(self.slot, &from, None, &mut |key, _| {
+                found = Some(key.first_chunk::<START_BYTES>().copied());
+                Ok(ControlFlow::Break(()))
+            })?;
+            let Some(start) = found else { return Ok(()) };
+            let start = start.ok_or_else(|| Error::corrupt("a stored window key is shorter than 8 bytes"))?;
+            let start = Timestamp(i64::from_be_bytes(start));
+            if self.closes_at(start) <= self.clock {
+                self.expired.push(start);
+            } else {
+                self.panes.push(Pane { start, table: Table::new(false), written: true });
+            }
+            from = start.plus_ms(1).0.to_be_bytes();
+        }
+    }
+
+    fn begin_record(&mut self) {
+        self.undo = Some(Undo { clock: self.clock, late: self.late, closed: self.closed.len() });
+        self.panes.iter_mut().for_each(|pane| pane.table.begin_record());
+    }
+
+    fn roll_back(&mut self) {
+        let Some(undo) = self.undo else { return };
+        (self.clock, self.late) = (undo.clock, undo.late);
+        // Closed from the front, so they go back to the front.
+        self.panes.splice(0..0, self.closed.drain(undo.closed..));
+        self.panes.sort_by_key(|pane| pane.start);
+        self.panes.iter_mut().for_each(|pane| pane.table.roll_back());
+    }
+
+    fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()> {
+        let Self { panes, closed, value: serde, key_bytes, value_bytes, .. } = self;
+        for pane in closed.iter_mut().chain(panes) {
+            let start = pane.start.0.to_be_bytes();
+            pane.table.take_changes(|key, value, timestamp| {
+                key_bytes.clear();
+                key_bytes.extend_from_slice(key);
+                key_bytes.extend_from_slice(&start);
+                key_bytes.extend_from_slice(&[0; 4]);
+                value_bytes.clear();
+                value.map_or(Ok(()), |value| serde.encode(value, value_bytes))?;
+                sink(key_bytes, value.map(|_| value_bytes.as_slice()), timestamp)
+            })?;
+        }
+        let written = self.closed.drain(..).filter(|pane| pane.written).map(|pane| pane.start);
+        self.expired.extend(written);
+        if let Some(undo) = &mut self.undo {
+            undo.closed = 0;
+        }
+        Ok(())
+    }
+
+    fn restore(&self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp, batch: &mut StateBatch) -> Result<()> {
+        let Some((key, suffix)) = key.split_last_chunk::<CHANGELOG_SUFFIX_BYTES>() else {
+            let length = key.len();
+            return Err(Error::corrupt(format!("a window changelog key has at least 12 bytes. length={length}")));
+        };
+        let start = &suffix[..START_BYTES];
+        let key = [start, key].concat();
+        match value {
+            Some(value) => batch.put(self.slot, &key, &[&timestamp.0.to_be_bytes(), value].concat()),
+            None => batch.delete(self.slot, &key),
+        }
+        Ok(())
+    }
+
+    fn spill(&mut self, batch: &mut StateBatch) -> Result<()> {
+        let expired = std::mem::take(&mut self.expired);
+        for start in expired {
+            let (from, to) = self.range(start);
+            batch.delete_range(self.slot, &from, &to);
+        }
+        let Self { panes, value: serde, slot, key_bytes, value_bytes, .. } = self;
+        for pane in panes {
+            let Pane { start, table, written } = pane;
+            table.spill(|key, value, timestamp| {
+                *written = true;
+                key_bytes.clear();
+                key_bytes.extend_from_slice(&start.0.to_be_bytes());
+                key_bytes.extend_from_slice(key);
+                match value {
+                    Some(value) => {
+                        encode_stored(&**serde, value, timestamp, value_bytes)?;
+                        batch.put(*slot, key_bytes, value_bytes);
+                    }
+                    None => batch.delete(*slot, key_bytes),
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn evict(&mut self) {
+        self.panes.iter_mut().filter(|pane| pane.written).for_each(|pane| pane.table.evict());
+    }
+
+    fn bytes(&self) -> usize {
+        self.panes.iter().chain(&self.closed).map(|pane| pane.table.bytes()).sum()
+    }
+
+    fn clock(&self) -> Option<Timestamp> {
+        Some(self.clock)
+    }
+
+    fn set_clock(&mut self, clock: Timestamp) {
+        self.clock = clock;
+    }
+
+    fn late(&self) -> u64 {
+        self.late
+    }
+}

@@ -1,0 +1,64 @@
+//! The handles of the DSL. Their operators are in `ops`, one file each.
+
+use std::{cell::RefCell, marker::PhantomData, rc::Rc};
+
+use headwater_core::Data;
+
+use crate::{
+    Processor,
+    builder::Graph,
+    topology::{BuildNode, NodeId, NodeKind, ProcessorNode},
+};
+
+/// A stream of records with keys `K` and values `V`. Cheap to clone; using it twice sends every record both ways.
+pub struct KStream<K, V> {
+    pub(crate) graph: Rc<RefCell<Graph>>,
+    pub(crate) node: NodeId,
+    /// Which operator gave the records another key since they were last partitioned by it.
+    pub(crate) rekeyed_by: Option<&'static str>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> Clone for KStream<K, V> {
+    fn clone(&self) -> Self {
+        Self { graph: Rc::clone(&self.graph), node: self.node, rekeyed_by: self.rekeyed_by, types: PhantomData }
+    }
+}
+
+impl<K: Data, V: Data> KStream<K, V> {
+    pub(crate) fn new(graph: Rc<RefCell<Graph>>, node: NodeId) -> Self {
+        Self { graph, node, rekeyed_by: None, types: PhantomData }
+    }
+
+    /// Appends a processor. Every operator that makes a stream is built on this and `then_node`.
+    pub(crate) fn then<K2, V2, P>(
+        &self,
+        role: &'static str,
+        stores: &[usize],
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+    ) -> KStream<K2, V2>
+    where
+        K2: Data,
+        V2: Data,
+        P: Processor<K, V, K2, V2>,
+    {
+        self.then_node(role, stores, Box::new(ProcessorNode::<K, V, K2, V2, P, _>::new(supplier)))
+    }
+
+    pub(crate) fn then_node<K2: Data, V2: Data>(
+        &self,
+        role: &'static str,
+        stores: &[usize],
+        build: Box<dyn BuildNode>,
+    ) -> KStream<K2, V2> {
+        let kind = NodeKind::Processor { stores: stores.to_vec(), build };
+        let node = self.graph.borrow_mut().add(role, Some(self.node), kind);
+        KStream { graph: Rc::clone(&self.graph), node, rekeyed_by: self.rekeyed_by, types: PhantomData }
+    }
+
+    /// The same stream, marked as having keys that its partitions do not follow.
+    pub(crate) fn rekeyed(mut self, by: &'static str) -> Self {
+        self.rekeyed_by = Some(by);
+        self
+    }
+}

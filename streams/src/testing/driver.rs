@@ -1,0 +1,266 @@
+//! The test driver.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::executor::block_on;
+use headwater_core::{
+    BatchBuilder, DefaultSerde, Error, GroupId, Headers, Log, Offset, Partition, Producer, ProducerName, Record, Result,
+    Serde, StateBackend, Timestamp, TopicName, TopicPartition, TopicSpec, memory::{MemoryBackend, MemoryLog},
+    partition_for_key,
+};
+
+use crate::{
+    Metrics, Settings, Topology,
+    runtime::{Board, MetricsSink, Plan, Turn, Worker},
+    topology::TopicRef,
+};
+
+/// Sends records into a topology and reads what comes out.
+///
+/// Differs from a running application only in this: one worker, driven by the calls of the test, which is idle again
+/// when they return. Topics, partitions, repartitions, changelogs, commits, restore and lanes are the real ones, on a
+/// log and a state engine in memory. Kafka's driver has one partition and commits after every record; this one has as
+/// many as are asked for.
+///
+/// ```
+/// use headwater_core::Timestamp;
+/// use headwater_streams::{StreamsBuilder, testing::TopologyTestDriver};
+///
+/// let builder = StreamsBuilder::new();
+/// builder.stream::<String, u64>("in").map_values(|_, n| n + 1).to("out");
+/// let mut driver = TopologyTestDriver::new(builder.build()?)?;
+/// driver.pipe("in", &"key".to_owned(), &1u64, Timestamp(0))?;
+/// assert_eq!(driver.read::<String, u64>("out")?[0].value, 2);
+/// # Ok::<(), headwater_core::Error>(())
+/// ```
+pub struct TopologyTestDriver {
+    plan: Arc<Plan>,
+    log: MemoryLog,
+    state: MemoryBackend,
+    metrics: MetricsSink,
+    worker: Option<Worker>,
+    producer: Box<dyn Producer>,
+    partitions: BTreeMap<TopicName, u32>,
+    /// The next offset to read of each output partition.
+    read: BTreeMap<TopicPartition, Offset>,
+}
+
+impl TopologyTestDriver {
+    /// With one partition per source topic.
+    ///
+    /// # Errors
+    /// Those of the topology and its settings.
+    pub fn new(topology: Topology) -> Result<Self> {
+        Self::with(topology, Settings::new("test"), 1)
+    }
+
+    /// With `partitions` partitions per source topic, and settings.
+    ///
+    /// # Errors
+    /// Those of the topology and its settings.
+    pub fn with(topology: Topology, settings: Settings, partitions: u32) -> Result<Self> {
+        block_on(async {
+            let (log, state) = (MemoryLog::default(), MemoryBackend::default());
+            for subtopology in 0..topology.subtopologies() {
+                for topic in topology.sources_of(subtopology) {
+                    if let TopicRef::External(name) = topic {
+                        log.create_topic(&TopicSpec::new(name.as_str(), partitions)?).await?;
+                    }
+                }
+            }
+            let plan = Arc::new(Plan::resolve(Arc::new(topology), settings, &log).await?);
+            let producer = log.producer(&ProducerName("test-driver".to_owned())).await?;
+            let counts = log.topics().await?.into_iter().map(|t| (t.name, t.partitions.get())).collect();
+            let mut driver = Self {
+                plan,
+                log,
+                state,
+                metrics: MetricsSink::new(),
+                worker: None,
+                producer,
+                partitions: counts,
+                read: BTreeMap::new(),
+            };
+            driver.restart().await?;
+            Ok(driver)
+        })
+    }
+
+    async fn restart(&mut self) -> Result<()> {
+        // The state of a task is opened once: the old worker goes before the new one comes.
+        self.worker = None;
+        let board = Arc::new(Board::new(self.plan.tasks()));
+        let ports: (Arc<dyn Log>, Arc<dyn StateBackend>) = (Arc::new(self.log.clone()), Arc::new(self.state.clone()));
+        let tasks: Vec<_> = self.plan.tasks().collect();
+        let worker = Worker::open(Arc::clone(&self.plan), ports, (board, self.metrics.clone()), &tasks).await?;
+        self.worker = Some(worker);
+        Ok(())
+    }
+
+    /// Sends one record into a source topic, to the partition of its key, and runs until everything is done.
+    ///
+    /// # Errors
+    /// Why the application would stop.
+    pub fn pipe<K: DefaultSerde, V: DefaultSerde>(
+        &mut self,
+        topic: &str,
+        key: &K,
+        value: &V,
+        timestamp: Timestamp,
+    ) -> Result<()> {
+        self.append(topic, key, value, timestamp)?;
+        self.run()
+    }
+
+    /// Sends one record, and lets it lie until [`TopologyTestDriver::run`]: so a backlog is made.
+    ///
+    /// # Errors
+    /// When the topic does not exist.
+    pub fn append<K: DefaultSerde, V: DefaultSerde>(
+        &mut self,
+        topic: &str,
+        key: &K,
+        value: &V,
+        timestamp: Timestamp,
+    ) -> Result<()> {
+        let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
+        let has_key = K::default_serde().encode_nullable(key, &mut key_bytes)?;
+        let has_value = V::default_serde().encode_nullable(value, &mut value_bytes)?;
+        self.append_bytes(topic, has_key.then_some(&key_bytes[..]), has_value.then_some(&value_bytes[..]), timestamp)
+    }
+
+    /// As [`TopologyTestDriver::append`], with bytes: so what cannot be decoded is tested.
+    ///
+    /// # Errors
+    /// When the topic does not exist.
+    pub fn append_bytes(
+        &mut self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+    ) -> Result<()> {
+        let topic = TopicName::new(topic)?;
+        let count = self.partitions.get(&topic).and_then(|count| std::num::NonZeroU32::new(*count));
+        let count = count.ok_or_else(|| Error::invalid(format!("the topology reads no such topic. topic={topic}")))?;
+        let partition = key.map_or(Partition(0), |key| partition_for_key(key, count));
+        let mut batch = BatchBuilder::default();
+        batch.push(timestamp, key, value, &Headers::new());
+        self.producer.append(&TopicPartition::new(topic, partition), &mut batch)?;
+        block_on(self.producer.commit(None))?;
+        Ok(())
+    }
+
+    /// Runs until all input is processed and committed.
+    ///
+    /// # Errors
+    /// Why the application would stop.
+    pub fn run(&mut self) -> Result<()> {
+        let worker = self.worker.as_mut().ok_or_else(|| Error::invalid("the application has stopped with an error"))?;
+        // Once more after the first idle turn: what a task posts at the end of a turn concerns those before it.
+        let mut idle = 0;
+        while idle < 2 {
+            match block_on(worker.turn()) {
+                Ok(Turn::Busy) => idle = 0,
+                Ok(Turn::Idle) => idle += 1,
+                Err(error) => {
+                    self.worker = None;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn of the worker: each task takes records once.
+    ///
+    /// # Errors
+    /// Why the application would stop.
+    pub fn turn(&mut self) -> Result<()> {
+        let worker = self.worker.as_mut().ok_or_else(|| Error::invalid("the application has stopped with an error"))?;
+        block_on(worker.turn()).map(|_| ())
+    }
+
+    /// Ends the worker as `kill -9` would, losing what was not committed, and starts it again.
+    ///
+    /// # Errors
+    /// Those of opening tasks and restoring state.
+    pub fn crash(&mut self) -> Result<()> {
+        block_on(self.restart())
+    }
+
+    /// Ends the worker as it should end, with a last commit and all state written out, and starts it again.
+    ///
+    /// # Errors
+    /// Those of the commit, and of opening tasks.
+    pub fn close_and_reopen(&mut self) -> Result<()> {
+        if let Some(worker) = &mut self.worker {
+            block_on(worker.close())?;
+        }
+        block_on(self.restart())
+    }
+
+    /// The records written to `topic` since the last call, partition by partition.
+    ///
+    /// # Errors
+    /// When the topic does not exist, or a record is not of these types.
+    pub fn read<K: DefaultSerde, V: DefaultSerde>(&mut self, topic: &str) -> Result<Vec<Record<K, V>>> {
+        self.read_with(topic, &*K::default_serde(), &*V::default_serde())
+    }
+
+    /// As [`TopologyTestDriver::read`], with serdes.
+    ///
+    /// # Errors
+    /// When the topic does not exist, or a record is not of these types.
+    pub fn read_with<K: 'static, V: 'static>(
+        &mut self,
+        topic: &str,
+        key: &dyn Serde<K>,
+        value: &dyn Serde<V>,
+    ) -> Result<Vec<Record<K, V>>> {
+        let topic = TopicName::new(topic)?;
+        let count = self.partitions.get(&topic).copied();
+        let count = count.ok_or_else(|| Error::invalid(format!("the topology writes no such topic. topic={topic}")))?;
+        let mut records = Vec::new();
+        for partition in (0..count).map(|p| TopicPartition::new(topic.clone(), Partition(p))) {
+            let next = self.read.entry(partition.clone()).or_default();
+            loop {
+                let fetched = block_on(self.log.read(&partition, *next, usize::MAX))?;
+                if fetched.batches.is_empty() {
+                    break;
+                }
+                for batch in fetched.batches {
+                    let mut cursor = batch.cursor();
+                    while let Some(record) = cursor.next().transpose()? {
+                        if record.offset >= *next {
+                            records.push(Record {
+                                key: key.decode_nullable(record.key)?,
+                                value: value.decode_nullable(record.value)?,
+                                timestamp: record.timestamp,
+                                headers: record.headers.to_owned(),
+                            });
+                        }
+                    }
+                    *next = batch.next_offset();
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// Counters since the last start.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.snapshot()
+    }
+
+    /// The position that the application has committed in a partition of a source topic.
+    ///
+    /// # Errors
+    /// When the topic's name is not legal.
+    pub fn committed(&self, topic: &str, partition: u32) -> Result<Option<Offset>> {
+        let partition = TopicPartition::new(TopicName::new(topic)?, Partition(partition));
+        let group = GroupId(self.plan.settings.application_id.clone());
+        Ok(block_on(self.log.committed(&group, &partition))?.map(|committed| committed.offset))
+    }
+}

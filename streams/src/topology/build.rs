@@ -1,0 +1,108 @@
+//! From the graph to the processors of one task: types are erased here, once per task, and never per record.
+
+use std::{any::Any, marker::PhantomData};
+
+use headwater_core::Data;
+
+use super::{NodeKind, Topology};
+use crate::{
+    ops::source::Source,
+    process::{Hop, Next, Process, Processor, RecordType, Tee},
+};
+
+/// A `Next<K, V>` whose types only its builder knows.
+pub(crate) struct ErasedNext(Box<dyn Any>);
+
+impl ErasedNext {
+    pub(crate) fn of<K: Data, V: Data>(next: Next<K, V>) -> Self {
+        Self(Box::new(next))
+    }
+
+    pub(crate) fn typed<K: Data, V: Data>(self) -> Next<K, V> {
+        *self.0.downcast().expect("the types of all edges were checked by Topology::new")
+    }
+}
+
+/// What a node is told about its place when it is built.
+pub(crate) struct Slots {
+    /// Place of this node's topic in the task's sinks; 0 for nodes that are no sinks.
+    pub(crate) sink: usize,
+}
+
+pub(crate) trait BuildNode: Send + Sync {
+    fn input(&self) -> RecordType;
+    fn output(&self) -> Option<RecordType>;
+    fn build(&self, slots: &Slots, children: Vec<ErasedNext>) -> ErasedNext;
+}
+
+pub(crate) trait BuildSource: Send + Sync {
+    fn output(&self) -> RecordType;
+    fn build(&self, children: Vec<ErasedNext>) -> Box<dyn Source>;
+}
+
+/// A node made of a supplier of processors.
+pub(crate) struct ProcessorNode<K, V, K2, V2, P, F> {
+    supplier: F,
+    types: PhantomData<fn(K, V, P) -> (K2, V2)>,
+}
+
+impl<K, V, K2, V2, P, F: Fn() -> P> ProcessorNode<K, V, K2, V2, P, F> {
+    pub(crate) fn new(supplier: F) -> Self {
+        Self { supplier, types: PhantomData }
+    }
+}
+
+impl<K, V, K2, V2, P, F> BuildNode for ProcessorNode<K, V, K2, V2, P, F>
+where
+    K: Data,
+    V: Data,
+    K2: Data,
+    V2: Data,
+    P: Processor<K, V, K2, V2>,
+    F: Fn() -> P + Send + Sync,
+{
+    fn input(&self) -> RecordType {
+        RecordType::of::<K, V>()
+    }
+
+    fn output(&self) -> Option<RecordType> {
+        Some(RecordType::of::<K2, V2>())
+    }
+
+    fn build(&self, _: &Slots, children: Vec<ErasedNext>) -> ErasedNext {
+        let hop = Hop { processor: (self.supplier)(), next: tee::<K2, V2>(children), input: PhantomData };
+        ErasedNext::of::<K, V>(Box::new(hop))
+    }
+}
+
+pub(crate) fn tee<K: Data, V: Data>(children: Vec<ErasedNext>) -> Next<K, V> {
+    let mut children: Vec<Next<K, V>> = children.into_iter().map(ErasedNext::typed).collect();
+    if children.len() == 1 { children.remove(0) } else { Box::new(Tee(children)) as Box<dyn Process<K, V>> }
+}
+
+impl Topology {
+    /// Builds the processors of one task of `subtopology`; sources in the order of [`Topology::sources_of`].
+    pub(crate) fn instantiate(&self, subtopology: u32) -> Vec<Box<dyn Source>> {
+        let mut built: Vec<Option<ErasedNext>> = (0..self.nodes.len()).map(|_| None).collect();
+        let mut sources = Vec::new();
+        let mut sinks = self.sinks_of(subtopology).count();
+        // Children always come after their parents, so one pass from the back suffices.
+        for (id, node) in self.nodes_of(subtopology).rev() {
+            let children: Vec<ErasedNext> = node
+                .children
+                .iter()
+                .map(|child| built[child.0].take().expect("a node has one parent, which comes before it"))
+                .collect();
+            match &node.kind {
+                NodeKind::Source { topic, build } => sources.push((topic, build.build(children))),
+                NodeKind::Processor { build, .. } => built[id.0] = Some(build.build(&Slots { sink: 0 }, children)),
+                NodeKind::Sink { build, .. } => {
+                    sinks -= 1;
+                    built[id.0] = Some(build.build(&Slots { sink: sinks }, children));
+                }
+            }
+        }
+        sources.sort_by_key(|(topic, _)| *topic);
+        sources.into_iter().map(|(_, source)| source).collect()
+    }
+}

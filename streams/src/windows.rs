@@ -1,0 +1,173 @@
+//! Windows of event time, and how windowed keys become bytes.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use headwater_core::{DefaultSerde, Error, Result, Serde, SerdeRef, Timestamp};
+
+/// A span of event time: `start` belongs to it, `end` does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Window {
+    /// First instant.
+    pub start: Timestamp,
+    /// The instant after the last.
+    pub end: Timestamp,
+}
+
+/// A key in a window.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Windowed<K> {
+    /// The key.
+    pub key: K,
+    /// The window.
+    pub window: Window,
+}
+
+/// Windows of a fixed size, aligned to the epoch (Kafka: `TimeWindows`).
+///
+/// ```
+/// use std::time::Duration;
+/// use headwater_streams::TimeWindows;
+///
+/// let hourly = TimeWindows::tumbling(Duration::from_secs(3600)).grace(Duration::from_secs(60));
+/// assert_eq!(hourly.to_string(), "tumbling 3600000 ms, grace 60000 ms");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeWindows {
+    size_ms: i64,
+    grace_ms: i64,
+}
+
+impl TimeWindows {
+    /// Windows that follow one another without overlap: every record is in exactly one. No grace: a window is closed
+    /// as soon as its end is reached (Kafka: `TimeWindows.ofSizeWithNoGrace`).
+    ///
+    /// Sizes are counted in whole milliseconds. [`StreamsBuilder::build`](crate::StreamsBuilder::build) refuses a size
+    /// of 0.
+    #[must_use]
+    pub fn tumbling(size: Duration) -> Self {
+        Self { size_ms: millis(size), grace_ms: 0 }
+    }
+
+    /// Accepts records until stream time is `grace` past the end of their window.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace_ms = millis(grace);
+        self
+    }
+
+    pub(crate) fn check(self) -> Result<()> {
+        if self.size_ms > 0 {
+            return Ok(());
+        }
+        Err(Error::invalid("a window has a size of at least one millisecond. size=0 ms"))
+    }
+
+    /// The window of `timestamp`, which is not negative.
+    #[inline]
+    pub(crate) fn window_of(self, timestamp: Timestamp) -> Window {
+        self.window_at(Timestamp(timestamp.0 - timestamp.0.rem_euclid(self.size_ms)))
+    }
+
+    #[inline]
+    pub(crate) fn window_at(self, start: Timestamp) -> Window {
+        Window { start, end: start.plus_ms(self.size_ms) }
+    }
+
+    /// The stream time at which `window` takes no more records (Kafka accepts while `end > stream time - grace`).
+    #[inline]
+    pub(crate) fn closes_at(self, window: Window) -> Timestamp {
+        window.end.plus_ms(self.grace_ms)
+    }
+}
+
+impl fmt::Display for TimeWindows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tumbling {} ms, grace {} ms", self.size_ms, self.grace_ms)
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Windowed keys on a topic, in the layout of Kafka's `TimeWindowedSerializer`: `key | i64 start`. The end is not
+/// written, so a reader must know the size.
+///
+/// ```
+/// use std::time::Duration;
+/// use headwater_core::{DefaultSerde, Timestamp};
+/// use headwater_streams::{TimeWindows, windowed_serde};
+///
+/// let serde = windowed_serde(String::default_serde(), Duration::from_secs(60));
+/// let key = serde.decode(b"a\0\0\0\0\0\0\xea\x60")?;
+/// assert_eq!((key.key.as_str(), key.window.start, key.window.end), ("a", Timestamp(60_000), Timestamp(120_000)));
+/// # Ok::<(), headwater_core::Error>(())
+/// ```
+pub fn windowed_serde<K: 'static>(key: SerdeRef<K>, size: Duration) -> SerdeRef<Windowed<K>> {
+    Arc::new(WindowedSerde { key, size_ms: Some(millis(size)) })
+}
+
+struct WindowedSerde<K> {
+    key: SerdeRef<K>,
+    size_ms: Option<i64>,
+}
+
+/// Bytes of the window start behind the key.
+const START_BYTES: usize = 8;
+
+impl<K: 'static> Serde<Windowed<K>> for WindowedSerde<K> {
+    fn encode(&self, value: &Windowed<K>, out: &mut Vec<u8>) -> Result<()> {
+        self.key.encode(&value.key, out)?;
+        out.extend_from_slice(&value.window.start.0.to_be_bytes());
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Windowed<K>> {
+        let Some((key, start)) = bytes.split_last_chunk::<START_BYTES>() else {
+            let length = bytes.len();
+            return Err(Error::processing(format!("a windowed key has at least 8 bytes. length={length}")));
+        };
+        let size_ms = self.size_ms.ok_or_else(|| {
+            Error::processing("a windowed key is read with `windowed_serde(key, size)`: the size is not in its bytes")
+        })?;
+        let start = Timestamp(i64::from_be_bytes(*start));
+        Ok(Windowed { key: self.key.decode(key)?, window: Window { start, end: start.plus_ms(size_ms) } })
+    }
+
+    fn partition_bytes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(..bytes.len().saturating_sub(START_BYTES)).unwrap_or(bytes)
+    }
+}
+
+/// For writing; reading needs the size and so [`windowed_serde`].
+impl<K: DefaultSerde> DefaultSerde for Windowed<K> {
+    fn default_serde() -> SerdeRef<Self> {
+        Arc::new(WindowedSerde { key: K::default_serde(), size_ms: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_aligned_to_the_epoch() {
+        let ten = TimeWindows::tumbling(Duration::from_millis(10)).grace(Duration::from_millis(5));
+        let window = ten.window_of(Timestamp(19));
+        assert_eq!(window, Window { start: Timestamp(10), end: Timestamp(20) });
+        assert_eq!(ten.window_of(Timestamp(20)).start, Timestamp(20));
+        assert_eq!(ten.closes_at(window), Timestamp(25));
+        assert!(TimeWindows::tumbling(Duration::ZERO).check().is_err());
+    }
+
+    #[test]
+    fn a_windowed_key_lies_where_its_key_lies() {
+        let serde = <Windowed<String>>::default_serde();
+        let mut bytes = Vec::new();
+        let window = Window { start: Timestamp(1), end: Timestamp(2) };
+        serde.encode(&Windowed { key: "ab".to_owned(), window }, &mut bytes).unwrap();
+        assert_eq!(bytes, b"ab\0\0\0\0\0\0\0\x01");
+        assert_eq!(serde.partition_bytes(&bytes), b"ab");
+        assert!(serde.decode(b"short").is_err());
+    }
+}
