@@ -1,1 +1,28 @@
-//! facade
+#![doc = include_str!("../README.md")]
+//!
+//! # Where to go from here
+//! [`StreamsBuilder`] begins a program, [`KStream`] has its operators, [`Embedded`] runs it on the embedded log,
+//! [`testing::TopologyTestDriver`] in a test. The vocabulary (records, serdes, the `Log` port) is in [`core`], the log
+//! and the state engine in [`storage`].
+
+mod embedded;
+
+pub use headwater_core as core;
+pub use headwater_core::{Error, ErrorKind, Record, Result, Timestamp, serdes};
+pub use headwater_storage as storage;
+pub use headwater_streams::*;
+
+pub use self::embedded::Embedded;
+
+/// What most programs need: `use headwater::prelude::*;`.
+pub mod prelude {
+    pub use headwater_core::{
+        Data, DefaultSerde, Error, ErrorKind, Headers, Record, Result, Serde, SerdeRef, Timestamp, serdes,
+    };
+    pub use headwater_streams::{
+        Consumed, Emit, ErrorPolicy, KStream, KeyValueHandle, Processor, ProcessorContext, Produced, Settings, Streams,
+        StreamsBuilder, TimeWindows, Topology, Windowed, windowed_serde,
+    };
+
+    pub use crate::Embedded;
+}

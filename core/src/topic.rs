@@ -108,6 +108,7 @@ pub enum CleanupPolicy {
 
 /// Settings of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TopicConfig {
     /// Kafka: `cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,

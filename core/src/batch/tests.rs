@@ -1,3 +1,5 @@
+//! Batches: what goes in comes out, and no bytes do harm.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 

@@ -60,6 +60,12 @@ impl Held {
         self.producer
     }
 
+    /// Bytes of the batches that wait.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Closes `batch` and keeps it; it is empty afterwards, whatever comes of it.
     ///
     /// # Errors

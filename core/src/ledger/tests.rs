@@ -1,3 +1,5 @@
+//! The rules of the ledger, one by one, and under random commits.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 

@@ -1,21 +1,43 @@
-//! State in memory, which outlives the task that wrote it, as a disk would.
+//! State that lives as long as its backend.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    mem,
     ops::{Bound, ControlFlow},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{Error, ErrorKind, Offset, Result, StateBackend, StateBatch, StateOp, StoreId, TaskId, TaskState, Visit};
+use crate::{
+    Error, ErrorKind, Offset, Result, StateBackend, StateBatch, StateOp, StoreId, TaskId, TaskState, Visit,
+};
 
-/// State in memory. Clones share it.
+/// Keeps the state of tasks in memory. A clone is the same state; what a task wrote is there when it is opened again,
+/// as on a disk.
+///
+/// ```
+/// use headwater_core::{Partition, StateBackend, StateBatch, StoreId, TaskId, memory::MemoryBackend};
+/// let backend = MemoryBackend::default();
+/// let task = TaskId { subtopology: 0, partition: Partition(1) };
+/// let mut state = backend.open(task, &["totals".to_string()]).unwrap();
+/// let mut batch = StateBatch::default();
+/// batch.put(StoreId(0), b"sensor-1", b"42");
+/// state.write(&batch).unwrap();
+/// drop(state);
+///
+/// let mut value = Vec::new();
+/// let state = backend.open(task, &["totals".to_string()]).unwrap();
+/// assert!(state.get(StoreId(0), b"sensor-1", &mut value).unwrap());
+/// assert_eq!(value, b"42");
+/// ```
 #[derive(Debug, Clone, Default)]
-pub struct MemoryBackend(Arc<Mutex<Inner>>);
+pub struct MemoryBackend(Arc<Mutex<BTreeMap<TaskId, Slot>>>);
 
-#[derive(Debug, Default)]
-struct Inner {
-    stores: BTreeMap<(TaskId, String), Store>,
-    open: BTreeSet<TaskId>,
+#[derive(Debug)]
+enum Slot {
+    /// Somebody has the task open, and its contents with it.
+    Open,
+    /// By name of the store.
+    Closed(BTreeMap<String, Store>),
 }
 
 #[derive(Debug, Default)]
@@ -25,89 +47,141 @@ struct Store {
 }
 
 impl MemoryBackend {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing in here panics half way, so a poisoned lock still holds sound maps.
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<TaskId, Slot>> {
+        // Slots are replaced whole, so a poisoned lock still holds a sound value.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl StateBackend for MemoryBackend {
     fn open(&self, task: TaskId, stores: &[String]) -> Result<Box<dyn TaskState>> {
-        let mut inner = self.lock();
-        if !inner.open.insert(task) {
-            return Err(Error::new(ErrorKind::Unavailable, format!("the state of a task is open already. task={task}")));
+        if let Some(twice) = stores.iter().enumerate().find(|(at, name)| stores[..*at].contains(name)) {
+            return Err(Error::invalid(format!(
+                "a task has two stores of one name. task={task}, store=`{}`",
+                twice.1
+            )));
         }
-        for store in stores {
-            inner.stores.entry((task, store.clone())).or_default();
-        }
-        Ok(Box::new(MemoryState { backend: self.clone(), task, stores: stores.to_vec() }))
+        let mut others = match self.slots().insert(task, Slot::Open) {
+            Some(Slot::Open) => {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("the state of the task is open already: close it first. task={task}"),
+                ));
+            }
+            Some(Slot::Closed(contents)) => contents,
+            None => BTreeMap::new(),
+        };
+        let stores =
+            stores.iter().map(|name| (name.clone(), others.remove(name).unwrap_or_default())).collect();
+        Ok(Box::new(MemoryTask { backend: self.clone(), task, stores, others }))
     }
 }
 
-struct MemoryState {
+struct MemoryTask {
     backend: MemoryBackend,
     task: TaskId,
-    stores: Vec<String>,
+    stores: Vec<(String, Store)>,
+    /// Stores that earlier openers had; they keep what they hold.
+    others: BTreeMap<String, Store>,
 }
 
-impl MemoryState {
-    fn with<R>(&self, store: StoreId, use_store: impl FnOnce(&mut Store) -> R) -> Result<R> {
-        let name = self.stores.get(usize::from(store.0));
-        let name = name.ok_or_else(|| Error::invalid(format!("no such store. task={}, store={}", self.task, store.0)))?;
-        let mut inner = self.backend.lock();
-        Ok(use_store(inner.stores.entry((self.task, name.clone())).or_default()))
+impl MemoryTask {
+    fn store(&self, id: StoreId) -> Result<&Store> {
+        let (_, store) = self.stores.get(usize::from(id.0)).ok_or_else(|| no_such_store(self.task, id))?;
+        Ok(store)
     }
 }
 
-impl Drop for MemoryState {
-    fn drop(&mut self) {
-        self.backend.lock().open.remove(&self.task);
-    }
-}
-
-impl TaskState for MemoryState {
+impl TaskState for MemoryTask {
     fn get(&self, store: StoreId, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
-        self.with(store, |store| store.entries.get(key).map(|value| out.extend_from_slice(value)).is_some())
+        let value = self.store(store)?.entries.get(key);
+        out.extend_from_slice(value.map_or(&[], Vec::as_slice));
+        Ok(value.is_some())
     }
 
     fn scan(&self, store: StoreId, from: &[u8], to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()> {
-        let mut from = Bound::Included(from.to_vec());
-        loop {
-            // One entry at a time, so that `visit` may read the same state.
-            let next = self.with(store, |store| {
-                let mut range = store.entries.range::<Vec<u8>, _>((from.as_ref(), Bound::Unbounded));
-                range.next().map(|(key, value)| (key.clone(), value.clone()))
-            })?;
-            let Some((key, value)) = next.filter(|(key, _)| to.is_none_or(|to| key.as_slice() < to)) else {
-                return Ok(());
-            };
-            if visit(&key, &value)? == ControlFlow::Break(()) {
-                return Ok(());
+        let Some(range) = range(from, to) else { return Ok(()) };
+        for (key, value) in self.store(store)?.entries.range::<[u8], _>(range) {
+            if let ControlFlow::Break(()) = visit(key, value)? {
+                break;
             }
-            from = Bound::Excluded(key);
         }
+        Ok(())
     }
 
     fn last_key(&self, store: StoreId, out: &mut Vec<u8>) -> Result<bool> {
-        self.with(store, |store| store.entries.keys().next_back().map(|key| out.extend_from_slice(key)).is_some())
+        let last = self.store(store)?.entries.last_key_value();
+        out.extend_from_slice(last.map_or(&[], |(key, _)| key.as_slice()));
+        Ok(last.is_some())
     }
 
     fn write(&mut self, batch: &StateBatch) -> Result<()> {
-        for (store, _) in batch.iter() {
-            self.with(store, |_| ())?;
+        // All that can go wrong is checked before anything changes.
+        if let Some((unknown, _)) = batch.iter().find(|(id, _)| usize::from(id.0) >= self.stores.len()) {
+            return Err(no_such_store(self.task, unknown));
         }
-        for (store, op) in batch.iter() {
-            self.with(store, |store| match op {
-                StateOp::Put(key, value) => drop(store.entries.insert(key.to_vec(), value.to_vec())),
-                StateOp::Delete(key) => drop(store.entries.remove(key)),
-                StateOp::DeleteRange(from, to) => store.entries.retain(|key, _| &key[..] < from || &key[..] >= to),
-                StateOp::Position(offset) => store.position = Some(offset),
-            })?;
+        for (id, op) in batch.iter() {
+            self.stores[usize::from(id.0)].1.apply(op);
         }
         Ok(())
     }
 
     fn position(&self, store: StoreId) -> Result<Option<Offset>> {
-        self.with(store, |store| store.position)
+        Ok(self.store(store)?.position)
+    }
+}
+
+impl Store {
+    fn apply(&mut self, op: StateOp<'_>) {
+        match op {
+            StateOp::Put(key, value) => {
+                self.entries.insert(key.to_vec(), value.to_vec());
+            }
+            StateOp::Delete(key) => {
+                self.entries.remove(key);
+            }
+            StateOp::DeleteRange(from, to) if from < to => {
+                // Two cuts and a join cost less than a removal per key, and a window's range holds many.
+                let mut tail = self.entries.split_off(from);
+                self.entries.append(&mut tail.split_off(to));
+            }
+            StateOp::DeleteRange(..) => {}
+            StateOp::Position(offset) => self.position = Some(offset),
+        }
+    }
+}
+
+impl Drop for MemoryTask {
+    fn drop(&mut self) {
+        let mut contents = mem::take(&mut self.others);
+        contents.extend(mem::take(&mut self.stores));
+        self.backend.slots().insert(self.task, Slot::Closed(contents));
+    }
+}
+
+type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// `None` when it is empty: `BTreeMap::range` panics on a range that ends before it begins.
+fn range<'a>(from: &'a [u8], to: Option<&'a [u8]>) -> Option<Range<'a>> {
+    match to {
+        Some(to) if from >= to => None,
+        Some(to) => Some((Bound::Included(from), Bound::Excluded(to))),
+        None => Some((Bound::Included(from), Bound::Unbounded)),
+    }
+}
+
+#[cold]
+fn no_such_store(task: TaskId, store: StoreId) -> Error {
+    Error::invalid(format!("the task was opened without such a store. task={task}, store={}", store.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract;
+
+    #[test]
+    fn memory_keeps_the_contract_of_state() {
+        contract::state::all(|| Box::new(MemoryBackend::default()));
     }
 }

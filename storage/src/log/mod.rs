@@ -1,1 +1,248 @@
-//! log
+//! The embedded log: one process, one folder, one journal.
+//!
+//! Read in this order: [`layout`] (which files), [`group`] and [`codec`] (what a journal group looks like),
+//! [`journal`], [`writer`] (what happens in which order), [`partition`] and [`reader`] (segments), [`checkpoint`],
+//! [`recovery`].
+//!
+//! A commit is durable when its journal group is on disk, and visible after that. Segments are written from memory later
+//! and never sync a commit. The journal thread is the only one that changes anything; readers take what they need from
+//! memory or from files that only grow.
+
+mod checkpoint;
+mod codec;
+mod files;
+mod group;
+mod index;
+mod journal;
+mod layout;
+mod lock;
+mod options;
+mod partition;
+mod producer;
+mod queue;
+mod reader;
+mod recovery;
+mod scan;
+mod shared;
+mod visible;
+mod writer;
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use async_trait::async_trait;
+use futures::channel::oneshot;
+use headwater_core::{
+    Committed, Error, Fetched, GroupId, Log, LogVersion, Offset, PartitionOffsets, Producer, ProducerName,
+    Result, TopicPartition, TopicSpec,
+    ledger::{Held, HeldLimits},
+};
+
+pub use self::options::{Durability, LogOptions, RecoveryReport};
+use self::{producer::EmbeddedProducer, queue::Request, reader::Wanted, shared::Shared, visible::Source};
+
+/// No batch and no commit is larger, whatever the settings say.
+const BYTES_MAX: usize = 1 << 30;
+
+/// A durable log in a folder. A clone is the same log; dropping the last clone and the last producer closes it.
+///
+/// ```
+/// use headwater_core::{Log, TopicSpec};
+/// use headwater_storage::log::EmbeddedLog;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// # futures::executor::block_on(async {
+/// let log = EmbeddedLog::open(folder)?;
+/// log.create_topic(&TopicSpec::new("readings", 4)?).await?;
+/// log.close().await?;
+///
+/// let again = EmbeddedLog::open(folder)?;
+/// assert_eq!(again.topics().await?.len(), 1);
+/// # Ok::<(), headwater_core::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct EmbeddedLog(Arc<Owner>);
+
+/// Ends the journal thread when nobody needs it any more.
+struct Owner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl EmbeddedLog {
+    /// Opens the log in `folder` with default settings; a new one when there is none.
+    ///
+    /// # Errors
+    /// As [`EmbeddedLog::open_with`].
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(folder, LogOptions::default())
+    }
+
+    /// Opens the log in `folder`; a new one when there is none. After a crash this replays at most the journal, which
+    /// [`LogOptions::checkpoint_bytes`] bounds.
+    ///
+    /// # Errors
+    /// `Unavailable` when another process has it open (the message has its process id) or the disk fails, `Corrupt` with
+    /// file and byte when what is there is not what was written (nothing is changed then), `Invalid` when another
+    /// version of Headwater wrote it.
+    pub fn open_with(folder: impl AsRef<Path>, options: LogOptions) -> Result<Self> {
+        let (shared, writer) = recovery::open(folder.as_ref(), options)?;
+        let thread = thread::Builder::new().name("headwater-journal".into()).spawn(move || writer.run());
+        let thread = thread.map_err(|e| Error::io("cannot start the journal thread", e))?;
+        Ok(Self(Arc::new(Owner { shared, thread: Mutex::new(Some(thread)) })))
+    }
+
+    /// Writes everything to segments, makes a checkpoint, and gives the folder free. Every clone is closed with it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk fails; what was committed is safe all the same. `Closed` when the log had stopped
+    /// after an error before.
+    pub async fn close(&self) -> Result<()> {
+        let (to, answer) = oneshot::channel();
+        if !self.0.shared.queue.push_last(Request::Close(to)) {
+            return if self.0.shared.check_readable().is_err() {
+                Ok(())
+            } else {
+                Err(self.0.shared.stopped())
+            };
+        }
+        self.answer(answer).await
+    }
+
+    /// Writes everything to segments and makes a checkpoint, so that opening the log has little to replay.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk fails (the log stops then), `Closed`.
+    pub async fn checkpoint(&self) -> Result<()> {
+        self.ask(Request::Checkpoint).await
+    }
+
+    /// What opening it had to do.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.0.shared.recovery
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.0.shared.layout.folder
+    }
+
+    async fn ask<T: Send>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request + Send) -> Result<T> {
+        let (to, answer) = oneshot::channel();
+        if !self.0.shared.queue.push(0, || request(to)).await {
+            return Err(self.0.shared.stopped());
+        }
+        self.answer(answer).await
+    }
+
+    async fn answer<T: Send>(&self, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+        answer.await.unwrap_or_else(|oneshot::Canceled| Err(self.0.shared.stopped()))
+    }
+
+    /// Stops as if the process was killed: no sync, no checkpoint.
+    #[cfg(test)]
+    fn crash(&self) {
+        let (to, answer) = oneshot::channel();
+        assert!(self.0.shared.queue.push_last(Request::Crash(to)));
+        futures::executor::block_on(answer).unwrap().unwrap();
+    }
+}
+
+#[async_trait]
+impl Log for EmbeddedLog {
+    async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
+        if spec.partitions.get() > codec::PARTITIONS_MAX {
+            let (topic, partitions, max) = (&spec.name, spec.partitions, codec::PARTITIONS_MAX);
+            return Err(Error::invalid(format!(
+                "too many partitions. topic={topic}, partitions={partitions}, max={max}"
+            )));
+        }
+        let known = self
+            .0
+            .shared
+            .visible()
+            .topic(&spec.name)
+            .is_some_and(|known| known.partitions == spec.partitions);
+        if known {
+            return self.0.shared.check_readable();
+        }
+        self.ask(|to| Request::CreateTopic(spec.clone(), to)).await
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicSpec>> {
+        self.0.shared.check_readable()?;
+        Ok(self.0.shared.visible().topics())
+    }
+
+    async fn offsets(&self, partition: &TopicPartition) -> Result<PartitionOffsets> {
+        self.0.shared.check_readable()?;
+        self.0.shared.visible().offsets(partition)
+    }
+
+    async fn read(&self, partition: &TopicPartition, from: Offset, bytes_max: usize) -> Result<Fetched> {
+        let shared = &self.0.shared;
+        shared.check_readable()?;
+        let (source, end, batch_bytes_largest) = {
+            let visible = shared.visible();
+            let (source, end) = visible.source(partition, from, bytes_max)?;
+            (source, end, visible.batch_bytes_largest)
+        };
+        let batches = match source {
+            Source::Memory(batches) => batches,
+            Source::Files(span) => {
+                shared.reader.read(&span, &Wanted { partition, from, bytes_max, batch_bytes_largest })?
+            }
+        };
+        Ok(Fetched { batches, end })
+    }
+
+    async fn producer(&self, name: &ProducerName) -> Result<Box<dyn Producer>> {
+        let producer = self.ask(|to| Request::OpenProducer(name.clone(), to)).await?;
+        let LogOptions { batch_bytes_max, commit_bytes_max, .. } = self.0.shared.options;
+        // Lengths in the journal are u32, and in a batch i32.
+        let limits = HeldLimits {
+            batch_bytes_max: batch_bytes_max.min(BYTES_MAX),
+            commit_bytes_max: commit_bytes_max.min(BYTES_MAX),
+        };
+        let held = Held::new(producer, limits);
+        Ok(Box::new(EmbeddedProducer::new(Arc::clone(&self.0), held)))
+    }
+
+    async fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Result<Option<Committed>> {
+        self.0.shared.check_readable()?;
+        Ok(self.0.shared.visible().committed(group, partition))
+    }
+
+    async fn appended(&self, seen: LogVersion) -> Result<LogVersion> {
+        let count = self.0.shared.appended.after(seen.0).await;
+        count.map(LogVersion).ok_or_else(|| self.0.shared.stopped())
+    }
+}
+
+impl fmt::Debug for EmbeddedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedLog").field("folder", &self.folder()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let (to, _nobody) = oneshot::channel();
+        self.shared.queue.push_last(Request::Close(to));
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic there has stopped the log and said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

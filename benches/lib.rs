@@ -1,0 +1,158 @@
+//! The workloads that benchmarks share: records as the measuring stick generates them, and their serdes.
+
+use headwater::prelude::*;
+
+/// Small, fast and the same everywhere: xorshift with the shifts 13, 7, 17.
+#[derive(Debug, Clone)]
+pub struct XorShift(pub u64);
+
+impl XorShift {
+    /// The next number.
+    pub fn number(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// A power reading as in Theodolite's `ActivePowerRecord`: 5 bytes of frame, identifier, time, watts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Power {
+    /// When, in milliseconds.
+    pub timestamp: i64,
+    /// How much.
+    pub watts: f64,
+}
+
+/// Avro as Theodolite frames it. The identifier is the record's key and is skipped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PowerSerde;
+
+impl Serde<Power> for PowerSerde {
+    fn encode(&self, _: &Power, _: &mut Vec<u8>) -> Result<()> {
+        Err(Error::invalid("power readings are written by `power_bytes`, which knows their identifier"))
+    }
+
+    #[inline]
+    fn decode(&self, bytes: &[u8]) -> Result<Power> {
+        let read = || {
+            let mut at = 5;
+            let length = usize::try_from(get_varint(bytes, &mut at)?).ok()?;
+            at = at.checked_add(length)?;
+            let timestamp = get_varint(bytes, &mut at)?;
+            let watts = bytes.get(at..at + 8)?.try_into().ok()?;
+            Some(Power { timestamp, watts: f64::from_le_bytes(watts) })
+        };
+        read().ok_or_else(|| Error::processing("not a power reading"))
+    }
+}
+
+/// The bytes of a power reading.
+pub fn power_bytes(identifier: &[u8], power: Power, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&[0, 0, 0, 0, 1]);
+    put_varint(out, identifier.len() as u64);
+    out.extend_from_slice(identifier);
+    put_varint(out, power.timestamp.cast_unsigned());
+    out.extend_from_slice(&power.watts.to_le_bytes());
+}
+
+fn put_varint(out: &mut Vec<u8>, value: u64) {
+    let mut rest = value << 1;
+    while rest >= 0x80 {
+        out.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push((rest & 0x7f) as u8);
+}
+
+#[inline]
+fn get_varint(bytes: &[u8], at: &mut usize) -> Option<i64> {
+    let (mut value, mut shift) = (0u64, 0);
+    loop {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte < 0x80 {
+            return Some((value >> 1).cast_signed());
+        }
+        shift += 7;
+    }
+}
+
+/// Count, sum, minimum, maximum, mean and squared deviation: 48 bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct PowerStats {
+    count: u64,
+    sum: f64,
+    min: f64,
+    max: f64,
+    mean: f64,
+    m2: f64,
+}
+
+impl PowerStats {
+    /// Takes one more reading in.
+    #[inline]
+    pub fn add(&mut self, watts: f64) {
+        self.count += 1;
+        self.sum += watts;
+        (self.min, self.max) =
+            if self.count == 1 { (watts, watts) } else { (self.min.min(watts), self.max.max(watts)) };
+        let delta = watts - self.mean;
+        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+        let count = self.count as f64;
+        self.mean += delta / count;
+        self.m2 += delta * (watts - self.mean);
+    }
+}
+
+/// Six numbers, little-endian.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PowerStatsSerde;
+
+impl Serde<PowerStats> for PowerStatsSerde {
+    #[inline]
+    fn encode(&self, value: &PowerStats, out: &mut Vec<u8>) -> Result<()> {
+        let mut bytes = [0; 48];
+        let fields = [value.sum, value.min, value.max, value.mean, value.m2].map(f64::to_le_bytes);
+        bytes[..8].copy_from_slice(&value.count.to_le_bytes());
+        for (place, field) in bytes[8..].chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&field);
+        }
+        out.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<PowerStats> {
+        let bytes: &[u8; 48] = bytes.try_into().map_err(|_| Error::processing("not 48 bytes"))?;
+        let field = |at: usize| {
+            let mut field = [0; 8];
+            field.copy_from_slice(&bytes[at * 8..at * 8 + 8]);
+            f64::from_le_bytes(field)
+        };
+        let count = field(0).to_bits();
+        Ok(PowerStats { count, sum: field(1), min: field(2), max: field(3), mean: field(4), m2: field(5) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serdes_bring_values_back() {
+        let power = Power { timestamp: 1_700_000_000_123, watts: 12.5 };
+        let mut bytes = Vec::new();
+        power_bytes(b"s_17", power, &mut bytes);
+        assert_eq!(PowerSerde.decode(&bytes).unwrap(), power);
+        assert!(PowerSerde.decode(&bytes[..bytes.len() - 1]).is_err());
+        let mut stats = PowerStats::default();
+        stats.add(2.0);
+        stats.add(4.0);
+        let mut bytes = Vec::new();
+        PowerStatsSerde.encode(&stats, &mut bytes).unwrap();
+        assert_eq!(PowerStatsSerde.decode(&bytes).unwrap(), stats);
+    }
+}

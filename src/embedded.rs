@@ -1,0 +1,188 @@
+//! A data folder with everything in it: log, topics and state.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use headwater_core::{
+    BatchBuilder, DefaultSerde, Error, Headers, Log, Offset, Partition, ProducerName, Record, Result, Serde, Timestamp,
+    TopicName, TopicPartition, TopicSpec, partition_for_key,
+};
+use headwater_storage::{
+    log::{EmbeddedLog, LogOptions},
+    state::{RocksBackend, RocksOptions},
+};
+use headwater_streams::{Settings, Streams, Topology};
+
+/// Bytes asked for in one read of [`Embedded::read_all`].
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// An embedded, durable log in a folder, and the applications that run on it. No server is needed.
+///
+/// The folder belongs to one process at a time.
+///
+/// ```
+/// use headwater::prelude::*;
+/// # futures::executor::block_on(async {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// let embedded = Embedded::open(folder)?;
+/// embedded.create_topic("numbers", 1).await?;
+///
+/// let builder = StreamsBuilder::new();
+/// builder.stream::<String, u64>("numbers").map_values(|_, n| n * 2).to("doubled");
+/// let streams = embedded.start(builder.build()?, Settings::new("doubler")).await?;
+///
+/// embedded.send("numbers", &[Record::new("a".to_owned(), 21u64, Timestamp(0))]).await?;
+/// streams.caught_up().await?;
+/// streams.close().await?;
+/// assert_eq!(embedded.read_all::<String, u64>("doubled").await?[0].value, 42);
+/// # embedded.close().await
+/// # }).unwrap();
+/// ```
+pub struct Embedded {
+    log: EmbeddedLog,
+    folder: PathBuf,
+}
+
+impl Embedded {
+    /// Opens the folder, creating what is missing, and recovers what a crash left.
+    ///
+    /// # Errors
+    /// `Unavailable` when another process has it open (the message names it) or the disk fails; `Corrupt` when its
+    /// contents are damaged.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(folder, LogOptions::default())
+    }
+
+    /// As [`Embedded::open`], with settings for the log.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn open_with(folder: impl AsRef<Path>, options: LogOptions) -> Result<Self> {
+        let folder = folder.as_ref().to_owned();
+        Ok(Self { log: EmbeddedLog::open_with(&folder, options)?, folder })
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &EmbeddedLog {
+        &self.log
+    }
+
+    /// Makes sure that a topic exists.
+    ///
+    /// # Errors
+    /// `Invalid` when the name is not legal or the topic has another number of partitions.
+    pub async fn create_topic(&self, name: &str, partitions: u32) -> Result<()> {
+        self.log.create_topic(&TopicSpec::new(name, partitions)?).await
+    }
+
+    /// Starts an application. Its state lies in `state/<application id>` of the folder.
+    ///
+    /// # Errors
+    /// As [`Streams::start`], and when the state cannot be opened.
+    pub async fn start(&self, topology: Topology, settings: Settings) -> Result<Streams> {
+        // Checked before it becomes the name of a folder.
+        let id = TopicName::new(&settings.application_id).map_err(|e| e.context("application id"))?;
+        let options = RocksOptions { memory_bytes: settings.memory_bytes / 2 };
+        let state = RocksBackend::open(self.folder.join("state").join(id.as_str()), options)?;
+        Streams::start(topology, settings, Arc::new(self.log.clone()), Arc::new(state)).await
+    }
+
+    /// Appends records to a topic, each to the partition of its key, all or none of them.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such topic; those of serdes and log.
+    pub async fn send<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str, records: &[Record<K, V>]) -> Result<()> {
+        let spec = self.topic(topic).await?;
+        let mut producer = self.log.producer(&ProducerName(format!("send-{topic}"))).await?;
+        let (key_serde, value_serde) = (K::default_serde(), V::default_serde());
+        let mut batches: Vec<BatchBuilder> = Vec::new();
+        batches.resize_with(spec.partitions.get() as usize, BatchBuilder::default);
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for record in records {
+            key.clear();
+            value.clear();
+            let key = key_serde.encode_nullable(&record.key, &mut key)?.then_some(&key[..]);
+            let value = value_serde.encode_nullable(&record.value, &mut value)?.then_some(&value[..]);
+            let partition = key.map_or(Partition(0), |key| partition_for_key(key, spec.partitions));
+            batches[partition.0 as usize].push(record.timestamp, key, value, &record.headers);
+        }
+        for (partition, batch) in spec.topic_partitions().zip(&mut batches) {
+            if !batch.is_empty() {
+                producer.append(&partition, batch)?;
+            }
+        }
+        producer.commit(None).await?;
+        Ok(())
+    }
+
+    /// All records of a topic, partition by partition. For tools and tests: they must fit in memory.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such topic; those of serdes and log.
+    pub async fn read_all<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> Result<Vec<Record<K, V>>> {
+        self.read_all_with(topic, &*K::default_serde(), &*V::default_serde()).await
+    }
+
+    /// As [`Embedded::read_all`], with serdes.
+    ///
+    /// # Errors
+    /// As [`Embedded::read_all`].
+    pub async fn read_all_with<K: 'static, V: 'static>(
+        &self,
+        topic: &str,
+        key: &dyn Serde<K>,
+        value: &dyn Serde<V>,
+    ) -> Result<Vec<Record<K, V>>> {
+        let mut records = Vec::new();
+        for partition in self.topic(topic).await?.topic_partitions().collect::<Vec<_>>() {
+            self.read_partition(&partition, |timestamp, k, v, headers| {
+                let (key, value) = (key.decode_nullable(k)?, value.decode_nullable(v)?);
+                records.push(Record { key, value, timestamp, headers });
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(records)
+    }
+
+    async fn read_partition(
+        &self,
+        partition: &TopicPartition,
+        mut visit: impl FnMut(Timestamp, Option<&[u8]>, Option<&[u8]>, Headers) -> Result<()>,
+    ) -> Result<()> {
+        let mut next: Offset = self.log.offsets(partition).await?.earliest;
+        loop {
+            let fetched = self.log.read(partition, next, READ_BYTES_MAX).await?;
+            if fetched.batches.is_empty() {
+                return Ok(());
+            }
+            for batch in fetched.batches {
+                let mut cursor = batch.cursor();
+                while let Some(record) = cursor.next().transpose()? {
+                    if record.offset >= next {
+                        visit(record.timestamp, record.key, record.value, record.headers.to_owned())?;
+                    }
+                }
+                next = batch.next_offset();
+            }
+        }
+    }
+
+    async fn topic(&self, name: &str) -> Result<TopicSpec> {
+        let topics = self.log.topics().await?;
+        let found = topics.into_iter().find(|topic| topic.name.as_str() == name);
+        found.ok_or_else(|| Error::invalid(format!("no such topic: create it first. topic={name}")))
+    }
+
+    /// Writes a last checkpoint and gives the folder free. Applications must be closed before.
+    ///
+    /// # Errors
+    /// Those of the log.
+    pub async fn close(self) -> Result<()> {
+        self.log.close().await
+    }
+}

@@ -1,0 +1,215 @@
+//! What was true at one point of the journal: whatever came before that point is in the segments, on disk.
+//!
+//! ```text
+//!  0  magic    8 bytes "HWCHKPNT"
+//!  8  version  u32   1
+//! 12  crc      u32   CRC-32C of everything from 16 on
+//! 16  journal segment u64, byte u64, next group u64, size of the largest batch u64
+//! 48  count u32, entries as in the journal: topics, producers, positions
+//!     count u32, per partition: topic id u32, partition u32, end u64, begin of the active segment u64, its length u64
+//!     count u32, per producer and partition: producer id i64, topic id u32, partition u32, epoch i16,
+//!                count u8, per remembered batch: first sequence i32, last sequence i32, offset u64
+//! ```
+//!
+//! All integers are big-endian.
+
+use std::{fs, io, path::Path};
+
+use bytes::{Buf, BufMut, Bytes};
+use headwater_core::{
+    Error, Offset, Result,
+    ledger::{Ledger, Place, SeenBatch, Sequences},
+};
+
+use super::{
+    codec::{self, short},
+    journal::Position,
+};
+
+const MAGIC: &[u8; 8] = b"HWCHKPNT";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 16;
+
+/// How far the files of a partition were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PartitionMark {
+    pub(super) place: Place,
+    pub(super) end: Offset,
+    /// Offset with which the last segment begins.
+    pub(super) active: Offset,
+    /// Bytes in it.
+    pub(super) length: u64,
+}
+
+/// A checkpoint as read.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    pub(super) position: Position,
+    pub(super) ledger: Ledger,
+    pub(super) partitions: Vec<PartitionMark>,
+}
+
+/// The bytes of a checkpoint.
+pub(super) fn encode(position: Position, ledger: &Ledger, partitions: &[PartitionMark]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4096);
+    out.put_slice(MAGIC);
+    out.put_u32(VERSION);
+    out.put_u32(0);
+    out.put_u64(position.segment);
+    out.put_u64(position.byte);
+    out.put_u64(position.group);
+    out.put_u64(ledger.batch_bytes_largest() as u64);
+    let entries = ledger.entries();
+    codec::put_count(&mut out, entries.len());
+    entries.iter().for_each(|entry| codec::put_entry(&mut out, entry));
+    codec::put_count(&mut out, partitions.len());
+    for mark in partitions {
+        codec::put_place(&mut out, mark.place);
+        out.put_u64(mark.end.0);
+        out.put_u64(mark.active.0);
+        out.put_u64(mark.length);
+    }
+    codec::put_count(&mut out, ledger.sequences().count());
+    for (id, place, sequences) in ledger.sequences() {
+        out.put_i64(id);
+        codec::put_place(&mut out, place);
+        out.put_i16(sequences.epoch().unwrap_or(-1));
+        out.put_u8(u8::try_from(sequences.seen().len()).expect("five are remembered"));
+        for seen in sequences.seen() {
+            out.put_i32(seen.first);
+            out.put_i32(seen.last);
+            out.put_u64(seen.base.0);
+        }
+    }
+    let crc = crc32c::crc32c(&out[HEADER_BYTES..]);
+    out[12..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
+    out
+}
+
+/// Reads the checkpoint; `None` when there is none.
+///
+/// # Errors
+/// `Corrupt` when it is damaged, `Invalid` when it is of another version.
+pub(super) fn read(path: &Path) -> Result<Option<Checkpoint>> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => {
+            bytes.map_err(|e| Error::io(format!("cannot read checkpoint. file={}", path.display()), e))?
+        }
+    };
+    let place = |e: Error| e.context(format!("checkpoint. file={}", path.display()));
+    decode(Bytes::from(bytes)).map(Some).map_err(place)
+}
+
+fn decode(mut input: Bytes) -> Result<Checkpoint> {
+    let magic = input.len() >= HEADER_BYTES && input.split_to(8) == MAGIC[..];
+    if !magic {
+        return Err(Error::corrupt("not a checkpoint: restore the file from a copy"));
+    }
+    let (version, crc) = (input.get_u32(), input.get_u32());
+    if version != VERSION {
+        return Err(Error::invalid(format!(
+            "of another version: open the log with the Headwater that wrote it. version={version}, known={VERSION}"
+        )));
+    }
+    let actual = crc32c::crc32c(&input);
+    if crc != actual {
+        return Err(Error::corrupt(format!(
+            "checksum does not hold: restore the file from a copy. stored={crc:#010x}, actual={actual:#010x}"
+        )));
+    }
+    decode_body(&mut input)
+}
+
+fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
+    let mut next = || input.try_get_u64().map_err(short);
+    let position = Position { segment: next()?, byte: next()?, group: next()? };
+    let largest = next()?;
+    let mut ledger = Ledger::default();
+    ledger.restore_batch_bytes_largest(usize::try_from(largest).unwrap_or(usize::MAX));
+    for _ in 0..input.try_get_u32().map_err(short)? {
+        ledger.apply(&codec::take_entry(input)?)?;
+    }
+    let mut partitions = Vec::new();
+    for _ in 0..input.try_get_u32().map_err(short)? {
+        let place = codec::take_place(input)?;
+        let mut next = || input.try_get_u64().map_err(short);
+        let mark = PartitionMark { place, end: Offset(next()?), active: Offset(next()?), length: next()? };
+        ledger.restore_end(place, mark.end)?;
+        partitions.push(mark);
+    }
+    for _ in 0..input.try_get_u32().map_err(short)? {
+        let id = input.try_get_i64().map_err(short)?;
+        let place = codec::take_place(input)?;
+        let epoch = input.try_get_i16().map_err(short)?;
+        let mut seen = Vec::new();
+        for _ in 0..input.try_get_u8().map_err(short)? {
+            let first = input.try_get_i32().map_err(short)?;
+            let last = input.try_get_i32().map_err(short)?;
+            seen.push(SeenBatch { first, last, base: Offset(input.try_get_u64().map_err(short)?) });
+        }
+        let epoch = Some(epoch).filter(|epoch| *epoch >= 0);
+        ledger.restore_sequences(id, place, Sequences::restore(epoch, seen)?)?;
+    }
+    if !input.is_empty() {
+        return Err(Error::corrupt(format!("bytes behind the end. bytes={}", input.len())));
+    }
+    Ok(Checkpoint { position, ledger, partitions })
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_core::{
+        BatchBuilder, Headers, Partition, ProducerName, ProducerStamp, Timestamp, TopicConfig, TopicSpec,
+        ledger::{Entry, TopicId},
+    };
+
+    use super::*;
+
+    fn ledger() -> Ledger {
+        let mut ledger = Ledger::default();
+        let config = TopicConfig::default();
+        let spec = TopicSpec { config, ..TopicSpec::new("t", 1).unwrap() };
+        ledger.apply(&Entry::TopicCreated { id: TopicId(0), spec }).unwrap();
+        let (producer, opened) = ledger.open_producer(&ProducerName("p".into()));
+        ledger.apply(&opened).unwrap();
+        let mut builder = BatchBuilder::default();
+        builder.push(Timestamp(0), None, None, &Headers::new());
+        let batch = builder.finish(ProducerStamp { id: producer.id, epoch: producer.epoch, sequence: 0 });
+        let place = Place { topic: TopicId(0), partition: Partition(0) };
+        ledger.apply(&Entry::Batch { place, batch }).unwrap();
+        ledger
+    }
+
+    /// Version 1, byte for byte, and back.
+    #[test]
+    fn golden_bytes() {
+        let ledger = ledger();
+        let position = Position { segment: 2, byte: 3, group: 4 };
+        let place = Place { topic: TopicId(0), partition: Partition(0) };
+        let mark = PartitionMark { place, end: Offset(1), active: Offset(0), length: 68 };
+        let bytes = encode(position, &ledger, &[mark]);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let config = serde_json::to_vec(&TopicConfig::default()).unwrap();
+        let config_hex: String = config.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = [
+            "485743484b504e5400000001",
+            &hex[24..32],
+            "0000000000000002000000000000000300000000000000040000000000000044",
+            "00000002",
+            &format!("01000000000000000100000001{}{:08x}{config_hex}", "74", config.len()),
+            "0200000000000000000000_0000000170".replace('_', "").as_str(),
+            "00000001",
+            "0000000000000000000000000000000100000000000000000000000000000044",
+            "00000001",
+            "0000000000000000_0000000000000000_0000_01_00000000_00000000_0000000000000000"
+                .replace('_', "")
+                .as_str(),
+        ]
+        .concat();
+        assert_eq!(hex, expected);
+        let read = decode(Bytes::from(bytes)).unwrap();
+        assert_eq!((read.position, read.partitions), (position, vec![mark]));
+        assert_eq!(format!("{:?}", read.ledger), format!("{ledger:?}"));
+    }
+}

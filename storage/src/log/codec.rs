@@ -1,0 +1,153 @@
+//! How entries look in the journal and in checkpoints.
+//!
+//! ```text
+//! 1 topic created     id u32, partitions u32, name, settings (JSON)
+//! 2 producer opened   id i64, epoch i16, name
+//! 3 batch             topic id u32, partition u32, batch
+//! 4 positions         group, count u32, count times: topic id u32, partition u32, offset u64, metadata
+//! ```
+//!
+//! Each begins with its number as u8. Names, JSON, batches and metadata are a length u32 and bytes. All integers are
+//! big-endian.
+
+use bytes::{Buf, BufMut, Bytes, TryGetError};
+use headwater_core::{
+    Committed, Error, GroupId, Offset, Partition, ProducerName, RecordBatch, Result, TopicName, TopicSpec,
+    ledger::{Entry, GroupPositions, Incarnation, Place, TopicId},
+};
+
+const TOPIC_CREATED: u8 = 1;
+const PRODUCER_OPENED: u8 = 2;
+const BATCH: u8 = 3;
+const POSITIONS: u8 = 4;
+
+/// Appends `entry`.
+pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    match entry {
+        Entry::TopicCreated { id, spec } => {
+            out.put_u8(TOPIC_CREATED);
+            out.put_u32(id.0);
+            out.put_u32(spec.partitions.get());
+            put_bytes(out, spec.name.as_str().as_bytes());
+            let config =
+                serde_json::to_vec(&spec.config).expect("settings are plain data, which JSON can hold");
+            put_bytes(out, &config);
+        }
+        Entry::ProducerOpened { name, producer } => {
+            out.put_u8(PRODUCER_OPENED);
+            out.put_i64(producer.id);
+            out.put_i16(producer.epoch);
+            put_bytes(out, name.0.as_bytes());
+        }
+        Entry::Batch { place, batch } => {
+            out.put_u8(BATCH);
+            put_place(out, *place);
+            put_bytes(out, batch.bytes());
+        }
+        Entry::Positions(positions) => {
+            out.put_u8(POSITIONS);
+            put_bytes(out, positions.group.0.as_bytes());
+            put_count(out, positions.committed.len());
+            for (place, committed) in &positions.committed {
+                put_place(out, *place);
+                out.put_u64(committed.offset.0);
+                put_bytes(out, &committed.metadata);
+            }
+        }
+    }
+}
+
+/// Takes the entry at the front of `input`.
+///
+/// # Errors
+/// `Corrupt` when it is none.
+pub(super) fn take_entry(input: &mut Bytes) -> Result<Entry> {
+    match input.try_get_u8().map_err(short)? {
+        TOPIC_CREATED => take_topic(input),
+        PRODUCER_OPENED => {
+            let id = input.try_get_i64().map_err(short)?;
+            let epoch = input.try_get_i16().map_err(short)?;
+            Ok(Entry::ProducerOpened {
+                name: ProducerName(take_text(input)?),
+                producer: Incarnation { id, epoch },
+            })
+        }
+        BATCH => {
+            let place = take_place(input)?;
+            Ok(Entry::Batch { place, batch: RecordBatch::parse(take_bytes(input)?)? })
+        }
+        POSITIONS => take_positions(input),
+        kind => {
+            Err(Error::corrupt(format!("entry of unknown kind, perhaps of a newer version. kind={kind}")))
+        }
+    }
+}
+
+fn take_topic(input: &mut Bytes) -> Result<Entry> {
+    let id = TopicId(input.try_get_u32().map_err(short)?);
+    let partitions = input.try_get_u32().map_err(short)?;
+    let name = TopicName::new(take_text(input)?).map_err(|e| Error::corrupt("topic name").with_source(e))?;
+    let config = take_bytes(input)?;
+    let config = serde_json::from_slice(&config)
+        .map_err(|e| Error::corrupt(format!("settings of a topic. topic={name}")).with_source(e))?;
+    // A count that lies must not take memory for partitions that never were.
+    let partitions = std::num::NonZeroU32::new(partitions).filter(|count| count.get() <= PARTITIONS_MAX);
+    let partitions =
+        partitions.ok_or_else(|| Error::corrupt(format!("number of partitions of a topic. topic={name}")))?;
+    Ok(Entry::TopicCreated { id, spec: TopicSpec { name, partitions, config } })
+}
+
+/// Most partitions of one topic.
+pub(super) const PARTITIONS_MAX: u32 = 1 << 20;
+
+fn take_positions(input: &mut Bytes) -> Result<Entry> {
+    let group = GroupId(take_text(input)?);
+    let count = input.try_get_u32().map_err(short)?;
+    let mut committed = Vec::new();
+    for _ in 0..count {
+        let place = take_place(input)?;
+        let offset = Offset(input.try_get_u64().map_err(short)?);
+        // A copy: a slice would keep the whole group in memory for as long as the position stands.
+        let metadata = Bytes::copy_from_slice(&take_bytes(input)?);
+        committed.push((place, Committed { offset, metadata }));
+    }
+    Ok(Entry::Positions(GroupPositions { group, committed }))
+}
+
+pub(super) fn put_place(out: &mut Vec<u8>, place: Place) {
+    out.put_u32(place.topic.0);
+    out.put_u32(place.partition.0);
+}
+
+pub(super) fn take_place(input: &mut Bytes) -> Result<Place> {
+    let topic = TopicId(input.try_get_u32().map_err(short)?);
+    Ok(Place { topic, partition: Partition(input.try_get_u32().map_err(short)?) })
+}
+
+pub(super) fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.put_u32(u32::try_from(count).expect("lists and fields of an entry are far below 4 Gi"));
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_count(out, bytes.len());
+    out.put_slice(bytes);
+}
+
+fn take_bytes(input: &mut Bytes) -> Result<Bytes> {
+    let length = input.try_get_u32().map_err(short)? as usize;
+    if length > input.len() {
+        return Err(Error::corrupt(format!("field is cut short. length={length}, left={}", input.len())));
+    }
+    Ok(input.split_to(length))
+}
+
+fn take_text(input: &mut Bytes) -> Result<String> {
+    String::from_utf8(take_bytes(input)?.into())
+        .map_err(|e| Error::corrupt("text that is not UTF-8").with_source(e))
+}
+
+/// For the number readers of `bytes`, which say how much is missing.
+#[expect(clippy::needless_pass_by_value, reason = "it is an argument of map_err")]
+pub(super) fn short(error: TryGetError) -> Error {
+    Error::corrupt(format!("entry is cut short. left={}, wanted={}", error.available, error.requested))
+}

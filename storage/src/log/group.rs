@@ -1,0 +1,194 @@
+//! A journal group: what becomes durable together, closed by one checksum.
+//!
+//! ```text
+//!  0  magic     u32   "HWG1"
+//!  4  crc       u32   CRC-32C of the segment's sequence (u64), then of everything from 8 to the end of the entries:
+//!                     what an older user of a recycled file left behind never passes
+//!  8  length    u32   bytes of the entries
+//! 12  entries   u32   how many
+//! 16  number    u64   dense over the life of the log
+//! 24  durable   u64   all groups below this number were on disk when this one was written
+//! 32  entries, then zeros up to a multiple of 8
+//! ```
+//!
+//! Behind the newest group stand 32 zeros, so that whatever is left of an older use does not look like a torn group.
+//! All integers are big-endian.
+
+use bytes::{Buf, BufMut, Bytes};
+use headwater_core::{Result, ledger::Entry};
+
+use super::codec;
+
+pub(super) const GROUP_HEADER_BYTES: usize = 32;
+const MAGIC: u32 = u32::from_be_bytes(*b"HWG1");
+const ALIGN: usize = 8;
+
+/// The front of a group, as read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GroupHeader {
+    crc: u32,
+    pub(super) length: u32,
+    pub(super) entries: u32,
+    pub(super) number: u64,
+    pub(super) durable: u64,
+}
+
+impl GroupHeader {
+    /// `None` when this is not the front of a group.
+    pub(super) fn read(mut bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < GROUP_HEADER_BYTES || bytes.get_u32() != MAGIC {
+            return None;
+        }
+        let (crc, length, entries) = (bytes.get_u32(), bytes.get_u32(), bytes.get_u32());
+        Some(Self { crc, length, entries, number: bytes.get_u64(), durable: bytes.get_u64() })
+    }
+
+    /// Bytes of header and entries, without the zeros behind them.
+    pub(super) fn size(&self) -> usize {
+        GROUP_HEADER_BYTES + self.length as usize
+    }
+
+    /// Whether `group` (header and entries) is what was written as part of `segment`.
+    pub(super) fn holds(&self, segment: u64, group: &[u8]) -> bool {
+        group.len() == self.size() && checksum(segment, &group[8..]) == self.crc
+    }
+}
+
+/// Bytes that a group of `size` bytes takes in the journal.
+pub(super) fn padded(size: usize) -> usize {
+    size.next_multiple_of(ALIGN)
+}
+
+/// A group that is being filled.
+#[derive(Debug, Default)]
+pub(super) struct GroupBuilder {
+    bytes: Vec<u8>,
+    entries: u32,
+}
+
+impl GroupBuilder {
+    /// Forgets what it holds, and gives memory back after a very large group.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(16 << 20);
+        self.entries = 0;
+    }
+
+    pub(super) fn push(&mut self, entry: &Entry) {
+        if self.entries == 0 {
+            self.bytes.resize(GROUP_HEADER_BYTES, 0);
+        }
+        codec::put_entry(&mut self.bytes, entry);
+        self.entries += 1;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Bytes that it will take in the journal.
+    pub(super) fn size(&self) -> usize {
+        padded(self.bytes.len())
+    }
+
+    /// Closes it as group `number` of `segment`; the bytes end with the zeros that mark the end of the journal.
+    pub(super) fn close(&mut self, segment: u64, number: u64, durable: u64) -> &[u8] {
+        assert!(!self.is_empty(), "an empty group is never written");
+        let length = u32::try_from(self.bytes.len() - GROUP_HEADER_BYTES)
+            .expect("commits are limited far below 4 GiB");
+        let mut header = &mut self.bytes[..GROUP_HEADER_BYTES];
+        header.put_u32(MAGIC);
+        header.put_u32(0);
+        header.put_u32(length);
+        header.put_u32(self.entries);
+        header.put_u64(number);
+        header.put_u64(durable);
+        let crc = checksum(segment, &self.bytes[8..]);
+        self.bytes[4..8].copy_from_slice(&crc.to_be_bytes());
+        self.bytes.resize(padded(self.bytes.len()) + GROUP_HEADER_BYTES, 0);
+        &self.bytes
+    }
+}
+
+/// The entries of a group whose checksum holds.
+///
+/// # Errors
+/// `Corrupt` when they cannot be read all the same.
+pub(super) fn entries(header: &GroupHeader, mut body: Bytes) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for _ in 0..header.entries {
+        entries.push(codec::take_entry(&mut body)?);
+    }
+    Ok(entries)
+}
+
+fn checksum(segment: u64, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&segment.to_be_bytes()), bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_core::{
+        ProducerName, TopicSpec,
+        ledger::{Incarnation, TopicId},
+    };
+
+    use super::*;
+
+    fn group() -> GroupBuilder {
+        let mut group = GroupBuilder::default();
+        group.push(&Entry::TopicCreated { id: TopicId(1), spec: TopicSpec::new("t", 2).unwrap() });
+        group.push(&Entry::ProducerOpened {
+            name: ProducerName("p".into()),
+            producer: Incarnation { id: 5, epoch: 6 },
+        });
+        group
+    }
+
+    /// Version 1, byte for byte: a log written today must open tomorrow.
+    #[test]
+    fn golden_bytes() {
+        let hex: String = group().close(3, 9, 7).iter().map(|byte| format!("{byte:02x}")).collect();
+        let settings: String =
+            br#"{"cleanup_policy":"Delete","segment_bytes":1073741824}"#.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = [
+            "48574731",
+            "e07caa99",
+            "00000058",
+            "00000002",
+            "0000000000000009",
+            "0000000000000007",
+            "01",
+            "00000001",
+            "00000002",
+            "00000001",
+            "74",
+            "00000036",
+            &settings,
+            "02",
+            "0000000000000005",
+            "0006",
+            "00000001",
+            "70",
+        ];
+        assert_eq!(hex[..hex.len() - 64], expected.concat());
+        assert!(hex[hex.len() - 64..].bytes().all(|digit| digit == b'0'));
+    }
+
+    #[test]
+    fn another_segment_another_checksum() {
+        let bytes = group().close(3, 9, 7).to_vec();
+        let header = GroupHeader::read(&bytes).unwrap();
+        assert_eq!((header.number, header.durable, header.entries), (9, 7, 2));
+        let whole = &bytes[..header.size()];
+        assert!(header.holds(3, whole));
+        assert!(!header.holds(4, whole));
+        for at in 8..whole.len() {
+            let mut bad = whole.to_vec();
+            bad[at] ^= 0x10;
+            assert!(!GroupHeader::read(&bad).is_some_and(|header| header.holds(3, &bad)), "byte {at}");
+        }
+        let read = entries(&header, Bytes::copy_from_slice(&whole[GROUP_HEADER_BYTES..])).unwrap();
+        assert_eq!(read.len(), 2);
+    }
+}

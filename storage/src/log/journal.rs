@@ -1,0 +1,236 @@
+//! The journal: files of groups, written one after another and used again.
+//!
+//! ```text
+//!  0  magic        8 bytes "HWJOURNL"
+//!  8  version      u32   1
+//! 12  crc          u32   CRC-32C of 16..32
+//! 16  sequence     u64   number of this segment, as in its name
+//! 24  first group  u64   number of its first group
+//! 32  zeros up to 64, then groups
+//! ```
+//!
+//! A file is on disk with its header before it gets its name, and everything before it is on disk before it is begun.
+//! Files are zeroed ahead of the writer, and used again after a checkpoint: overwriting is twice as fast to sync as
+//! growing.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use bytes::{Buf, BufMut};
+use headwater_core::{Error, Result};
+
+use super::{
+    group::{GROUP_HEADER_BYTES, GroupBuilder},
+    layout::{self, Layout},
+};
+
+pub(super) const SEGMENT_HEADER_BYTES: u64 = 64;
+const MAGIC: &[u8; 8] = b"HWJOURNL";
+const VERSION: u32 = 1;
+/// How far ahead of the writer a new file is zeroed.
+const ZERO_AHEAD_BYTES: u64 = 1 << 20;
+/// How many files wait to be used again.
+const SPARES_MAX: usize = 4;
+
+/// A point between two groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    /// Which file.
+    pub(super) segment: u64,
+    /// Where in the file.
+    pub(super) byte: u64,
+    /// Number of the group that follows.
+    pub(super) group: u64,
+}
+
+/// The writing end.
+#[derive(Debug)]
+pub(super) struct Journal {
+    layout: Layout,
+    segment_bytes: u64,
+    file: File,
+    position: Position,
+    /// The file has been written up to here, if only with zeros.
+    zeroed: u64,
+    /// All groups below this number are on disk.
+    durable: u64,
+}
+
+impl Journal {
+    /// Begins segment `position.segment`, with everything before it on disk.
+    pub(super) fn begin(layout: &Layout, segment_bytes: u64, segment: u64, group: u64) -> Result<Self> {
+        let (file, zeroed) = begin_segment(layout, segment, group)?;
+        let position = Position { segment, byte: SEGMENT_HEADER_BYTES, group };
+        Ok(Self { layout: layout.clone(), segment_bytes, file, position, zeroed, durable: group })
+    }
+
+    /// Goes on at `position`, behind which nothing is.
+    pub(super) fn resume(layout: &Layout, segment_bytes: u64, position: Position) -> Result<Self> {
+        let path = layout.journal_segment(position.segment);
+        let open = || {
+            let file = File::options().read(true).write(true).open(&path)?;
+            let zeroed = file.metadata()?.len();
+            Ok((file, zeroed))
+        };
+        let (file, zeroed) =
+            open().map_err(|e| Error::io(format!("cannot open journal. file={}", path.display()), e))?;
+        Ok(Self { layout: layout.clone(), segment_bytes, file, position, zeroed, durable: position.group })
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Writes a group. It is on disk after the next [`Journal::sync`].
+    pub(super) fn write(&mut self, group: &mut GroupBuilder) -> Result<()> {
+        let size = group.size() as u64;
+        let begun = self.position.byte > SEGMENT_HEADER_BYTES;
+        if begun && self.position.byte + size > self.segment_bytes {
+            self.sync()?;
+            let Position { segment, group, .. } = self.position;
+            *self = Self::begin(&self.layout, self.segment_bytes, segment + 1, group)?;
+        }
+        let Position { segment, byte, group: number } = self.position;
+        let bytes = group.close(segment, number, self.durable);
+        self.file.write_all_at(bytes, byte).map_err(|e| self.failed("cannot write", e))?;
+        self.zero_ahead(byte + bytes.len() as u64)?;
+        self.position = Position { segment, byte: byte + size, group: number + 1 };
+        Ok(())
+    }
+
+    fn zero_ahead(&mut self, written: u64) -> Result<()> {
+        if written <= self.zeroed {
+            return Ok(());
+        }
+        let until =
+            (written + ZERO_AHEAD_BYTES).min(self.segment_bytes + GROUP_HEADER_BYTES as u64).max(written);
+        let zeros = vec![0; usize::try_from(until - written).expect("at most ZERO_AHEAD_BYTES")];
+        self.file.write_all_at(&zeros, written).map_err(|e| self.failed("cannot write", e))?;
+        self.zeroed = until;
+        Ok(())
+    }
+
+    /// Everything written is on disk afterwards. After an error nothing is known any more: the log must stop.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        if self.durable < self.position.group {
+            self.file.sync_data().map_err(|e| self.failed("cannot sync", e))?;
+            self.durable = self.position.group;
+        }
+        Ok(())
+    }
+
+    /// Whether something was written that is perhaps not on disk.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.durable < self.position.group
+    }
+
+    fn failed(&self, what: &str, error: std::io::Error) -> Error {
+        let Position { segment, byte, .. } = self.position;
+        let file = self.layout.journal_segment(segment);
+        Error::io(format!("{what} journal. file={}, byte={byte}", file.display()), error)
+    }
+
+    /// Frees the segments before `segment`: a checkpoint that does not need them is on disk.
+    pub(super) fn recycle_before(&self, segment: u64) -> Result<()> {
+        let mut spares = layout::numbered(&self.layout.journal(), "spare")?.len();
+        for old in layout::numbered(&self.layout.journal(), "journal")? {
+            if old >= segment {
+                break;
+            }
+            let path = self.layout.journal_segment(old);
+            let size = fs::metadata(&path).map_or(u64::MAX, |metadata| metadata.len());
+            if spares < SPARES_MAX && size <= self.segment_bytes.saturating_mul(2) {
+                layout::rename(&path, &self.layout.journal_spare(old))?;
+                spares += 1;
+            } else {
+                fs::remove_file(&path)
+                    .map_err(|e| Error::io(format!("cannot remove. file={}", path.display()), e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the file of a segment, from a spare one where there is one; returns how far it has been written before.
+fn begin_segment(layout: &Layout, segment: u64, first_group: u64) -> Result<(File, u64)> {
+    let spare =
+        layout::numbered(&layout.journal(), "spare")?.first().map(|spare| layout.journal_spare(*spare));
+    let path = spare.unwrap_or_else(|| layout.journal_spare(segment));
+    let mut header = Vec::with_capacity(128);
+    header.put_slice(MAGIC);
+    header.put_u32(VERSION);
+    header.put_u32(0);
+    header.put_u64(segment);
+    header.put_u64(first_group);
+    let crc = crc32c::crc32c(&header[16..32]);
+    header[12..16].copy_from_slice(&crc.to_be_bytes());
+    // With the zeros that mark the end of the journal.
+    header.resize(64 + GROUP_HEADER_BYTES, 0);
+    let write = || {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+        file.write_all_at(&header, 0)?;
+        file.sync_all()?;
+        let zeroed = file.metadata()?.len();
+        Ok((file, zeroed))
+    };
+    let begun =
+        write().map_err(|e| Error::io(format!("cannot begin journal file. file={}", path.display()), e))?;
+    layout::rename(&path, &layout.journal_segment(segment))?;
+    layout::sync_folder(&layout.journal())?;
+    Ok(begun)
+}
+
+/// A segment that is read.
+#[derive(Debug)]
+pub(super) struct SegmentFile {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) length: u64,
+    pub(super) first_group: u64,
+}
+
+impl SegmentFile {
+    /// Opens a segment and checks its header; `None` when there is no such file.
+    pub(super) fn open(layout: &Layout, sequence: u64) -> Result<Option<Self>> {
+        let path = layout.journal_segment(sequence);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let mut header = [0; 32];
+        let mut read = || {
+            let file = File::open(&path)?;
+            let length = file.metadata()?.len();
+            if length >= SEGMENT_HEADER_BYTES {
+                file.read_exact_at(&mut header, 0)?;
+            }
+            Ok((file, length))
+        };
+        let (file, length) =
+            read().map_err(|e| Error::io(format!("cannot read journal. file={}", path.display()), e))?;
+        let first_group = check_header(&header, sequence, &path)?;
+        Ok(Some(Self { path, file, length, first_group }))
+    }
+}
+
+fn check_header(header: &[u8; 32], sequence: u64, path: &Path) -> Result<u64> {
+    let crc = crc32c::crc32c(&header[16..32]);
+    let mut fields = &header[8..];
+    let (version, stored, found, first_group) =
+        (fields.get_u32(), fields.get_u32(), fields.get_u64(), fields.get_u64());
+    if &header[..8] != MAGIC || stored != crc || found != sequence {
+        return Err(Error::corrupt(format!(
+            "journal file has a bad header: restore it from a copy. file={}, byte=0, sequence={found}",
+            path.display()
+        )));
+    }
+    if version != VERSION {
+        return Err(Error::invalid(format!(
+            "journal is of another version: open it with the Headwater that wrote it. file={}, version={version}, known={VERSION}",
+            path.display()
+        )));
+    }
+    Ok(first_group)
+}

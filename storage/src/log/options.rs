@@ -1,0 +1,67 @@
+//! How an embedded log is set up, and what opening it found.
+
+use std::time::Duration;
+
+use headwater_core::ledger::{BATCH_BYTES_MAX, COMMIT_BYTES_MAX};
+
+/// When a commit counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When the disk has it. Readers see nothing that a power cut could take back.
+    #[default]
+    Fsync,
+    /// When the operating system has it; the disk follows this much later. A power cut takes at most that much, and a
+    /// killed process nothing.
+    Interval(Duration),
+    /// When the operating system has it. A killed process loses nothing, a power cut what the system had not written.
+    Os,
+}
+
+/// Settings of an [`EmbeddedLog`](super::EmbeddedLog).
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// When a commit counts as done.
+    pub durability: Durability,
+    /// Size of a journal file. A larger commit gets a larger file.
+    pub journal_segment_bytes: u64,
+    /// A checkpoint is made whenever the journal has grown by this much, which bounds what opening must replay.
+    pub checkpoint_bytes: u64,
+    /// How much of the newest records is kept in memory, over all partitions.
+    pub tail_bytes_max: usize,
+    /// How much may wait to be written before a commit has to wait itself.
+    pub queue_bytes_max: usize,
+    /// Largest batch that a producer may append (Kafka: `message.max.bytes`).
+    pub batch_bytes_max: usize,
+    /// Largest sum of batches in one commit; 1 GiB at most.
+    pub commit_bytes_max: usize,
+    /// How many segment files are kept open for reading, and as many for writing.
+    pub open_files_max: usize,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            journal_segment_bytes: 64 << 20,
+            checkpoint_bytes: 64 << 20,
+            tail_bytes_max: 32 << 20,
+            queue_bytes_max: 32 << 20,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            commit_bytes_max: COMMIT_BYTES_MAX,
+            open_files_max: 128,
+        }
+    }
+}
+
+/// What opening a log had to do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecoveryReport {
+    /// Journal groups that were newer than the checkpoint. 0 after a clean close.
+    pub groups_replayed: u64,
+    /// Their bytes.
+    pub bytes_replayed: u64,
+    /// Bytes of a group that was being written when the process or the machine died.
+    pub torn_bytes_cut: u64,
+    /// Index files that were missing or wrong and were made again.
+    pub indexes_rebuilt: u64,
+}

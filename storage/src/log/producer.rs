@@ -1,0 +1,82 @@
+//! The writing handle: holds batches back, and hands them to the journal thread at the commit.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::channel::oneshot;
+use headwater_core::{
+    BatchBuilder, ErrorKind, Positions, Producer, Result, TopicPartition, Written,
+    ledger::{Commit, GroupPositions, Held},
+};
+
+use super::{Owner, queue::Request};
+
+pub(super) struct EmbeddedProducer {
+    owner: Arc<Owner>,
+    held: Held,
+    /// Answer to a commit whose future was dropped before it came.
+    on_its_way: Option<oneshot::Receiver<Result<Vec<Written>>>>,
+}
+
+impl EmbeddedProducer {
+    pub(super) fn new(owner: Arc<Owner>, held: Held) -> Self {
+        Self { owner, held, on_its_way: None }
+    }
+
+    /// What came of the last commit. Safe to drop half way.
+    async fn settle(&mut self) -> Result<Vec<Written>> {
+        let Some(answer) = &mut self.on_its_way else { return Ok(Vec::new()) };
+        let answer = answer.await;
+        self.on_its_way = None;
+        match answer {
+            Ok(Ok(written)) => {
+                self.held.settle_written();
+                Ok(written)
+            }
+            Ok(Err(error)) => {
+                if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Invalid) {
+                    self.held.settle_refused();
+                }
+                Err(error)
+            }
+            Err(oneshot::Canceled) => Err(self.owner.shared.stopped()),
+        }
+    }
+
+    fn placed(&self, positions: &Positions) -> Result<GroupPositions> {
+        let visible = self.owner.shared.visible();
+        let committed = positions.committed.iter();
+        let committed = committed.map(|(partition, at)| Ok((visible.place(partition)?, at.clone())));
+        Ok(GroupPositions { group: positions.group.clone(), committed: committed.collect::<Result<_>>()? })
+    }
+}
+
+#[async_trait]
+impl Producer for EmbeddedProducer {
+    fn append(&mut self, partition: &TopicPartition, batch: &mut BatchBuilder) -> Result<()> {
+        let place = self.owner.shared.visible().place(partition).inspect_err(|_| batch.clear())?;
+        self.held.append(place, partition, batch)
+    }
+
+    async fn commit(&mut self, positions: Option<&Positions>) -> Result<Vec<Written>> {
+        // Checked here, so that the journal thread never refuses a commit that could be mended.
+        let positions = positions.map(|positions| self.placed(positions)).transpose()?;
+        let mut written = self.settle().await?;
+        let Self { owner, held, on_its_way } = self;
+        let bytes = held.bytes();
+        let make = || {
+            let (to, answer) = oneshot::channel();
+            *on_its_way = Some(answer);
+            Request::Commit(Commit { producer: held.producer(), batches: held.take(), positions }, to)
+        };
+        if !owner.shared.queue.push(bytes, make).await {
+            return Err(owner.shared.stopped());
+        }
+        written.extend(self.settle().await?);
+        Ok(written)
+    }
+
+    fn abort(&mut self) {
+        self.held.forget();
+    }
+}

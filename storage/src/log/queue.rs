@@ -1,0 +1,176 @@
+//! What waits for the journal thread: bounded in bytes, so that a slow disk slows writers down.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+    time::Instant,
+};
+
+use futures::channel::oneshot;
+use headwater_core::{
+    Error, ProducerName, Result, TopicSpec, Written,
+    ledger::{Commit, Incarnation},
+};
+
+/// A request and where its answer goes.
+#[derive(Debug)]
+pub(super) enum Request {
+    CreateTopic(TopicSpec, oneshot::Sender<Result<()>>),
+    OpenProducer(ProducerName, oneshot::Sender<Result<Incarnation>>),
+    Commit(Commit, oneshot::Sender<Result<Vec<Written>>>),
+    Checkpoint(oneshot::Sender<Result<()>>),
+    /// The last one: nothing is taken after it.
+    Close(oneshot::Sender<Result<()>>),
+    /// As if the process was killed.
+    #[cfg(test)]
+    Crash(oneshot::Sender<Result<()>>),
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        let batches = match self {
+            Request::Commit(commit, _) => commit.batches.as_slice(),
+            _ => &[],
+        };
+        256 + batches.iter().map(|(_, batch)| batch.bytes().len()).sum::<usize>()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    work: Condvar,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    requests: VecDeque<Request>,
+    bytes: usize,
+    closed: bool,
+    /// Those who wait for room.
+    waiting: Vec<Waker>,
+}
+
+impl Queue {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { state: Mutex::default(), work: Condvar::new(), bytes_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is room for `bytes`, then makes the request and puts it in; `false` when the log has stopped.
+    /// When the future is dropped before that, nothing was made.
+    pub(super) async fn push(&self, bytes: usize, make: impl FnOnce() -> Request + Send) -> bool {
+        let mut make = Some(make);
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.closed {
+                return Poll::Ready(false);
+            }
+            if state.bytes > 0 && state.bytes + bytes > self.bytes_max {
+                state.waiting.push(context.waker().clone());
+                return Poll::Pending;
+            }
+            let make = make.take().expect("the future ends here");
+            state.enqueue(make());
+            self.work.notify_one();
+            Poll::Ready(true)
+        })
+        .await
+    }
+
+    /// Puts the last request in, room or not; `false` when there was a last one before.
+    pub(super) fn push_last(&self, request: Request) -> bool {
+        let mut state = self.lock();
+        if state.closed {
+            return false;
+        }
+        state.enqueue(request);
+        state.close();
+        self.work.notify_one();
+        true
+    }
+
+    /// Waits for requests and takes about `bytes_max` of them, at least one; none when `until` comes first, or when the
+    /// queue is closed and empty.
+    pub(super) fn take(&self, bytes_max: usize, until: Option<Instant>) -> Vec<Request> {
+        let mut state = self.lock();
+        while state.requests.is_empty() && !state.closed {
+            state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                Some(left) if left.is_zero() => break,
+                Some(left) => self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while bytes < bytes_max
+            && let Some(request) = state.requests.pop_front()
+        {
+            bytes += request.bytes();
+            taken.push(request);
+        }
+        state.bytes -= bytes;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+        taken
+    }
+
+    /// Nothing is taken any more, and what waits is dropped.
+    pub(super) fn close(&self) {
+        let dropped = {
+            let mut state = self.lock();
+            state.close();
+            state.bytes = 0;
+            std::mem::take(&mut state.requests)
+        };
+        drop(dropped);
+    }
+}
+
+impl State {
+    fn enqueue(&mut self, request: Request) {
+        self.bytes += request.bytes();
+        self.requests.push_back(request);
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+}
+
+/// What waits for the end of the round in which it was decided.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Done(oneshot::Sender<Result<()>>, Result<()>),
+    Opened(oneshot::Sender<Result<Incarnation>>, Result<Incarnation>),
+    Committed(oneshot::Sender<Result<Vec<Written>>>, Result<Vec<Written>>),
+}
+
+impl Answer {
+    /// Answers. Whoever asked may be gone.
+    pub(super) fn send(self) {
+        match self {
+            Answer::Done(to, answer) => drop(to.send(answer)),
+            Answer::Opened(to, answer) => drop(to.send(answer)),
+            Answer::Committed(to, answer) => drop(to.send(answer)),
+        }
+    }
+
+    /// Answers that it is not known what became of it.
+    pub(super) fn send_unknown(self, cause: &Error) {
+        let error =
+            || Error::new(cause.kind(), format!("not known whether it was written: {}", cause.report()));
+        match self {
+            Answer::Done(to, _) => drop(to.send(Err(error()))),
+            Answer::Opened(to, _) => drop(to.send(Err(error()))),
+            Answer::Committed(to, _) => drop(to.send(Err(error()))),
+        }
+    }
+}

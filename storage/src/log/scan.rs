@@ -1,0 +1,140 @@
+//! Reads the journal from a position to its end, and says whether that end is a torn group or damage.
+
+use std::os::unix::fs::FileExt;
+
+use bytes::Bytes;
+use headwater_core::{Error, Result, ledger::Entry};
+
+use super::{
+    group::{self, GROUP_HEADER_BYTES, GroupHeader},
+    journal::{Position, SEGMENT_HEADER_BYTES, SegmentFile},
+    layout::{self, Layout},
+};
+
+/// What a scan found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Scan {
+    pub(super) groups: u64,
+    pub(super) bytes: u64,
+    /// Behind the last good group.
+    pub(super) end: Position,
+    /// What stands there of a group that was never finished.
+    pub(super) torn_bytes: u64,
+}
+
+/// Visits the entries of all good groups from `from` on, in order.
+///
+/// # Errors
+/// `Corrupt` when a bad group is not at the end: a good one behind it was written when the bad one was already on disk.
+pub(super) fn scan(
+    layout: &Layout,
+    from: Position,
+    visit: &mut dyn FnMut(Vec<Entry>) -> Result<()>,
+) -> Result<Scan> {
+    let mut found = Scan { groups: 0, bytes: 0, end: from, torn_bytes: 0 };
+    let mut segment =
+        SegmentFile::open(layout, from.segment)?.ok_or_else(|| missing(layout, from.segment))?;
+    if segment.length < from.byte {
+        return Err(Error::corrupt(format!(
+            "journal file is shorter than it was at the checkpoint: restore it from a copy. file={}, bytes={}, checkpoint={}",
+            segment.path.display(),
+            segment.length,
+            from.byte
+        )));
+    }
+    loop {
+        while let Some((header, body)) = read_group(&segment, found.end)? {
+            let place = |e: Error| {
+                e.context(format!("journal. file={}, byte={}", segment.path.display(), found.end.byte))
+            };
+            visit(group::entries(&header, body).map_err(place)?).map_err(place)?;
+            let size = group::padded(header.size()) as u64;
+            found.groups += 1;
+            found.bytes += size;
+            found.end.byte += size;
+            found.end.group += 1;
+        }
+        let next = found.end.segment + 1;
+        match SegmentFile::open(layout, next)? {
+            Some(following) if following.first_group == found.end.group => {
+                segment = following;
+                found.end = Position { segment: next, byte: SEGMENT_HEADER_BYTES, group: found.end.group };
+            }
+            Some(following) => {
+                return Err(bad_middle(&segment, found.end, &following, following.first_group));
+            }
+            None => break,
+        }
+    }
+    if layout::numbered(&layout.journal(), "journal")?.last().is_some_and(|last| *last > found.end.segment) {
+        return Err(missing(layout, found.end.segment + 1));
+    }
+    found.torn_bytes = torn(&segment, found.end)?;
+    Ok(found)
+}
+
+fn missing(layout: &Layout, segment: u64) -> Error {
+    let path = layout.journal_segment(segment);
+    Error::corrupt(format!("journal file is missing: restore it from a copy. file={}", path.display()))
+}
+
+fn bad_middle(segment: &SegmentFile, at: Position, good: &SegmentFile, number: u64) -> Error {
+    Error::corrupt(format!(
+        "journal is damaged, and later groups are good: nothing was cut. Restore the file from a copy. file={}, byte={}, group={}, good_group={number}, good_file={}",
+        segment.path.display(),
+        at.byte,
+        at.group,
+        good.path.display()
+    ))
+}
+
+/// The group at `at`, if a good one with the right number is there.
+fn read_group(segment: &SegmentFile, at: Position) -> Result<Option<(GroupHeader, Bytes)>> {
+    let mut header = [0; GROUP_HEADER_BYTES];
+    if at.byte + GROUP_HEADER_BYTES as u64 > segment.length {
+        return Ok(None);
+    }
+    read_at(segment, &mut header, at.byte)?;
+    let Some(header) = GroupHeader::read(&header).filter(|header| header.number == at.group) else {
+        return Ok(None);
+    };
+    // The file's length bounds what a damaged length can make us read.
+    if at.byte + header.size() as u64 > segment.length {
+        return Ok(None);
+    }
+    let mut group = vec![0; header.size()];
+    read_at(segment, &mut group, at.byte)?;
+    Ok(header.holds(at.segment, &group).then(|| (header, Bytes::from(group).slice(GROUP_HEADER_BYTES..))))
+}
+
+/// How many bytes of an unfinished group stand at the end.
+///
+/// # Errors
+/// `Corrupt` when it was finished once: a good group behind it knew it to be on disk.
+fn torn(segment: &SegmentFile, end: Position) -> Result<u64> {
+    let mut rest = vec![0; usize::try_from(segment.length.saturating_sub(end.byte)).unwrap_or(0)];
+    read_at(segment, &mut rest, end.byte)?;
+    let mut at = group::padded(1);
+    while let Some(bytes) = rest.get(at..) {
+        let later =
+            GroupHeader::read(bytes).filter(|header| header.number > end.group && header.durable > end.group);
+        let whole = later.and_then(|header| Some((header, bytes.get(..header.size())?)));
+        if let Some((header, _)) = whole.filter(|(header, whole)| header.holds(end.segment, whole)) {
+            return Err(bad_middle(segment, end, segment, header.number));
+        }
+        at += group::padded(1);
+    }
+    let front = &rest[..rest.len().min(GROUP_HEADER_BYTES)];
+    if front.iter().all(|byte| *byte == 0) {
+        return Ok(0);
+    }
+    let begun = GroupHeader::read(&rest).filter(|header| header.number == end.group);
+    let size = begun.map(|header| header.size()).filter(|size| *size <= rest.len());
+    let written = || rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    Ok(size.unwrap_or_else(written) as u64)
+}
+
+fn read_at(segment: &SegmentFile, bytes: &mut [u8], at: u64) -> Result<()> {
+    let read = segment.file.read_exact_at(bytes, at);
+    read.map_err(|e| Error::io(format!("cannot read journal. file={}, byte={at}", segment.path.display()), e))
+}

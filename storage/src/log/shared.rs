@@ -1,0 +1,114 @@
+//! What the handles of a log and its journal thread share.
+
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use headwater_core::{Error, ErrorKind, Result, Signal};
+
+use super::{
+    layout::Layout,
+    lock::FolderLock,
+    options::{LogOptions, RecoveryReport},
+    queue::Queue,
+    reader::Reader,
+    visible::Visible,
+};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) layout: Layout,
+    pub(super) options: LogOptions,
+    pub(super) recovery: RecoveryReport,
+    pub(super) queue: Queue,
+    pub(super) appended: Signal,
+    pub(super) reader: Reader,
+    visible: RwLock<Visible>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Owns the folder.
+    Open(FolderLock),
+    /// Still owns the folder, for those who read.
+    Failed(#[expect(dead_code, reason = "keeps others out")] FolderLock, String),
+    Closed,
+}
+
+impl Shared {
+    pub(super) fn new(
+        layout: Layout,
+        options: LogOptions,
+        lock: FolderLock,
+        opened: (Visible, RecoveryReport),
+    ) -> Self {
+        let (visible, recovery) = opened;
+        Self {
+            layout,
+            recovery,
+            queue: Queue::new(options.queue_bytes_max),
+            appended: Signal::default(),
+            reader: Reader::new(options.open_files_max),
+            options,
+            visible: RwLock::new(visible),
+            state: Mutex::new(State::Open(lock)),
+        }
+    }
+
+    /// For readers, who clone what they need and let go before they read files.
+    pub(super) fn visible(&self) -> RwLockReadGuard<'_, Visible> {
+        // A panic in between would be a bug of ours, and stop the journal thread; what it left can still be read.
+        self.visible.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the journal thread.
+    pub(super) fn visible_mut(&self) -> RwLockWriteGuard<'_, Visible> {
+        self.visible.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log was closed as it should be: somebody else may open it.
+    pub(super) fn stop_closed(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Closed;
+        self.stop();
+    }
+
+    /// The log stops after an error that it must not survive. What is durable can still be read.
+    pub(super) fn stop_failed(&self, cause: String) {
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            *state = match std::mem::replace(&mut *state, State::Closed) {
+                State::Open(lock) => State::Failed(lock, cause),
+                stopped => stopped,
+            };
+        }
+        self.stop();
+    }
+
+    fn stop(&self) {
+        self.queue.close();
+        self.appended.close();
+    }
+
+    /// Whether reads are answered.
+    pub(super) fn check_readable(&self) -> Result<()> {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Closed => Err(Error::new(ErrorKind::Closed, self.closed_text())),
+            State::Open(_) | State::Failed(..) => Ok(()),
+        }
+    }
+
+    /// Why nothing is written any more.
+    pub(super) fn stopped(&self) -> Error {
+        let text = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Failed(_, cause) => format!(
+                "log stopped after an error: see to the cause and open it again. folder={}, cause={cause}",
+                self.layout.folder.display()
+            ),
+            State::Open(_) | State::Closed => self.closed_text(),
+        };
+        Error::new(ErrorKind::Closed, text)
+    }
+
+    fn closed_text(&self) -> String {
+        format!("log was closed. folder={}", self.layout.folder.display())
+    }
+}

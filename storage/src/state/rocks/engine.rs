@@ -1,0 +1,73 @@
+//! How RocksDB is set up. What is not set here is at RocksDB's default, on purpose.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options, WriteBufferManager, WriteOptions,
+};
+
+/// Bits per key of the bloom filters: about 1 % of the look-ups of absent keys read a block in vain.
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// Files that RocksDB keeps open per task. By default it keeps all, and a process with many tasks would meet the
+/// usual limit of 1,024 open files; 64 leave room for a dozen tasks below it, and a file beyond costs an `open`.
+const OPEN_FILES_MAX: i32 = 64;
+/// RocksDB's own log, a file per opening, of which it would keep 1,000.
+const LOG_FILES_MAX: usize = 2;
+/// Size of each of these.
+const LOG_FILE_BYTES_MAX: usize = 1 << 20;
+/// RocksDB has seven levels unless told otherwise.
+const LEVELS: usize = 7;
+/// Levels whose files are short-lived: compressing them costs time at each write and saves no space that lasts.
+const LEVELS_PLAIN: usize = 2;
+
+/// The memory that all tasks of a process share.
+pub(super) struct Memory {
+    cache: Cache,
+    memtables: WriteBufferManager,
+}
+
+impl Memory {
+    pub(super) fn new(bytes: usize) -> Self {
+        let cache = Cache::new_lru_cache(bytes);
+        // Memtables are charged to the cache, so that there is one limit and not two. They live from a write to the
+        // flush at its end, hence a quarter. Writers are not stalled at the limit: it is their own flush that frees it.
+        let memtables =
+            WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 4, false, cache.clone());
+        Self { cache, memtables }
+    }
+
+    /// What holds for the database of a task as a whole.
+    pub(super) fn database_options(&self) -> Options {
+        let mut options = self.family_options();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        // Without a WAL this is what makes a write that touches several stores all or nothing.
+        options.set_atomic_flush(true);
+        options.set_write_buffer_manager(&self.memtables);
+        options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_keep_log_file_num(LOG_FILES_MAX);
+        options.set_max_log_file_size(LOG_FILE_BYTES_MAX);
+        options.set_log_level(LogLevel::Warn);
+        options
+    }
+
+    /// What holds for each store.
+    pub(super) fn family_options(&self) -> Options {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&self.cache);
+        table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+        // Else they lie outside the cache, and outside its limit.
+        table.set_cache_index_and_filter_blocks(true);
+        let mut levels = [DBCompressionType::Lz4; LEVELS];
+        levels[..LEVELS_PLAIN].fill(DBCompressionType::None);
+        let mut options = Options::default();
+        options.set_block_based_table_factory(&table);
+        options.set_compression_per_level(&levels);
+        options
+    }
+}
+
+/// The log is the journal of the state, a second one would only be written twice.
+pub(super) fn without_wal() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    options
+}
