@@ -82,7 +82,7 @@ impl std::error::Error for InputError {
 /// All readings of a folder in the order of time; readings of the same time in the order of their sensors' names.
 ///
 /// A file's own order is kept even where its clock was set back (by an hour at most): such a reading comes when the
-/// file has it, with the earlier time that the file says. [`Merge::steps_back`] counts these places.
+/// file has it, with the earlier time that the file says.
 #[derive(Debug)]
 pub(crate) struct Merge {
     /// In the order of their names, so that an index stands for a name.
@@ -122,26 +122,6 @@ impl Merge {
         Ok(merge)
     }
 
-    /// The sensors and their groups, in the order of their names.
-    pub(crate) fn sensors(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.files.iter().map(|file| (file.sensor.as_str(), file.group.as_str()))
-    }
-
-    /// How many bytes all files have together.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
-    }
-
-    /// How many of them have been read so far: what a progress bar shows, for the number of readings is not known.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes_read).sum()
-    }
-
-    /// How often so far a file stepped back in time.
-    pub(crate) fn steps_back(&self) -> u64 {
-        self.files.iter().map(|file| file.steps_back).sum()
-    }
-
     fn advance(&mut self, index: usize) -> Result<(), InputError> {
         if self.files[index].advance()? {
             self.heads.push(Reverse((self.files[index].timestamp_ms, index)));
@@ -179,20 +159,16 @@ struct SensorFile {
     lines: BufReader<File>,
     line: Vec<u8>,
     line_number: u64,
-    bytes: u64,
-    bytes_read: u64,
     timestamp_ms: i64,
     value: f64,
     /// The latest time so far; the step back is measured from it, so that small steps do not add up.
     newest_ms: Option<i64>,
-    steps_back: u64,
 }
 
 impl SensorFile {
     fn open(path: &Path) -> Result<SensorFile, InputError> {
         let unreadable = |error| InputError::io("cannot open the file", path, error);
         let file = File::open(path).map_err(unreadable)?;
-        let bytes = file.metadata().map_err(unreadable)?.len();
         let mut file = SensorFile {
             path: path.to_owned(),
             sensor: name(path.file_stem()),
@@ -200,12 +176,9 @@ impl SensorFile {
             lines: BufReader::new(file),
             line: Vec::new(),
             line_number: 0,
-            bytes,
-            bytes_read: 0,
             timestamp_ms: 0,
             value: 0.0,
             newest_ms: None,
-            steps_back: 0,
         };
         match file.next_line()? {
             Some(HEADER) => Ok(file),
@@ -236,7 +209,6 @@ impl SensorFile {
                 self.error("the readings go back in time by more than an hour; sort the file by time")
             );
         }
-        self.steps_back += u64::from(self.newest_ms.is_some() && timestamp_ms < self.timestamp_ms);
         self.newest_ms = Some(newest_ms.max(timestamp_ms));
         (self.timestamp_ms, self.value) = (timestamp_ms, value);
         Ok(true)
@@ -251,7 +223,6 @@ impl SensorFile {
             return Ok(None);
         }
         self.line_number += 1;
-        self.bytes_read += read;
         if read == LINE_BYTES_MAX && !self.line.ends_with(b"\n") {
             return Err(self.error(&format!("a line is too long. bytes_max={LINE_BYTES_MAX}")));
         }

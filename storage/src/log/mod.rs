@@ -134,7 +134,10 @@ impl EmbeddedLog {
         &self.0.shared.layout.folder
     }
 
-    async fn ask<T: Send>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request + Send) -> Result<T> {
+    async fn ask<T: Send>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request + Send,
+    ) -> Result<T> {
         let (to, answer) = oneshot::channel();
         if !self.0.shared.queue.push(0, || request(to)).await {
             return Err(self.0.shared.stopped());

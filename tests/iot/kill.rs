@@ -1,0 +1,138 @@
+//! The example is killed with `kill -9` at random moments and started again until it is done.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use headwater::Embedded;
+
+use super::{Raw, outputs, series};
+
+const KILLS: usize = 30;
+
+/// The example that was built together with this test.
+fn example() -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("a test lies in target/<profile>/deps");
+    let example = profile.join("examples").join("iot_sensors");
+    assert!(example.is_file(), "build the example first: cargo build --example iot_sensors");
+    example
+}
+
+/// Small turns and a commit after each: many moments to be killed at.
+fn start(log: &Path) -> Child {
+    let mut command = Command::new(example());
+    command.arg("--dir").arg(series()).arg("--log").arg(log).arg("--svg").arg(log.join("chart.svg"));
+    command.args(["--workers", "2", "--turn-records", "100", "--commit-interval", "0", "--announce-commits"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the example starts")
+}
+
+/// What a run said on standard error until it ended: the commits it announced, and the records restored.
+#[derive(Default)]
+struct Heard {
+    commits: u64,
+    restored: u64,
+    done: bool,
+}
+
+/// Lets the example run until its first commit, then for `grace`, and kills it. Not killed when it ends before.
+fn run_and_kill(log: &Path, grace: Option<Duration>) -> Heard {
+    let mut child = start(log);
+    let mut heard = Heard::default();
+    let lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
+    let mut deadline: Option<Instant> = None;
+    for line in lines.map_while(Result::ok) {
+        let words: Vec<&str> = line.split(' ').collect();
+        if let ["commits", commits, "records", _, "restored", restored] = words[..] {
+            heard.commits = commits.parse().unwrap();
+            heard.restored = restored.parse().unwrap();
+            #[expect(clippy::disallowed_methods, reason = "to choose the moment of the kill")]
+            let now = Instant::now();
+            let deadline = *deadline.get_or_insert_with(|| now + grace.unwrap_or(Duration::from_secs(3600)));
+            if now >= deadline {
+                child.kill().expect("the example is killed");
+            }
+        } else if line.starts_with("error") {
+            panic!("{line}");
+        }
+    }
+    heard.done = child.wait().expect("the example ends").success();
+    heard
+}
+
+/// What a folder's output topics hold. A copy is opened, so that the next run of the example recovers by itself.
+fn contents(log: &Path) -> Vec<(String, Vec<Raw>)> {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    let copied = Command::new("cp").arg("-r").arg(log).arg(copy.path().join("log")).status().expect("cp runs");
+    assert!(copied.success());
+    let log = copy.path().join("log");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let embedded = Embedded::open(log).unwrap();
+        let outputs = outputs(&embedded).await;
+        embedded.close().await.unwrap();
+        outputs
+    })
+}
+
+#[test]
+fn killed_at_thirty_moments_it_writes_what_it_would_have_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (undisturbed, killed) = (folder.path().join("undisturbed"), folder.path().join("killed"));
+    assert!(run_and_kill(&undisturbed, None).done);
+    let expected = contents(&undisturbed);
+    let total: usize = expected.iter().map(|(_, records)| records.len()).sum();
+
+    let seed = 0x5eed_0003;
+    println!("seed {seed:#x}");
+    let mut random = numbers(seed);
+    let (mut kills, mut starts, mut restored, mut written) = (0, 0, Vec::new(), 0);
+    let done = loop {
+        // While kills are left, each run gets a few milliseconds of work after its first commit; then it may finish.
+        let grace = (kills < KILLS).then(|| Duration::from_micros(random() % 6_000));
+        let heard = run_and_kill(&killed, grace);
+        starts += 1;
+        assert!(starts < 4 * KILLS, "the example does not get done");
+        if starts > 1 && heard.commits > 0 {
+            restored.push(heard.restored);
+        }
+        if heard.done {
+            break heard;
+        }
+        // The kill hit between the first commit and the last: there was one in this run, and work is left.
+        assert!(heard.commits > 0, "killed before the first commit");
+        kills += 1;
+        if kills % 5 == 0 {
+            let outputs = contents(&killed);
+            let now: usize = outputs.iter().map(|(_, records)| records.len()).sum();
+            assert!(now > written && now < total, "{written} then {now} of {total} records");
+            for ((partition, records), (_, wanted)) in outputs.iter().zip(&expected) {
+                assert!(wanted.starts_with(records), "{partition} is no prefix of what it should become");
+            }
+            println!("after {kills} kills: {now} of {total} output records, a prefix in every partition");
+            written = now;
+        }
+    };
+    assert!(kills >= KILLS, "only {kills} kills hit before the work was done: it is too short for this machine");
+    assert!(done.commits > 0, "the last kill came after the last commit");
+    for ((partition, records), (_, wanted)) in contents(&killed).iter().zip(&expected) {
+        assert_eq!(records.len(), wanted.len(), "{partition}");
+        assert!(records == wanted, "{partition} differs");
+    }
+    let (sum, most) = (restored.iter().sum::<u64>(), restored.iter().max().copied().unwrap_or(0));
+    println!("{kills} kills in {starts} starts, {total} output records equal; changelog records replayed: {sum} in all, {most} at most");
+}
+
+/// Xorshift: the same moments for the same seed, as far as a machine can repeat them.
+fn numbers(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    }
+}
