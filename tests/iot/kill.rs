@@ -36,6 +36,8 @@ struct Heard {
     commits: u64,
     restored: u64,
     done: bool,
+    /// From the first commit to the last.
+    working: Duration,
 }
 
 /// Lets the example run until its first commit, then for `grace`, and kills it. Not killed when it ends before.
@@ -43,7 +45,7 @@ fn run_and_kill(log: &Path, grace: Option<Duration>) -> Heard {
     let mut child = start(log);
     let mut heard = Heard::default();
     let lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
-    let mut deadline: Option<Instant> = None;
+    let mut first: Option<Instant> = None;
     for line in lines.map_while(Result::ok) {
         let words: Vec<&str> = line.split(' ').collect();
         if let ["commits", commits, "records", _, "restored", restored] = words[..] {
@@ -51,8 +53,8 @@ fn run_and_kill(log: &Path, grace: Option<Duration>) -> Heard {
             heard.restored = restored.parse().unwrap();
             #[expect(clippy::disallowed_methods, reason = "to choose the moment of the kill")]
             let now = Instant::now();
-            let deadline = *deadline.get_or_insert_with(|| now + grace.unwrap_or(Duration::from_secs(3600)));
-            if now >= deadline {
+            heard.working = now - *first.get_or_insert(now);
+            if grace.is_some_and(|grace| heard.working >= grace) {
                 child.kill().expect("the example is killed");
             }
         } else if line.starts_with("error") {
@@ -82,7 +84,10 @@ fn contents(log: &Path) -> Vec<(String, Vec<Raw>)> {
 fn killed_at_thirty_moments_it_writes_what_it_would_have_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (undisturbed, killed) = (folder.path().join("undisturbed"), folder.path().join("killed"));
-    assert!(run_and_kill(&undisturbed, None).done);
+    let whole = run_and_kill(&undisturbed, None);
+    assert!(whole.done);
+    // On average a run is killed after half of this, so that thirty kills leave some work for the last run.
+    let grace_max = u64::try_from(whole.working.as_micros()).unwrap_or(u64::MAX) / KILLS as u64;
     let expected = contents(&undisturbed);
     let total: usize = expected.iter().map(|(_, records)| records.len()).sum();
 
@@ -91,8 +96,7 @@ fn killed_at_thirty_moments_it_writes_what_it_would_have_written() {
     let mut random = numbers(seed);
     let (mut kills, mut starts, mut restored, mut written) = (0, 0, Vec::new(), 0);
     let done = loop {
-        // While kills are left, each run gets a few milliseconds of work after its first commit; then it may finish.
-        let grace = (kills < KILLS).then(|| Duration::from_micros(random() % 6_000));
+        let grace = (kills < KILLS).then(|| Duration::from_micros(random() % grace_max.max(1)));
         let heard = run_and_kill(&killed, grace);
         starts += 1;
         assert!(starts < 4 * KILLS, "the example does not get done");

@@ -1,0 +1,58 @@
+# Everything there is to do with this repository, also on a fresh machine: `make demo` and `make test` set it up.
+#
+# Only this and cargo are needed to understand what runs; `.ci/run` runs the same targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CACHE := $(HOME)/.cache/headwater
+# One folder for all clones, outside of them, and never cleaned: RocksDB takes longer to compile than all else together.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export PATH := $(CACHE)/bin:$(HOME)/.cargo/bin:$(PATH)
+
+# The full NAB series, when they are at hand: the tests that use all 31 sensors read them, and say so when they cannot.
+NAB := $(abspath $(firstword $(wildcard ../shared/data/nab)))
+ifneq ($(NAB),)
+export HEADWATER_NAB ?= $(NAB)
+endif
+
+# Asked when a target runs and not before, because `setup` may have installed it. A compiler that changes its name makes
+# cargo compile RocksDB again: run cargo through make, or set CC and CXX as it does.
+COMPILERS := if command -v ccache >/dev/null; then export CC="ccache gcc" CXX="ccache g++"; fi;
+
+.PHONY: help setup demo test bench fmt fmt-check lint doc deny check
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Installs what is missing to compile: g++, libclang, ccache (with apt-get)
+	@.ci/setup
+
+demo: setup ## Runs the IoT sensor example; DEMO_ARGS="--help" shows what it can do
+	@$(COMPILERS) cargo run --locked --example iot_sensors -- $(DEMO_ARGS)
+
+test: setup ## Runs all tests, those in the documentation included; TEST_ARGS="-p headwater-core" for some
+	@$(COMPILERS) cargo test --workspace --locked $(TEST_ARGS)
+
+bench: setup ## Runs the benchmarks, optimised; BENCH_ARGS="--bench w2b" for one
+	@$(COMPILERS) cargo bench --locked -p headwater-benches $(BENCH_ARGS)
+
+fmt: ## Formats the source
+	@cargo fmt --all
+
+fmt-check: ## Fails when the source is not formatted
+	@cargo fmt --all -- --check
+
+lint: setup ## Runs clippy over everything; a warning is an error
+	@$(COMPILERS) cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc: setup ## Makes the documentation; a warning is an error
+	@$(COMPILERS) RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+deny: ## Checks licences, bans and sources of dependencies
+	@command -v cargo-deny >/dev/null || CARGO_TARGET_DIR=$(CACHE)/tools cargo install cargo-deny --locked --root $(CACHE)
+	@cargo deny --locked --workspace check bans licenses sources
+
+check: fmt-check lint test doc deny ## Everything that must hold before a change is done
