@@ -76,7 +76,10 @@ async fn fill(embedded: &Embedded, records: u64, keys: u64) -> Result<()> {
 async fn drain(embedded: &Embedded, records: u64, run: usize) -> Result<f64> {
     let builder = StreamsBuilder::new();
     builder
-        .stream_with("power", Consumed::with(String::default_serde(), Arc::new(PowerSerde) as SerdeRef<Power>))
+        .stream_with(
+            "power",
+            Consumed::with(String::default_serde(), Arc::new(PowerSerde) as SerdeRef<Power>),
+        )
         .group_by_key()
         .windowed_by(TimeWindows::tumbling(Duration::from_secs(60)).grace(Duration::from_secs(10)))
         .aggregate_with(

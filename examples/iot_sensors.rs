@@ -90,7 +90,9 @@ struct Options {
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
         .init();
     let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -127,7 +129,7 @@ async fn run(options: &Options) -> Result<()> {
         on_error: ErrorPolicy::DeadLetter(DEAD_LETTERS.to_owned()),
         ..Settings::new("iot-sensors")
     };
-    let start = now();
+    let start = Instant::now();
     let streams = embedded.start(topology::topology(rule, Emit::OnClose)?, settings).await?;
     watch(&streams, readings, options).await?;
     let metrics = streams.close().await?;
@@ -141,7 +143,8 @@ async fn run(options: &Options) -> Result<()> {
     }
     if let Some(sensor) = options.sensor.as_deref().or_else(|| results.most_telling(&labels)) {
         let chart = results.chart(&embedded, sensor, (&labels, &rule)).await?;
-        fs::write(&options.svg, chart).map_err(|e| Error::io(format!("cannot write {}", options.svg.display()), e))?;
+        fs::write(&options.svg, chart)
+            .map_err(|e| Error::io(format!("cannot write {}", options.svg.display()), e))?;
         say(&format!("\nchart of {sensor}: {}", options.svg.display()))?;
     }
     embedded.close().await
@@ -151,7 +154,7 @@ async fn run(options: &Options) -> Result<()> {
 async fn watch(streams: &Streams, readings: u64, options: &Options) -> Result<()> {
     // Readings pass through two tasks: the one of their sensor, and the one of their group.
     let mut progress = Progress::stderr("processing", readings * 2);
-    let start = now();
+    let start = Instant::now();
     let every = if options.announce_commits { 1 } else { 100 };
     let mut tick = tokio::time::interval(Duration::from_millis(every));
     let mut commits = 0;
@@ -208,9 +211,4 @@ fn remove(folder: &Path) -> Result<()> {
 
 fn say(text: &str) -> Result<()> {
     writeln!(stdout().lock(), "{text}").map_err(|e| Error::io("cannot write to standard output", e))
-}
-
-#[expect(clippy::disallowed_methods, reason = "to show rates")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use headwater_core::{
-    BatchBuilder, DefaultSerde, Error, Headers, Log, Offset, Partition, ProducerName, Record, Result, Serde, Timestamp,
-    TopicName, TopicPartition, TopicSpec, partition_for_key,
+    BatchBuilder, DefaultSerde, Error, Headers, Log, Offset, Partition, ProducerName, Record, Result, Serde,
+    Timestamp, TopicName, TopicPartition, TopicSpec, partition_for_key,
 };
 use headwater_storage::{
     log::{EmbeddedLog, LogOptions},
@@ -95,7 +95,11 @@ impl Embedded {
     ///
     /// # Errors
     /// `Invalid` when there is no such topic; those of serdes and log.
-    pub async fn send<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str, records: &[Record<K, V>]) -> Result<()> {
+    pub async fn send<K: DefaultSerde, V: DefaultSerde>(
+        &self,
+        topic: &str,
+        records: &[Record<K, V>],
+    ) -> Result<()> {
         let spec = self.topic(topic).await?;
         let mut producer = self.log.producer(&ProducerName(format!("send-{topic}"))).await?;
         let (key_serde, value_serde) = (K::default_serde(), V::default_serde());

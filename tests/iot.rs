@@ -1,7 +1,11 @@
 //! The sensor example on all series at hand: the same results whatever the workers, the turns and the speed of tasks,
 //! equal to an independent computation, and the same after being killed.
 
-#![expect(dead_code, reason = "the example's own modules: its `main`, which is in `examples/iot_sensors.rs`, uses the rest")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    dead_code,
+    reason = "the example's own modules: its `main`, which is in `examples/iot_sensors.rs`, uses the rest"
+)]
 
 #[path = "../examples/iot_sensors/alerts.rs"]
 mod alerts;
@@ -98,7 +102,8 @@ fn run(run: &Run) -> (Vec<(String, Vec<Raw>)>, Metrics) {
 
 /// Lets every reading through, those of one partition's sensors slowly.
 fn slowly(sensor: &String, _: &readings::Reading) -> bool {
-    let partition = headwater::core::partition_for_key(sensor.as_bytes(), std::num::NonZeroU32::new(4).unwrap());
+    let partition =
+        headwater::core::partition_for_key(sensor.as_bytes(), std::num::NonZeroU32::new(4).unwrap());
     if partition.0 == 2 {
         // Work, not sleep: about 20 microseconds of it per reading.
         let sum: u64 = (0..20_000u64).fold(0, |sum, n| std::hint::black_box(sum.wrapping_mul(31) ^ n));
@@ -133,7 +138,11 @@ async fn records(log: &dyn Log, partition: &TopicPartition) -> Vec<Raw> {
             while let Some(record) = cursor.next().transpose().unwrap() {
                 assert_eq!(record.offset, next, "offsets are dense");
                 next = record.offset.next();
-                records.push((record.timestamp.0, record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec)));
+                records.push((
+                    record.timestamp.0,
+                    record.key.map(<[u8]>::to_vec),
+                    record.value.map(<[u8]>::to_vec),
+                ));
             }
         }
     }

@@ -22,13 +22,14 @@ pub mod serdes;
 
 pub use self::{
     batch::{
-        BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchBuilder, BatchMark, HeadersRef, ProducerStamp, RecordBatch,
-        RecordCursor, RecordRef, batch_size,
+        BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchBuilder, BatchMark, HeadersRef, ProducerStamp,
+        RecordBatch, RecordCursor, RecordRef, batch_size,
     },
     clock::{Clock, ManualClock, SystemClock},
     error::{Error, ErrorKind, Result},
     log::{
-        Committed, Fetched, GroupId, Log, LogVersion, PartitionOffsets, Positions, Producer, ProducerName, Written,
+        Committed, Fetched, GroupId, Log, LogVersion, PartitionOffsets, Positions, Producer, ProducerName,
+        Written,
     },
     partitioner::{murmur2, partition_for_key},
     record::{Data, Headers, Offset, Record, Timestamp},

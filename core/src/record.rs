@@ -67,7 +67,10 @@ impl fmt::Display for Offset {
 
 /// Name and value of each header, in order; names may repeat. Cheap to clone, and no allocation when there are none.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(Option<Arc<Vec<(String, Option<Bytes>)>>>);
+pub struct Headers(Option<Arc<Vec<Header>>>);
+
+/// Name, and value or null.
+type Header = (String, Option<Bytes>);
 
 impl Headers {
     /// No headers.

@@ -26,8 +26,9 @@ impl FromStr for TaskId {
 
     fn from_str(text: &str) -> Result<Self> {
         let parsed = text.split_once('_').and_then(|(s, p)| Some((s.parse().ok()?, p.parse().ok()?)));
-        let (subtopology, partition) =
-            parsed.ok_or_else(|| Error::invalid(format!("not a task id like `0_1`. text=`{}`", text.escape_debug())))?;
+        let (subtopology, partition) = parsed.ok_or_else(|| {
+            Error::invalid(format!("not a task id like `0_1`. text=`{}`", text.escape_debug()))
+        })?;
         Ok(Self { subtopology, partition: Partition(partition) })
     }
 }

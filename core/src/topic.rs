@@ -27,7 +27,11 @@ impl TopicName {
     pub fn new(name: impl AsRef<str>) -> Result<Self> {
         let name = name.as_ref();
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || matches!(name, "." | "..") || !name.chars().all(legal) {
+        if name.is_empty()
+            || name.len() > NAME_BYTES_MAX
+            || matches!(name, "." | "..")
+            || !name.chars().all(legal)
+        {
             return Err(Error::invalid(format!(
                 "a topic name is 1 to {NAME_BYTES_MAX} of a-z A-Z 0-9 . _ - and not `.` or `..`. name=`{}`",
                 name.escape_debug()

@@ -1,16 +1,13 @@
 //! Loads readings into their topic, exactly once: each commit holds readings and how many there are, so a loader that
 //! was killed goes on behind the last one that is there.
 
-use std::{
-    path::PathBuf,
-    time::Instant,
-};
+use std::{path::PathBuf, time::Instant};
 
 use headwater::{
     Embedded,
     core::{
-        BatchBuilder, Committed, GroupId, Headers, Log, Offset, Partition, Positions, Producer, ProducerName, SerdeRef,
-        TopicName, TopicPartition, TopicSpec, partition_for_key,
+        BatchBuilder, Committed, GroupId, Headers, Log, Offset, Partition, Positions, Producer, ProducerName,
+        SerdeRef, TopicName, TopicPartition, TopicSpec, partition_for_key,
     },
     prelude::*,
 };
@@ -46,7 +43,7 @@ impl Input {
     fn open(&self) -> Result<Readings> {
         match self {
             Input::Folder(folder) => Ok(Box::new(Merge::open(folder).map_err(input_error)?)),
-            Input::Generated(load) => Ok(Box::new(Generator::new(load.clone()).map(Ok))),
+            Input::Generated(load) => Ok(Box::new(Generator::new(*load).map(Ok))),
         }
     }
 
@@ -73,7 +70,7 @@ pub(crate) async fn load(embedded: &Embedded, input: &Input) -> Result<(u64, u64
     let mut loader = Loader::open(embedded, input).await?;
     let before = loader.loaded;
     let mut progress = Progress::stderr("loading", 0);
-    let start = now();
+    let start = Instant::now();
     for reading in input.open()?.skip(usize::try_from(before).unwrap_or(usize::MAX)) {
         loader.push(&reading.map_err(input_error)?)?;
         if loader.loaded.is_multiple_of(COMMIT_READINGS) {
@@ -143,7 +140,8 @@ impl Loader {
                 self.producer.append(&partition, batch)?;
             }
         }
-        let position = Committed { offset: Offset(self.loaded), metadata: self.source.clone().into_bytes().into() };
+        let position =
+            Committed { offset: Offset(self.loaded), metadata: self.source.clone().into_bytes().into() };
         let committed = vec![(position_of(&self.topic.name), position)];
         self.producer.commit(Some(&Positions { group: self.group.clone(), committed })).await?;
         Ok(())
@@ -157,9 +155,4 @@ fn position_of(topic: &TopicName) -> TopicPartition {
 
 fn input_error(error: InputError) -> Error {
     Error::invalid("cannot read the readings").with_source(error)
-}
-
-#[expect(clippy::disallowed_methods, reason = "to show a rate")]
-fn now() -> Instant {
-    Instant::now()
 }

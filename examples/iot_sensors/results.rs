@@ -50,7 +50,8 @@ impl Results {
 
     /// Writes one file of JSON lines per output topic.
     pub(crate) fn dump(&self, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder).map_err(|e| Error::io(format!("cannot create {}", folder.display()), e))?;
+        fs::create_dir_all(folder)
+            .map_err(|e| Error::io(format!("cannot create {}", folder.display()), e))?;
         write_lines(&folder.join("hourly.jsonl"), &self.hourly)?;
         write_lines(&folder.join("daily.jsonl"), &self.daily)?;
         write_lines(&folder.join("alerts.jsonl"), &self.alerts)
@@ -92,7 +93,10 @@ impl Results {
     pub(crate) fn most_telling(&self, labels: &Labels) -> Option<&str> {
         let hits = |sensor: &str| Hits::count(&self.alerts_of(sensor), labels.of(sensor));
         let sensors = self.groups.keys().map(String::as_str);
-        sensors.max_by_key(|sensor| { let hits = hits(sensor); (hits.faults_hit, hits.alerts) })
+        sensors.max_by_key(|sensor| {
+            let hits = hits(sensor);
+            (hits.faults_hit, hits.alerts)
+        })
     }
 
     /// Draws one sensor.
@@ -102,9 +106,13 @@ impl Results {
         sensor: &str,
         (labels, rule): (&Labels, &AlertRule),
     ) -> Result<String> {
-        let readings = embedded.read_all_with(READINGS, &*String::default_serde(), &*serdes::json::<Reading>()).await?;
-        let readings: Vec<(i64, f64)> =
-            readings.into_iter().filter(|r| r.key == sensor).map(|r| (r.timestamp.0, r.value.value)).collect();
+        let readings =
+            embedded.read_all_with(READINGS, &*String::default_serde(), &*serdes::json::<Reading>()).await?;
+        let readings: Vec<(i64, f64)> = readings
+            .into_iter()
+            .filter(|r| r.key == sensor)
+            .map(|r| (r.timestamp.0, r.value.value))
+            .collect();
         let (hours, alerts) = (self.hours_of(sensor), self.alerts_of(sensor));
         let hits = Hits::count(&alerts, labels.of(sensor));
         Ok(svg::render(&svg::Chart {
@@ -119,7 +127,10 @@ impl Results {
                 hits.alerts_outside
             ),
             unit: "value".to_owned(),
-            band_name: format!("no alert: mean ± {} standard deviations of the last {} h", rule.k, rule.hours),
+            band_name: format!(
+                "no alert: mean ± {} standard deviations of the last {} h",
+                rule.k, rule.hours
+            ),
             bands: bands(rule, &hours),
             readings,
             hours,
@@ -131,7 +142,8 @@ impl Results {
 
 /// The last value of each key, in the order of keys and windows.
 fn last_by_key<V>(records: Vec<Record<Windowed<String>, V>>) -> Vec<V> {
-    let last: BTreeMap<Windowed<String>, V> = records.into_iter().map(|record| (record.key, record.value)).collect();
+    let last: BTreeMap<Windowed<String>, V> =
+        records.into_iter().map(|record| (record.key, record.value)).collect();
     last.into_values().collect()
 }
 
@@ -139,7 +151,8 @@ fn write_lines<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
     let io = |e| Error::io(format!("cannot write {}", path.display()), e);
     let mut file = BufWriter::new(fs::File::create(path).map_err(io)?);
     for row in rows {
-        let line = serde_json::to_string(row).map_err(|e| Error::processing("cannot write JSON").with_source(e))?;
+        let line =
+            serde_json::to_string(row).map_err(|e| Error::processing("cannot write JSON").with_source(e))?;
         writeln!(file, "{line}").map_err(io)?;
     }
     file.flush().map_err(io)

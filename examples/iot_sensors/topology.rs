@@ -93,7 +93,11 @@ struct Watch {
 }
 
 impl Processor<String, Reading, String, Alert> for Watch {
-    fn process(&mut self, record: Record<String, Reading>, cx: &mut ProcessorContext<'_, String, Alert>) -> Result<()> {
+    fn process(
+        &mut self,
+        record: Record<String, Reading>,
+        cx: &mut ProcessorContext<'_, String, Alert>,
+    ) -> Result<()> {
         let alert = cx.store(&self.profiles).update(&record.key, record.timestamp, |profile| {
             let profile = profile.get_or_insert_default();
             profile.observe(&self.rule, &record.key, record.timestamp.0, record.value.value)

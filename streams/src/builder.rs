@@ -58,14 +58,21 @@ impl StreamsBuilder {
         self.source(TopicRef::External(topic), consumed)
     }
 
-    pub(crate) fn source<K: Data, V: Data>(&self, topic: TopicRef, consumed: Consumed<K, V>) -> KStream<K, V> {
+    pub(crate) fn source<K: Data, V: Data>(
+        &self,
+        topic: TopicRef,
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V> {
         let kind = NodeKind::Source { topic, build: Box::new(SourceNode::new(consumed)) };
         let node = self.graph.borrow_mut().add("source", None, kind);
         KStream::new(Rc::clone(&self.graph), node)
     }
 
     /// Declares a key-value store with a changelog, for processors ([`KStream::process`]).
-    pub fn key_value_store<K: Data + DefaultSerde, V: Data + DefaultSerde>(&self, name: &str) -> KeyValueHandle<K, V> {
+    pub fn key_value_store<K: Data + DefaultSerde, V: Data + DefaultSerde>(
+        &self,
+        name: &str,
+    ) -> KeyValueHandle<K, V> {
         self.key_value_store_with(name, K::default_serde(), V::default_serde())
     }
 
@@ -133,7 +140,8 @@ impl Graph {
                 vacant.insert(partitions);
             }
             btree_map::Entry::Occupied(_) => {
-                self.mistakes.push(Error::invalid(format!("two repartitions have one name. repartition=`{name}`")));
+                self.mistakes
+                    .push(Error::invalid(format!("two repartitions have one name. repartition=`{name}`")));
             }
         }
         TopicRef::Repartition(name.to_owned())

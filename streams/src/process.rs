@@ -75,7 +75,10 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
     ///
     /// # Panics
     /// When `handle` was not passed to [`KStream::process`](crate::KStream::process) with this processor.
-    pub fn store<SK: Data, SV: Data>(&mut self, handle: &KeyValueHandle<SK, SV>) -> KeyValueStore<'_, SK, SV> {
+    pub fn store<SK: Data, SV: Data>(
+        &mut self,
+        handle: &KeyValueHandle<SK, SV>,
+    ) -> KeyValueStore<'_, SK, SV> {
         self.task.key_value_store(handle)
     }
 }

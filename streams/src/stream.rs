@@ -21,7 +21,12 @@ pub struct KStream<K, V> {
 
 impl<K, V> Clone for KStream<K, V> {
     fn clone(&self) -> Self {
-        Self { graph: Rc::clone(&self.graph), node: self.node, rekeyed_by: self.rekeyed_by, types: PhantomData }
+        Self {
+            graph: Rc::clone(&self.graph),
+            node: self.node,
+            rekeyed_by: self.rekeyed_by,
+            types: PhantomData,
+        }
     }
 }
 

@@ -128,7 +128,9 @@ impl<K: 'static> Serde<Windowed<K>> for WindowedSerde<K> {
             return Err(Error::processing(format!("a windowed key has at least 8 bytes. length={length}")));
         };
         let size_ms = self.size_ms.ok_or_else(|| {
-            Error::processing("a windowed key is read with `windowed_serde(key, size)`: the size is not in its bytes")
+            Error::processing(
+                "a windowed key is read with `windowed_serde(key, size)`: the size is not in its bytes",
+            )
         })?;
         let start = Timestamp(i64::from_be_bytes(*start));
         Ok(Windowed { key: self.key.decode(key)?, window: Window { start, end: start.plus_ms(size_ms) } })

@@ -1,11 +1,13 @@
 //! What operators give, seen from outside: golden vectors of Kafka Streams, plans, errors, restarts.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use headwater_core::{Error, Record, Result, Timestamp};
 use headwater_streams::{
-    Emit, ErrorPolicy, KeyValueHandle, Processor, ProcessorContext, Settings, StreamsBuilder, TimeWindows, Topology,
-    testing::TopologyTestDriver,
+    Emit, ErrorPolicy, KeyValueHandle, Processor, ProcessorContext, Settings, StreamsBuilder, TimeWindows,
+    Topology, testing::TopologyTestDriver,
 };
 
 fn ms(ms: u64) -> Duration {
@@ -82,7 +84,11 @@ fn windows_and_their_time_survive_crash_and_restart() {
             pipe(&mut driver, key, at);
         }
         assert_eq!(results(&mut driver), ["a@0=1@1"]);
-        if clean { driver.close_and_reopen().unwrap() } else { driver.crash().unwrap() }
+        if clean {
+            driver.close_and_reopen().unwrap();
+        } else {
+            driver.crash().unwrap();
+        }
         assert_eq!(driver.metrics().total().restored, if clean { 0 } else { 4 });
         pipe(&mut driver, "a", 3);
         pipe(&mut driver, "a", 14);
@@ -123,7 +129,8 @@ fn branches_take_what_earlier_ones_left() {
     for n in [5u64, 50, 500, 7] {
         driver.pipe("in", &"k".to_owned(), &n, Timestamp(0)).unwrap();
     }
-    let mut values = |topic| driver.read::<String, u64>(topic).unwrap().into_iter().map(|r| r.value).collect::<Vec<_>>();
+    let mut values =
+        |topic| driver.read::<String, u64>(topic).unwrap().into_iter().map(|r| r.value).collect::<Vec<_>>();
     assert_eq!((values("small"), values("medium"), values("large")), (vec![5, 7], vec![50_000], vec![500]));
 }
 
@@ -154,7 +161,11 @@ struct Changes {
 }
 
 impl Processor<String, u64, String, u64> for Changes {
-    fn process(&mut self, record: Record<String, u64>, cx: &mut ProcessorContext<'_, String, u64>) -> Result<()> {
+    fn process(
+        &mut self,
+        record: Record<String, u64>,
+        cx: &mut ProcessorContext<'_, String, u64>,
+    ) -> Result<()> {
         let last = cx.store(&self.last).get(&record.key)?.copied();
         if last == Some(record.value) {
             return Ok(());
@@ -209,7 +220,10 @@ fn by_default_the_application_stops_at_a_bad_record_and_loses_nothing() {
     driver.pipe("in", &"k".to_owned(), &1u64, Timestamp(0)).unwrap();
     driver.append_bytes("in", Some(b"k"), Some(b"not a number"), Timestamp(0)).unwrap();
     let error = driver.run().unwrap_err();
-    assert!(error.to_string().starts_with("task=0_0, topic=in-0, offset=1: value: bytes are not a u64"), "{error}");
+    assert!(
+        error.to_string().starts_with("task=0_0, topic=in-0, offset=1: value: bytes are not a u64"),
+        "{error}"
+    );
     driver.crash().unwrap();
     assert_eq!(driver.run().unwrap_err().to_string(), error.to_string());
     assert_eq!(changed(&mut driver), [1]);
@@ -217,7 +231,8 @@ fn by_default_the_application_stops_at_a_bad_record_and_loses_nothing() {
 
 #[test]
 fn dead_letters_keep_the_bytes_and_say_why() {
-    let settings = Settings { on_error: ErrorPolicy::DeadLetter("letters".to_owned()), ..Settings::new("dlq") };
+    let settings =
+        Settings { on_error: ErrorPolicy::DeadLetter("letters".to_owned()), ..Settings::new("dlq") };
     let mut driver = TopologyTestDriver::with(changes(), settings, 1).unwrap();
     driver.append_bytes("in", Some(b"k"), Some(b"garbage"), Timestamp(7)).unwrap();
     driver.append("in", &"k".to_owned(), &13u64, Timestamp(8)).unwrap();
@@ -231,7 +246,10 @@ fn dead_letters_keep_the_bytes_and_say_why() {
     assert_eq!(values, [(b"garbage".to_vec(), 7), (thirteen, 8), (2u64.to_be_bytes().to_vec(), 10)]);
     let header = |name: &str| String::from_utf8_lossy(letters[1].headers.last(name).unwrap()).into_owned();
     assert_eq!(header("__streams.errors.message"), "thirteen");
-    assert_eq!((header("__streams.errors.topic"), header("__streams.errors.offset")), ("in".to_owned(), "1".to_owned()));
+    assert_eq!(
+        (header("__streams.errors.topic"), header("__streams.errors.offset")),
+        ("in".to_owned(), "1".to_owned())
+    );
     assert_eq!(driver.metrics().total().dead_letters, 3);
 }
 
@@ -265,13 +283,17 @@ fn mistakes_are_told_by_build() {
         make(&builder);
         builder.build().unwrap_err().to_string()
     };
-    let rekeyed = fails(|b| drop(b.stream::<String, String>("a").select_key(|_, v| v.clone()).group_by_key()));
-    assert!(rekeyed.contains("`select_key` may change keys") && rekeyed.contains(".repartition("), "{rekeyed}");
+    let rekeyed =
+        fails(|b| drop(b.stream::<String, String>("a").select_key(|_, v| v.clone()).group_by_key()));
+    assert!(
+        rekeyed.contains("`select_key` may change keys") && rekeyed.contains(".repartition("),
+        "{rekeyed}"
+    );
     let twice = fails(|b| drop((b.stream::<String, String>("a"), b.stream::<String, String>("a"))));
     assert!(twice.contains("read twice"), "{twice}");
     let stores = fails(|b| {
         b.stream::<String, String>("a").to("b");
-        drop((b.key_value_store::<String, u64>("s"), b.key_value_store::<String, u64>("s")));
+        let _ = (b.key_value_store::<String, u64>("s"), b.key_value_store::<String, u64>("s"));
     });
     assert!(stores.contains("two stores have one name"), "{stores}");
     assert!(fails(|_| ()).contains("reads no topic"));

@@ -14,7 +14,10 @@ fn the_backlog_gives_the_same_records_in_every_output_partition() {
     // Every reading makes one hourly and one daily update: none was lost on the way.
     let count = readings(&expected, super::topology::HOURLY);
     assert_eq!((readings(&expected, super::topology::DAILY), total.records), (count, 2 * count as u64));
-    assert!(expected.iter().filter(|(_, records)| !records.is_empty()).count() > 6, "several partitions are in use");
+    assert!(
+        expected.iter().filter(|(_, records)| !records.is_empty()).count() > 6,
+        "several partitions are in use"
+    );
 
     let variants = [
         Run { workers: 2, ..PLAIN },
@@ -52,7 +55,9 @@ fn without_lanes_a_backlog_loses_most_of_itself() {
     for workers in [1, 2] {
         let (_, arrival) = run(&Run { workers, order: InputOrder::Arrival, ..PLAIN });
         let late = arrival.total().late;
-        println!("arrival order, {workers} workers: {late} of {total} readings dropped as late; with lanes: 0");
+        println!(
+            "arrival order, {workers} workers: {late} of {total} readings dropped as late; with lanes: 0"
+        );
         assert!(late > 0, "the backlog is long enough to show the difference");
     }
 }

@@ -51,7 +51,6 @@ fn run_and_kill(log: &Path, grace: Option<Duration>) -> Heard {
         if let ["commits", commits, "records", _, "restored", restored] = words[..] {
             heard.commits = commits.parse().unwrap();
             heard.restored = restored.parse().unwrap();
-            #[expect(clippy::disallowed_methods, reason = "to choose the moment of the kill")]
             let now = Instant::now();
             heard.working = now - *first.get_or_insert(now);
             if grace.is_some_and(|grace| heard.working >= grace) {
@@ -68,7 +67,8 @@ fn run_and_kill(log: &Path, grace: Option<Duration>) -> Heard {
 /// What a folder's output topics hold. A copy is opened, so that the next run of the example recovers by itself.
 fn contents(log: &Path) -> Vec<(String, Vec<Raw>)> {
     let copy = tempfile::tempdir().expect("a temporary folder");
-    let copied = Command::new("cp").arg("-r").arg(log).arg(copy.path().join("log")).status().expect("cp runs");
+    let copied =
+        Command::new("cp").arg("-r").arg(log).arg(copy.path().join("log")).status().expect("cp runs");
     assert!(copied.success());
     let log = copy.path().join("log");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -120,14 +120,19 @@ fn killed_at_thirty_moments_it_writes_what_it_would_have_written() {
             written = now;
         }
     };
-    assert!(kills >= KILLS, "only {kills} kills hit before the work was done: it is too short for this machine");
+    assert!(
+        kills >= KILLS,
+        "only {kills} kills hit before the work was done: it is too short for this machine"
+    );
     assert!(done.commits > 0, "the last kill came after the last commit");
     for ((partition, records), (_, wanted)) in contents(&killed).iter().zip(&expected) {
         assert_eq!(records.len(), wanted.len(), "{partition}");
         assert!(records == wanted, "{partition} differs");
     }
     let (sum, most) = (restored.iter().sum::<u64>(), restored.iter().max().copied().unwrap_or(0));
-    println!("{kills} kills in {starts} starts, {total} output records equal; changelog records replayed: {sum} in all, {most} at most");
+    println!(
+        "{kills} kills in {starts} starts, {total} output records equal; changelog records replayed: {sum} in all, {most} at most"
+    );
 }
 
 /// Xorshift: the same moments for the same seed, as far as a machine can repeat them.

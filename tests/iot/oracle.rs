@@ -14,7 +14,9 @@ fn python(arguments: &[&str]) -> (bool, String) {
 #[test]
 fn results_equal_an_independent_computation() {
     if Command::new("python3").arg("--version").output().is_err() {
-        eprintln!("### python3 is missing: the results are NOT compared with the independent computation ###");
+        eprintln!(
+            "### python3 is missing: the results are NOT compared with the independent computation ###"
+        );
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -23,7 +25,8 @@ fn results_equal_an_independent_computation() {
         let embedded = Embedded::open(folder.path().join("log")).unwrap();
         load::load(&embedded, &load::Input::Folder(series())).await.unwrap();
         let topology = topology::topology(AlertRule::default(), Emit::OnUpdate).unwrap();
-        let streams = embedded.start(topology, Settings { workers: 2, ..Settings::new("iot") }).await.unwrap();
+        let streams =
+            embedded.start(topology, Settings { workers: 2, ..Settings::new("iot") }).await.unwrap();
         streams.caught_up().await.unwrap();
         assert_eq!(streams.close().await.unwrap().total().late, 0);
         let results = Results::read(&embedded).await.unwrap();
@@ -33,7 +36,9 @@ fn results_equal_an_independent_computation() {
         embedded.close().await.unwrap();
     });
     let oracle = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle");
-    for (script, ours) in [("hourly.py", "hourly.jsonl"), ("daily.py", "daily.jsonl"), ("alerts.py", "alerts.jsonl")] {
+    for (script, ours) in
+        [("hourly.py", "hourly.jsonl"), ("daily.py", "daily.jsonl"), ("alerts.py", "alerts.jsonl")]
+    {
         let (well, expected) = python(&[&oracle.join(script).to_string_lossy(), &series().to_string_lossy()]);
         assert!(well, "{script}: {expected}");
         let expected_file = folder.path().join(format!("expected-{ours}"));

@@ -51,7 +51,13 @@ pub struct BatchMark {
 impl BatchBuilder {
     /// Adds a record. Its offset is its place in the batch until the log gives the batch an offset.
     #[inline]
-    pub fn push(&mut self, timestamp: Timestamp, key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) {
+    pub fn push(
+        &mut self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+    ) {
         self.push_with(timestamp, key, value, headers, None);
     }
 
@@ -75,7 +81,11 @@ impl BatchBuilder {
         // Timestamps far apart wrap here and wrap back when they are read.
         let timestamp_delta = timestamp.0.wrapping_sub(self.base_timestamp);
         let offset_delta = i64::from(self.count);
-        let body = 1 + varint::size(timestamp_delta) + varint::size(offset_delta) + field_size(key) + field_size(value)
+        let body = 1
+            + varint::size(timestamp_delta)
+            + varint::size(offset_delta)
+            + field_size(key)
+            + field_size(value)
             + headers_size(headers, extra);
         let out = &mut self.buf;
         out.reserve(body + 10);
@@ -138,7 +148,8 @@ impl BatchBuilder {
         assert!(self.count > 0, "an empty batch is never closed");
         let capacity = self.buf.len();
         let mut buf = std::mem::replace(&mut self.buf, Vec::with_capacity(capacity + capacity / 8));
-        let length = i32::try_from(buf.len() - BATCH_PREFIX_BYTES).expect("a batch is closed long before 2 GiB");
+        let length =
+            i32::try_from(buf.len() - BATCH_PREFIX_BYTES).expect("a batch is closed long before 2 GiB");
         buf[8..12].copy_from_slice(&length.to_be_bytes());
         buf[16] = MAGIC;
         buf[23..27].copy_from_slice(&(self.count - 1).to_be_bytes());
@@ -179,7 +190,8 @@ fn headers_size(headers: &Headers, extra: Option<(&str, &[u8])>) -> usize {
     if headers.is_empty() && extra.is_none() {
         return 1;
     }
-    let fields = all_headers(headers, extra).map(|(name, value)| field_size(Some(name.as_bytes())) + field_size(value));
+    let fields = all_headers(headers, extra)
+        .map(|(name, value)| field_size(Some(name.as_bytes())) + field_size(value));
     varint::size(signed(headers.iter().len() + usize::from(extra.is_some()))) + fields.sum::<usize>()
 }
 

@@ -66,7 +66,9 @@ impl<'a> HeadersRef<'a> {
     fn copy(self, keep: impl Fn(&[u8]) -> bool) -> Headers {
         self.iter()
             .filter(|(name, _)| keep(name))
-            .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice)))
+            .map(|(name, value)| {
+                (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice))
+            })
             .collect()
     }
 }

@@ -91,7 +91,12 @@ impl RecordBatch {
         let fits = usize::try_from(count).is_ok_and(|count| count * RECORD_BYTES_MIN <= records);
         let delta = self.i32_at(23);
         let first = self.i64_at(0);
-        if !fits || delta < 0 || (count > 0 && delta < count - 1) || first < 0 || first.checked_add(i64::from(delta)).is_none() {
+        if !fits
+            || delta < 0
+            || (count > 0 && delta < count - 1)
+            || first < 0
+            || first.checked_add(i64::from(delta)).is_none()
+        {
             return Err(Error::corrupt(format!(
                 "header of a batch contradicts itself. base_offset={first}, records={count}, last_offset_delta={delta}, bytes={records}"
             )));
@@ -191,7 +196,9 @@ pub fn batch_size(bytes: &[u8]) -> Result<Option<usize>> {
     match (size, bytes.get(16)) {
         (Some(size), Some(&MAGIC)) if size >= BATCH_HEADER_BYTES => Ok(Some(size)),
         (Some(size), None) if size >= BATCH_HEADER_BYTES => Ok(None),
-        (_, magic) => Err(Error::corrupt(format!("not a record batch of version 2. length={length}, magic={magic:?}"))),
+        (_, magic) => {
+            Err(Error::corrupt(format!("not a record batch of version 2. length={length}, magic={magic:?}")))
+        }
     }
 }
 

@@ -19,11 +19,28 @@ fn three() -> RecordBatch {
 fn golden_bytes() {
     let hex: String = three().bytes().iter().map(|b| format!("{b:02x}")).collect();
     let expected = concat!(
-        "0000000000000000", "00000054", "00000000", "02", "f0f3b2d0", "0000", "00000002", "00000000000003e8",
-        "00000000000003f2", "0000000000000007", "0001", "0000002a", "00000003",
-        "14000000046b31047631" , "00",
-        "1c0013020100", "0402680278", "02680279",
-        "1000140404", "6b33", "01", "00",
+        "0000000000000000",
+        "00000054",
+        "00000000",
+        "02",
+        "f0f3b2d0",
+        "0000",
+        "00000002",
+        "00000000000003e8",
+        "00000000000003f2",
+        "0000000000000007",
+        "0001",
+        "0000002a",
+        "00000003",
+        "14000000046b31047631",
+        "00",
+        "1c0013020100",
+        "0402680278",
+        "02680279",
+        "1000140404",
+        "6b33",
+        "01",
+        "00",
     );
     let crc = expected.len(); // the checksum is computed, not copied: compare around it
     assert_eq!(hex.len(), crc);
@@ -34,12 +51,18 @@ fn golden_bytes() {
 #[test]
 fn reads_what_was_written() {
     let batch = three().at_offset(Offset(100));
-    assert_eq!((batch.base_offset(), batch.next_offset(), batch.record_count()), (Offset(100), Offset(103), 3));
+    assert_eq!(
+        (batch.base_offset(), batch.next_offset(), batch.record_count()),
+        (Offset(100), Offset(103), 3)
+    );
     assert_eq!(batch.stamp(), ProducerStamp { id: 7, epoch: 1, sequence: 42 });
     assert_eq!(batch.max_timestamp(), Timestamp(1010));
     let mut cursor = RecordBatch::parse(batch.bytes().clone()).unwrap().cursor();
     let first = cursor.next().unwrap().unwrap();
-    assert_eq!((first.offset, first.timestamp, first.key, first.value), (Offset(100), Timestamp(1000), Some(&b"k1"[..]), Some(&b"v1"[..])));
+    assert_eq!(
+        (first.offset, first.timestamp, first.key, first.value),
+        (Offset(100), Timestamp(1000), Some(&b"k1"[..]), Some(&b"v1"[..]))
+    );
     assert!(first.headers.is_empty());
     let second = cursor.next().unwrap().unwrap();
     assert_eq!((second.timestamp, second.key, second.value), (Timestamp(990), None, Some(&b""[..])));
@@ -59,7 +82,9 @@ fn every_flipped_bit_is_noticed_or_harmless() {
         // Base offset and leader epoch lie outside the checksum, by Kafka's design: the log checks offsets itself.
         match RecordBatch::parse(Bytes::from(bytes)) {
             Ok(_) => assert!((0..64).contains(&bit) || (96..128).contains(&bit), "bit {bit}"),
-            Err(error) => assert!(matches!(error.kind(), crate::ErrorKind::Corrupt | crate::ErrorKind::Invalid)),
+            Err(error) => {
+                assert!(matches!(error.kind(), crate::ErrorKind::Corrupt | crate::ErrorKind::Invalid));
+            }
         }
     }
 }

@@ -19,11 +19,13 @@ pub fn json<T: Serialize + DeserializeOwned + 'static>() -> SerdeRef<T> {
 
 impl<T: Serialize + DeserializeOwned + 'static> Serde<T> for Json {
     fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<()> {
-        serde_json::to_writer(out, value).map_err(|e| Error::processing("value cannot be written as JSON").with_source(e))
+        serde_json::to_writer(out, value)
+            .map_err(|e| Error::processing("value cannot be written as JSON").with_source(e))
     }
     fn decode(&self, bytes: &[u8]) -> Result<T> {
-        serde_json::from_slice(bytes)
-            .map_err(|e| Error::processing(format!("not a {} as JSON", std::any::type_name::<T>())).with_source(e))
+        serde_json::from_slice(bytes).map_err(|e| {
+            Error::processing(format!("not a {} as JSON", std::any::type_name::<T>())).with_source(e)
+        })
     }
 }
 
@@ -56,7 +58,10 @@ impl<T: Serialize + DeserializeOwned + 'static> Serde<T> for Bincode {
         if read == bytes.len() {
             Ok(value)
         } else {
-            Err(Error::processing(format!("bytes after the end of a {name}. read={read}, length={}", bytes.len())))
+            Err(Error::processing(format!(
+                "bytes after the end of a {name}. read={read}, length={}",
+                bytes.len()
+            )))
         }
     }
 }

@@ -57,7 +57,9 @@ impl Serde<String> for Plain {
     }
     #[inline]
     fn decode(&self, bytes: &[u8]) -> Result<String> {
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|e| wrong_bytes::<String>("UTF-8", bytes).with_source(e))
+        std::str::from_utf8(bytes)
+            .map(str::to_owned)
+            .map_err(|e| wrong_bytes::<String>("UTF-8", bytes).with_source(e))
     }
 }
 
@@ -162,7 +164,8 @@ fn encode_part<T: 'static>(serde: &SerdeRef<T>, part: &T, out: &mut Vec<u8>) -> 
 fn decode_part<T: 'static>(serde: &SerdeRef<T>, bytes: &mut &[u8]) -> Result<T> {
     let short = |bytes: &[u8]| wrong_bytes::<T>("a length and as many bytes", bytes);
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| short(bytes))?;
-    let (part, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(|| short(bytes))?;
+    let (part, rest) =
+        rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(|| short(bytes))?;
     *bytes = rest;
     serde.decode(part)
 }

@@ -111,7 +111,12 @@ where
         let highest = row.raise_timestamp(timestamp);
         let due = store.closing_due();
         if let Some(value) = result {
-            cx.forward(Record { key: Windowed { key, window }, value, timestamp: highest, headers: headers.clone() })?;
+            cx.forward(Record {
+                key: Windowed { key, window },
+                value,
+                timestamp: highest,
+                headers: headers.clone(),
+            })?;
         }
         if due { self.close_windows(&headers, cx) } else { Ok(()) }
     }

@@ -19,7 +19,10 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::map_values`], with a function that may fail; the error policy decides about the record then.
-    pub fn try_map_values<W: Data>(&self, map: impl Fn(&K, V) -> Result<W> + Send + Sync + 'static) -> KStream<K, W> {
+    pub fn try_map_values<W: Data>(
+        &self,
+        map: impl Fn(&K, V) -> Result<W> + Send + Sync + 'static,
+    ) -> KStream<K, W> {
         let map = Arc::new(map);
         self.then("map-values", &[], move || MapValues { map: Arc::clone(&map) })
     }

@@ -22,7 +22,12 @@ impl<K: Data + DefaultSerde, V: Data + DefaultSerde> KStream<K, V> {
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// As [`KStream::repartition`], with serdes of your own.
-    pub fn repartition_with(&self, name: &str, produced: Produced<K, V>, consumed: Consumed<K, V>) -> KStream<K, V> {
+    pub fn repartition_with(
+        &self,
+        name: &str,
+        produced: Produced<K, V>,
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V> {
         let topic = self.graph.borrow_mut().add_repartition(name, None);
         self.sink(topic.clone(), produced);
         StreamsBuilder::over(&self.graph).source(topic, consumed)

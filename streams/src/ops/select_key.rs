@@ -15,7 +15,10 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// let words = example(|words| words.select_key(|_, word| word.len() as u64).map_values(|len, _| len.to_string()), ["abc"]);
     /// assert_eq!(words, ["3"]);
     /// ```
-    pub fn select_key<K2: Data>(&self, select: impl Fn(&K, &V) -> K2 + Send + Sync + 'static) -> KStream<K2, V> {
+    pub fn select_key<K2: Data>(
+        &self,
+        select: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
+    ) -> KStream<K2, V> {
         let select = Arc::new(select);
         self.then("select-key", &[], move || SelectKey { select: Arc::clone(&select) }).rekeyed("select_key")
     }

@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use headwater_core::{
-    BatchBuilder, BatchMark, Data, Headers, Partition, Producer, RecordRef, Result, TaskId, TaskState, Timestamp,
-    TopicName, TopicPartition,
+    BatchBuilder, BatchMark, Data, Headers, Partition, Producer, RecordRef, Result, TaskId, TaskState,
+    Timestamp, TopicName, TopicPartition,
 };
 
 use super::lanes::{LANE_HEADER, LaneMark};
@@ -36,7 +36,10 @@ impl TaskContext {
         (store, &*self.state)
     }
 
-    pub(crate) fn key_value_store<K: Data, V: Data>(&mut self, handle: &KeyValueHandle<K, V>) -> KeyValueStore<'_, K, V> {
+    pub(crate) fn key_value_store<K: Data, V: Data>(
+        &mut self,
+        handle: &KeyValueHandle<K, V>,
+    ) -> KeyValueStore<'_, K, V> {
         let (store, state) = self.store_and_state::<KeyValue<K, V>>(handle.index);
         KeyValueStore { store, state }
     }
@@ -110,10 +113,11 @@ impl SinkBuffer {
     }
 
     /// Adds a record as it lies in the log, with its headers and `error` behind them.
-    pub(crate) fn push_raw(&mut self, partition: Partition, record: RecordRef<'_>, error: Headers) {
+    pub(crate) fn push_raw(&mut self, partition: Partition, record: RecordRef<'_>, error: &Headers) {
         let own = record.headers.to_owned_without(LANE_HEADER.as_bytes());
         let own = own.iter().map(|(name, value)| (name.to_owned(), value.map(bytes::Bytes::copy_from_slice)));
-        let error = error.iter().map(|(name, value)| (name.to_owned(), value.map(bytes::Bytes::copy_from_slice)));
+        let error =
+            error.iter().map(|(name, value)| (name.to_owned(), value.map(bytes::Bytes::copy_from_slice)));
         let headers: Headers = own.chain(error).collect();
         self.push(partition, record.timestamp, record.key, record.value, (&headers, Timestamp::MIN));
     }

@@ -35,12 +35,19 @@ pub(crate) struct Inputs {
 impl Inputs {
     pub(crate) fn new(task: TaskId, plan: &SubtopologyPlan, order: InputOrder) -> Self {
         let (mut inputs, mut lanes) = (Vec::new(), Vec::new());
-        for (source, topic) in plan.sources.iter().enumerate().filter(|(_, t)| task.partition.0 < t.partitions) {
+        for (source, topic) in
+            plan.sources.iter().enumerate().filter(|(_, t)| task.partition.0 < t.partitions)
+        {
             let upstream = topic.upstream.filter(|_| order == InputOrder::Lanes);
             let count = upstream.map_or(1, |(_, tasks)| tasks);
             lanes.extend((0..count).map(|number| Lane::new(inputs.len(), number, upstream.is_some())));
             let partition = TopicPartition::new(topic.topic.clone(), task.partition);
-            inputs.push(Input { partition, source, upstream: upstream.map(|(writer, _)| writer), next: Offset(0) });
+            inputs.push(Input {
+                partition,
+                source,
+                upstream: upstream.map(|(writer, _)| writer),
+                next: Offset(0),
+            });
         }
         Self { inputs, lanes }
     }
@@ -50,7 +57,8 @@ impl Inputs {
         let offsets = log.offsets(&self.inputs[at].partition).await?;
         let mut next = offsets.end;
         for lane in self.lanes.iter_mut().filter(|lane| lane.input == at) {
-            let committed = metadata.and_then(|m| m.lanes.iter().find(|position| position.number == lane.number));
+            let committed =
+                metadata.and_then(|m| m.lanes.iter().find(|position| position.number == lane.number));
             lane.position = committed.map_or(offsets.earliest, |position| Offset(position.offset));
             if let Some(position) = committed {
                 lane.time = headwater_core::Timestamp(position.time);
@@ -162,5 +170,7 @@ fn lane_of<'a>(
 }
 
 fn lost(partition: &TopicPartition, offset: Offset) -> headwater_core::Error {
-    headwater_core::Error::corrupt(format!("a batch that was there is gone. partition={partition}, offset={offset}"))
+    headwater_core::Error::corrupt(format!(
+        "a batch that was there is gone. partition={partition}, offset={offset}"
+    ))
 }

@@ -29,7 +29,8 @@ impl LaneMark {
 
     pub(crate) fn of(record: RecordRef<'_>) -> Result<Self> {
         let bytes = record.headers.last(LANE_HEADER.as_bytes()).unwrap_or_default();
-        let (Some(lane), Some(time), 12) = (bytes.first_chunk::<4>(), bytes.last_chunk::<8>(), bytes.len()) else {
+        let (Some(lane), Some(time), 12) = (bytes.first_chunk::<4>(), bytes.last_chunk::<8>(), bytes.len())
+        else {
             return Err(Error::corrupt(format!(
                 "a record of a repartition topic has no lane: somebody else writes into this topic. offset={}",
                 record.offset
@@ -292,7 +293,13 @@ mod tests {
             .iter()
             .map(|lane| {
                 let mut base = 0;
-                lane.iter().map(|ts| { let b = batch(base, ts); base += ts.len() as u64; b }).collect()
+                lane.iter()
+                    .map(|ts| {
+                        let b = batch(base, ts);
+                        base += ts.len() as u64;
+                        b
+                    })
+                    .collect()
             })
             .collect();
         let mut lanes: Vec<Lane> = (0..contents.len()).map(|i| Lane::new(i, 0, false)).collect();
@@ -301,18 +308,27 @@ mod tests {
         for lane in deliveries.iter().copied().map(|d| d % contents.len()).chain(rest) {
             match batches[lane].get(sent[lane]) {
                 Some(batch) => lanes[lane].push(batch.clone(), loaded_bytes_max).unwrap(),
-                None => { let time = lanes[lane].time; lanes[lane].progress(time, false); }
+                None => {
+                    let time = lanes[lane].time;
+                    lanes[lane].progress(time, false);
+                }
             }
             sent[lane] += 1;
             loop {
                 drain(&mut lanes, &mut out);
-                let Some((at, wanted)) = lanes.iter().enumerate().find_map(|(i, l)| Some((i, l.wanted()?))) else { break };
+                let Some((at, wanted)) = lanes.iter().enumerate().find_map(|(i, l)| Some((i, l.wanted()?)))
+                else {
+                    break;
+                };
                 let found = batches[at].iter().find(|b| b.base_offset() == wanted).unwrap().clone();
                 lanes[at].supply(found).unwrap();
             }
             // Whoever is at the end says so, as the reader of a log would.
             for (at, lane) in lanes.iter_mut().enumerate() {
-                if sent[at] > batches[at].len() { let time = lane.time; lane.progress(time, false); }
+                if sent[at] > batches[at].len() {
+                    let time = lane.time;
+                    lane.progress(time, false);
+                }
             }
         }
         drain(&mut lanes, &mut out);

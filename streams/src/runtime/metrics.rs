@@ -64,7 +64,11 @@ impl Metrics {
 
 impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<6} {:>12} {:>12} {:>8} {:>8} {:>8} {:>10}", "task", "records", "written", "late", "skipped", "letters", "restored")?;
+        writeln!(
+            f,
+            "{:<6} {:>12} {:>12} {:>8} {:>8} {:>8} {:>10}",
+            "task", "records", "written", "late", "skipped", "letters", "restored"
+        )?;
         let row = |f: &mut fmt::Formatter<'_>, name: &str, m: &TaskMetrics| {
             writeln!(
                 f,

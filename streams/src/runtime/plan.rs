@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 use headwater_core::{Error, GroupId, Log, Partition, Result, TaskId, TopicConfig, TopicName, TopicSpec};
 
 use super::settings::{ErrorPolicy, Settings};
-use crate::topology::{Topology, TopicRef};
+use crate::topology::{TopicRef, Topology};
 
 pub(crate) struct Plan {
     pub(crate) topology: Arc<Topology>,
@@ -69,7 +69,8 @@ impl Plan {
             let upstream = match topic {
                 TopicRef::External(_) => None,
                 TopicRef::Repartition(name) => {
-                    let writer = self.topology.writer_of(name).expect("a repartition is written where it is made");
+                    let writer =
+                        self.topology.writer_of(name).expect("a repartition is written where it is made");
                     Some((writer, tasks[writer as usize]))
                 }
             };
@@ -92,7 +93,8 @@ impl Plan {
     }
 
     fn reader_tasks(&self, topic: &TopicRef, tasks: &[u32]) -> u32 {
-        let reader = (0..self.topology.subtopologies()).find(|s| self.topology.sources_of(*s).contains(&topic));
+        let reader =
+            (0..self.topology.subtopologies()).find(|s| self.topology.sources_of(*s).contains(&topic));
         reader.map_or(1, |reader| tasks[reader as usize])
     }
 
@@ -107,14 +109,22 @@ impl Plan {
 
     /// Name of the changelog of the store at `store` (Kafka: `<application.id>-<store>-changelog`).
     pub(crate) fn changelog(&self, store: usize) -> Result<TopicName> {
-        TopicName::new(format!("{}-{}-changelog", self.settings.application_id, self.topology.stores[store].name))
+        TopicName::new(format!(
+            "{}-{}-changelog",
+            self.settings.application_id, self.topology.stores[store].name
+        ))
     }
 
     async fn create_topics(&mut self, known: &BTreeMap<TopicName, NonZeroU32>, log: &dyn Log) -> Result<()> {
         for (number, plan) in (0..).zip(&self.subtopologies) {
             for sink in &plan.sinks {
                 let config = TopicConfig::default();
-                log.create_topic(&TopicSpec { name: sink.topic.clone(), partitions: sink.partitions, config }).await?;
+                log.create_topic(&TopicSpec {
+                    name: sink.topic.clone(),
+                    partitions: sink.partitions,
+                    config,
+                })
+                .await?;
             }
             for store in self.topology.stores_of(number) {
                 let mut spec = TopicSpec::new(self.changelog(store)?.as_str(), plan.tasks)?;
@@ -136,14 +146,17 @@ impl Plan {
 
     /// How many stores all tasks have together.
     pub(crate) fn store_count(&self) -> usize {
-        (0..).zip(&self.subtopologies).map(|(s, plan)| self.topology.stores_of(s).len() * plan.tasks as usize).sum()
+        (0..)
+            .zip(&self.subtopologies)
+            .map(|(s, plan)| self.topology.stores_of(s).len() * plan.tasks as usize)
+            .sum()
     }
 
     /// All tasks, in order.
     pub(crate) fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
-        (0..)
-            .zip(&self.subtopologies)
-            .flat_map(|(subtopology, plan)| (0..plan.tasks).map(move |p| TaskId { subtopology, partition: Partition(p) }))
+        (0..).zip(&self.subtopologies).flat_map(|(subtopology, plan)| {
+            (0..plan.tasks).map(move |p| TaskId { subtopology, partition: Partition(p) })
+        })
     }
 }
 
@@ -158,7 +171,9 @@ fn count_tasks(topology: &Topology, known: &BTreeMap<TopicName, NonZeroU32>) -> 
                     TopicRef::External(name) => known
                         .get(name)
                         .ok_or_else(|| {
-                            Error::invalid(format!("a source topic does not exist: create it first. topic={name}"))
+                            Error::invalid(format!(
+                                "a source topic does not exist: create it first. topic={name}"
+                            ))
                         })?
                         .get(),
                     TopicRef::Repartition(name) => match topology.repartition_partitions.get(name) {
@@ -172,7 +187,9 @@ fn count_tasks(topology: &Topology, known: &BTreeMap<TopicName, NonZeroU32>) -> 
         }
     }
     match tasks.iter().position(|count| *count == 0) {
-        Some(at) => Err(Error::invalid(format!("a sub-topology reads only its own repartition topics. sub-topology={at}"))),
+        Some(at) => Err(Error::invalid(format!(
+            "a sub-topology reads only its own repartition topics. sub-topology={at}"
+        ))),
         None => Ok(tasks),
     }
 }

@@ -39,7 +39,9 @@ impl Metadata {
         match committed.metadata.split_first() {
             Some((&VERSION, rest)) => {
                 let decoded: Result<Self> = serdes::Bincode.decode(rest);
-                decoded.map_err(|e| Error::corrupt("metadata of a committed position cannot be read").with_source(e))
+                decoded.map_err(|e| {
+                    Error::corrupt("metadata of a committed position cannot be read").with_source(e)
+                })
             }
             version => Err(Error::invalid(format!(
                 "a committed position was written by another version of Headwater. version={:?}, known={VERSION}",
@@ -60,8 +62,11 @@ mod tests {
     #[test]
     fn comes_back_and_is_versioned() {
         let lane = |number, offset| LanePosition { number, offset, time: 5 };
-        let metadata =
-            Metadata { lanes: vec![lane(0, 9), lane(1, 7)], stream_time: -1, clocks: vec![("hourly".into(), 3)] };
+        let metadata = Metadata {
+            lanes: vec![lane(0, 9), lane(1, 7)],
+            stream_time: -1,
+            clocks: vec![("hourly".into(), 3)],
+        };
         let committed = metadata.commit().unwrap();
         assert_eq!(committed.offset, Offset(7));
         assert_eq!(Metadata::of(&committed).unwrap(), metadata);

@@ -59,7 +59,8 @@ impl Streams {
         let mut streams = Self { shared, workers: Vec::new() };
         let tasks: Vec<TaskId> = plan.tasks().collect();
         for number in 0..plan.settings.workers {
-            let own: Vec<TaskId> = tasks.iter().copied().skip(number).step_by(plan.settings.workers).collect();
+            let own: Vec<TaskId> =
+                tasks.iter().copied().skip(number).step_by(plan.settings.workers).collect();
             let (plan, log, state) = (Arc::clone(&plan), Arc::clone(&log), Arc::clone(&state));
             let shared = Arc::clone(&streams.shared);
             let handle = std::thread::Builder::new()
@@ -133,7 +134,9 @@ impl Shared {
             Err(panic) => {
                 let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                Error::processing(format!("a worker panicked, its tasks go on from their last commit: {text}"))
+                Error::processing(format!(
+                    "a worker panicked, its tasks go on from their last commit: {text}"
+                ))
             }
         };
         tracing::error!(error = error.report(), "worker stopped");
@@ -143,7 +146,12 @@ impl Shared {
         self.board.changed().raise();
     }
 
-    fn work(&self, plan: Arc<Plan>, ports: (Arc<dyn Log>, Arc<dyn StateBackend>), tasks: &[TaskId]) -> Result<()> {
+    fn work(
+        &self,
+        plan: Arc<Plan>,
+        ports: (Arc<dyn Log>, Arc<dyn StateBackend>),
+        tasks: &[TaskId],
+    ) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|e| Error::io("cannot make the runtime of a worker", e))?;

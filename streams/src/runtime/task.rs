@@ -57,11 +57,17 @@ struct Changelog {
 
 impl Task {
     /// Fences earlier owners of the task, brings its state up to date and goes to where the last commit was.
-    pub(crate) async fn open(id: TaskId, plan: &Plan, log: &dyn Log, backend: &dyn StateBackend) -> Result<Self> {
+    pub(crate) async fn open(
+        id: TaskId,
+        plan: &Plan,
+        log: &dyn Log,
+        backend: &dyn StateBackend,
+    ) -> Result<Self> {
         let producer = log.producer(&ProducerName(format!("{}-{id}", plan.settings.application_id))).await?;
         let resolved = &plan.subtopologies[id.subtopology as usize];
         let indexes = plan.topology.stores_of(id.subtopology);
-        let names: Vec<String> = indexes.iter().map(|store| plan.topology.stores[*store].name.clone()).collect();
+        let names: Vec<String> =
+            indexes.iter().map(|store| plan.topology.stores[*store].name.clone()).collect();
         let mut task = Self {
             id,
             group: plan.group.clone(),
@@ -98,7 +104,8 @@ impl Task {
             let partition = &self.inputs.inputs[at].partition;
             let committed = log.committed(&self.group, partition).await?;
             let metadata = committed.as_ref().map(Metadata::of).transpose();
-            let metadata = metadata.map_err(|e| e.context(format!("group={}, partition={partition}", self.group)))?;
+            let metadata =
+                metadata.map_err(|e| e.context(format!("group={}, partition={partition}", self.group)))?;
             self.inputs.seek(at, metadata.as_ref(), log).await?;
             if let Some(metadata) = metadata {
                 self.context.stream_time = self.context.stream_time.max(metadata.stream_time());
@@ -226,7 +233,8 @@ impl Task {
     pub(super) fn prepare_commit(&mut self) -> Result<Positions> {
         self.close_batches(true)?;
         for changelog in &mut self.changelogs {
-            let store = self.context.stores[changelog.store].as_mut().expect("a store with a changelog is open");
+            let store =
+                self.context.stores[changelog.store].as_mut().expect("a store with a changelog is open");
             let (buffer, partition) = (&mut changelog.buffer, self.id.partition);
             let (producer, pending) = (&mut *self.producer, &mut self.pending_bytes);
             store.take_changes(&mut |key, value, timestamp| {
@@ -277,7 +285,8 @@ impl Task {
     pub(crate) fn spill(&mut self, evict: bool) -> Result<()> {
         let mut batch = StateBatch::default();
         for changelog in &self.changelogs {
-            let store = self.context.stores[changelog.store].as_mut().expect("a store with a changelog is open");
+            let store =
+                self.context.stores[changelog.store].as_mut().expect("a store with a changelog is open");
             store.spill(&mut batch)?;
             batch.position(changelog.slot, changelog.next);
         }
@@ -345,7 +354,7 @@ impl OnError {
                     .with("__streams.errors.partition", text(partition.partition.to_string()))
                     .with("__streams.errors.offset", text(offset.to_string()));
                 let to = Partition(partition.partition.0 % letters.partitions());
-                letters.push_raw(to, record, why);
+                letters.push_raw(to, record, &why);
             }
         }
         Ok(())

@@ -1,9 +1,6 @@
 //! A worker owns some tasks, without locks, and gives each its turn.
 
-use std::{
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use headwater_core::{Log, LogVersion, Result, StateBackend, TaskId};
 
@@ -45,7 +42,7 @@ impl Worker {
             opened.push(task);
         }
         let seen = (LogVersion::default(), 0);
-        Ok(Self { plan, log, board, metrics, tasks: opened, last_commit: now(), seen })
+        Ok(Self { plan, log, board, metrics, tasks: opened, last_commit: Instant::now(), seen })
     }
 
     /// Gives every task one turn, the one that is furthest back in time first, and commits when it is time to.
@@ -73,20 +70,24 @@ impl Worker {
     fn commit_is_due(&self) -> bool {
         let bytes: usize = self.tasks.iter().map(|task| task.pending_bytes).sum();
         bytes >= self.plan.settings.uncommitted_bytes_max
-            || now().duration_since(self.last_commit) >= self.plan.settings.commit_interval
+            || Instant::now().duration_since(self.last_commit) >= self.plan.settings.commit_interval
     }
 
     async fn commit(&mut self) -> Result<()> {
-        let start = now();
+        let start = Instant::now();
         commit(&mut self.tasks).await?;
-        self.last_commit = now();
+        self.last_commit = Instant::now();
         self.metrics.commit_took(self.last_commit.duration_since(start));
         Ok(())
     }
 
     /// Runs until `stop`, then commits and writes the state out, so that the next start has nothing to restore; unless
     /// the application was `abandoned`.
-    pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>, abandoned: impl Fn() -> bool) -> Result<()> {
+    pub(crate) async fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        abandoned: impl Fn() -> bool,
+    ) -> Result<()> {
         let mut stop = std::pin::pin!(futures::FutureExt::fuse(stop));
         loop {
             // A turn is never cut short: a commit that was begun is waited for.
@@ -116,9 +117,3 @@ impl Worker {
         Ok(())
     }
 }
-
-#[expect(clippy::disallowed_methods, reason = "once per turn, and only to decide when to commit")]
-fn now() -> Instant {
-    Instant::now()
-}
-

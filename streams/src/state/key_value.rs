@@ -87,7 +87,12 @@ impl<'a, K: Data, V: Data> KeyValueStore<'a, K, V> {
     ///
     /// # Errors
     /// From the serdes and the engine.
-    pub fn update<R>(self, key: &K, timestamp: Timestamp, change: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
+    pub fn update<R>(
+        self,
+        key: &K,
+        timestamp: Timestamp,
+        change: impl FnOnce(&mut Option<V>) -> R,
+    ) -> Result<R> {
         let mut row = self.row(key)?;
         let result = change(row.slot());
         row.raise_timestamp(timestamp);
@@ -161,7 +166,13 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
         })
     }
 
-    fn restore(&self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp, batch: &mut StateBatch) -> Result<()> {
+    fn restore(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        batch: &mut StateBatch,
+    ) -> Result<()> {
         match value {
             Some(value) => batch.put(self.slot, key, &[&timestamp.0.to_be_bytes(), value].concat()),
             None => batch.delete(self.slot, key),

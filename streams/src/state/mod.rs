@@ -39,7 +39,13 @@ pub(crate) trait Store: Send {
     fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()>;
 
     /// What the engine must do to a row that the changelog holds.
-    fn restore(&self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp, batch: &mut StateBatch) -> Result<()>;
+    fn restore(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        batch: &mut StateBatch,
+    ) -> Result<()>;
 
     /// Adds all committed changes that the engine does not hold yet.
     fn spill(&mut self, batch: &mut StateBatch) -> Result<()>;

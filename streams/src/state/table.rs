@@ -75,7 +75,8 @@ impl<V: Clone> Table<V> {
         let at = match entry {
             Entry::Occupied(occupied) => *occupied.get(),
             Entry::Vacant(vacant) => {
-                let at = u32::try_from(self.rows.len()).map_err(|_| Error::invalid("a table has 2^32 rows"))?;
+                let at =
+                    u32::try_from(self.rows.len()).map_err(|_| Error::invalid("a table has 2^32 rows"))?;
                 let loaded = if self.complete { None } else { load()? };
                 let (value, timestamp) = loaded.map_or((None, Timestamp::MIN), |(v, t)| (Some(v), t));
                 let key = SmallVec::from_slice(key);
@@ -123,7 +124,10 @@ impl<V: Clone> Table<V> {
     }
 
     /// Visits every row that the engine does not hold yet, in the order of their keys.
-    pub(crate) fn spill(&mut self, mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>) -> Result<()> {
+    pub(crate) fn spill(
+        &mut self,
+        mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>,
+    ) -> Result<()> {
         let mut rows = std::mem::take(&mut self.unwritten);
         rows.sort_unstable_by(|a, b| self.rows[*a as usize].key.cmp(&self.rows[*b as usize].key));
         for at in rows {
@@ -203,7 +207,12 @@ impl<'a, V: Clone> RowMut<'a, V> {
 }
 
 /// A value as it lies in the engine: timestamp, then the bytes of the serde.
-pub(crate) fn encode_stored<V: 'static>(serde: &dyn Serde<V>, value: &V, timestamp: Timestamp, out: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn encode_stored<V: 'static>(
+    serde: &dyn Serde<V>,
+    value: &V,
+    timestamp: Timestamp,
+    out: &mut Vec<u8>,
+) -> Result<()> {
     out.clear();
     out.extend_from_slice(&timestamp.0.to_be_bytes());
     serde.encode(value, out)
@@ -241,7 +250,8 @@ mod tests {
         table.take_changes(&mut note).unwrap();
         table.spill(&mut note).unwrap();
         table.spill(&mut note).unwrap();
-        let expected = [("b", 3), ("a", 6), ("a", 6), ("b", 3)].map(|(k, v)| (k.as_bytes().to_vec(), Some(v)));
+        let expected =
+            [("b", 3), ("a", 6), ("a", 6), ("b", 3)].map(|(k, v)| (k.as_bytes().to_vec(), Some(v)));
         assert_eq!(changes, expected);
     }
 

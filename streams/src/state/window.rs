@@ -5,7 +5,9 @@
 
 use std::{any::Any, ops::ControlFlow};
 
-use headwater_core::{CleanupPolicy, Data, Error, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp};
+use headwater_core::{
+    CleanupPolicy, Data, Error, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp,
+};
 
 use super::{
     BuildStore, ChangeSink, Store,
@@ -101,7 +103,12 @@ impl<A: Data> WindowStore<A> {
 
     /// The row of `key` in the window that starts at `start`, which is open.
     #[inline]
-    pub(crate) fn row(&mut self, start: Timestamp, key: &[u8], state: &dyn TaskState) -> Result<RowMut<'_, A>> {
+    pub(crate) fn row(
+        &mut self,
+        start: Timestamp,
+        key: &[u8],
+        state: &dyn TaskState,
+    ) -> Result<RowMut<'_, A>> {
         if self.panes.get(self.recent).is_none_or(|pane| pane.start != start) {
             self.recent = self.pane(start);
         }
@@ -161,7 +168,10 @@ impl<A: Data> WindowStore<A> {
         for (key, value, timestamp) in pane.table.iter() {
             rows.insert(key.to_vec(), value.map(|value| (value.clone(), timestamp)));
         }
-        Ok(rows.into_iter().filter_map(|(key, row)| row.map(|(value, timestamp)| (key, value, timestamp))).collect())
+        Ok(rows
+            .into_iter()
+            .filter_map(|(key, row)| row.map(|(value, timestamp)| (key, value, timestamp)))
+            .collect())
     }
 
     /// Closes a window: it takes no more records, and its rows go with the next commit.
@@ -238,10 +248,18 @@ impl<A: Data> Store for WindowStore<A> {
         Ok(())
     }
 
-    fn restore(&self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp, batch: &mut StateBatch) -> Result<()> {
+    fn restore(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        batch: &mut StateBatch,
+    ) -> Result<()> {
         let Some((key, suffix)) = key.split_last_chunk::<CHANGELOG_SUFFIX_BYTES>() else {
             let length = key.len();
-            return Err(Error::corrupt(format!("a window changelog key has at least 12 bytes. length={length}")));
+            return Err(Error::corrupt(format!(
+                "a window changelog key has at least 12 bytes. length={length}"
+            )));
         };
         let start = &suffix[..START_BYTES];
         let key = [start, key].concat();

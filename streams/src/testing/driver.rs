@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::executor::block_on;
 use headwater_core::{
-    BatchBuilder, DefaultSerde, Error, GroupId, Headers, Log, Offset, Partition, Producer, ProducerName, Record, Result,
-    Serde, StateBackend, Timestamp, TopicName, TopicPartition, TopicSpec, memory::{MemoryBackend, MemoryLog},
+    BatchBuilder, DefaultSerde, Error, GroupId, Headers, Log, Offset, Partition, Producer, ProducerName,
+    Record, Result, Serde, StateBackend, Timestamp, TopicName, TopicPartition, TopicSpec,
+    memory::{MemoryBackend, MemoryLog},
     partition_for_key,
 };
 
@@ -90,9 +91,11 @@ impl TopologyTestDriver {
         // The state of a task is opened once: the old worker goes before the new one comes.
         self.worker = None;
         let board = Arc::new(Board::new(self.plan.tasks()));
-        let ports: (Arc<dyn Log>, Arc<dyn StateBackend>) = (Arc::new(self.log.clone()), Arc::new(self.state.clone()));
+        let ports: (Arc<dyn Log>, Arc<dyn StateBackend>) =
+            (Arc::new(self.log.clone()), Arc::new(self.state.clone()));
         let tasks: Vec<_> = self.plan.tasks().collect();
-        let worker = Worker::open(Arc::clone(&self.plan), ports, (board, self.metrics.clone()), &tasks).await?;
+        let worker =
+            Worker::open(Arc::clone(&self.plan), ports, (board, self.metrics.clone()), &tasks).await?;
         self.worker = Some(worker);
         Ok(())
     }
@@ -126,7 +129,12 @@ impl TopologyTestDriver {
         let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
         let has_key = K::default_serde().encode_nullable(key, &mut key_bytes)?;
         let has_value = V::default_serde().encode_nullable(value, &mut value_bytes)?;
-        self.append_bytes(topic, has_key.then_some(&key_bytes[..]), has_value.then_some(&value_bytes[..]), timestamp)
+        self.append_bytes(
+            topic,
+            has_key.then_some(&key_bytes[..]),
+            has_value.then_some(&value_bytes[..]),
+            timestamp,
+        )
     }
 
     /// As [`TopologyTestDriver::append`], with bytes: so what cannot be decoded is tested.
@@ -142,7 +150,8 @@ impl TopologyTestDriver {
     ) -> Result<()> {
         let topic = TopicName::new(topic)?;
         let count = self.partitions.get(&topic).and_then(|count| std::num::NonZeroU32::new(*count));
-        let count = count.ok_or_else(|| Error::invalid(format!("the topology reads no such topic. topic={topic}")))?;
+        let count = count
+            .ok_or_else(|| Error::invalid(format!("the topology reads no such topic. topic={topic}")))?;
         let partition = key.map_or(Partition(0), |key| partition_for_key(key, count));
         let mut batch = BatchBuilder::default();
         batch.push(timestamp, key, value, &Headers::new());
@@ -156,7 +165,10 @@ impl TopologyTestDriver {
     /// # Errors
     /// Why the application would stop.
     pub fn run(&mut self) -> Result<()> {
-        let worker = self.worker.as_mut().ok_or_else(|| Error::invalid("the application has stopped with an error"))?;
+        let worker = self
+            .worker
+            .as_mut()
+            .ok_or_else(|| Error::invalid("the application has stopped with an error"))?;
         // Once more after the first idle turn: what a task posts at the end of a turn concerns those before it.
         let mut idle = 0;
         while idle < 2 {
@@ -177,7 +189,10 @@ impl TopologyTestDriver {
     /// # Errors
     /// Why the application would stop.
     pub fn turn(&mut self) -> Result<()> {
-        let worker = self.worker.as_mut().ok_or_else(|| Error::invalid("the application has stopped with an error"))?;
+        let worker = self
+            .worker
+            .as_mut()
+            .ok_or_else(|| Error::invalid("the application has stopped with an error"))?;
         block_on(worker.turn()).map(|_| ())
     }
 
@@ -220,7 +235,8 @@ impl TopologyTestDriver {
     ) -> Result<Vec<Record<K, V>>> {
         let topic = TopicName::new(topic)?;
         let count = self.partitions.get(&topic).copied();
-        let count = count.ok_or_else(|| Error::invalid(format!("the topology writes no such topic. topic={topic}")))?;
+        let count = count
+            .ok_or_else(|| Error::invalid(format!("the topology writes no such topic. topic={topic}")))?;
         let mut records = Vec::new();
         for partition in (0..count).map(|p| TopicPartition::new(topic.clone(), Partition(p))) {
             let next = self.read.entry(partition.clone()).or_default();

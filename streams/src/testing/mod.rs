@@ -22,9 +22,12 @@ pub fn example<K: Data + DefaultSerde>(
 ) -> Vec<String> {
     let builder = StreamsBuilder::new();
     build(builder.stream("words")).to("results");
-    let mut driver = TopologyTestDriver::new(builder.build().expect("the example builds")).expect("the example starts");
+    let mut driver =
+        TopologyTestDriver::new(builder.build().expect("the example builds")).expect("the example starts");
     for (timestamp, word) in (0..).zip(words) {
-        driver.pipe("words", &"key".to_owned(), &word.to_owned(), Timestamp(timestamp)).expect("the example runs");
+        driver
+            .pipe("words", &"key".to_owned(), &word.to_owned(), Timestamp(timestamp))
+            .expect("the example runs");
     }
     driver.read::<K, String>("results").expect("the results are text").into_iter().map(|r| r.value).collect()
 }

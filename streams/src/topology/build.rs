@@ -40,10 +40,13 @@ pub(crate) trait BuildSource: Send + Sync {
     fn build(&self, children: Vec<ErasedNext>) -> Box<dyn Source>;
 }
 
+/// The types of a node: input, output, processor.
+type NodeTypes<K, V, K2, V2, P> = fn(K, V, P) -> (K2, V2);
+
 /// A node made of a supplier of processors.
 pub(crate) struct ProcessorNode<K, V, K2, V2, P, F> {
     supplier: F,
-    types: PhantomData<fn(K, V, P) -> (K2, V2)>,
+    types: PhantomData<NodeTypes<K, V, K2, V2, P>>,
 }
 
 impl<K, V, K2, V2, P, F: Fn() -> P> ProcessorNode<K, V, K2, V2, P, F> {
@@ -95,7 +98,9 @@ impl Topology {
                 .collect();
             match &node.kind {
                 NodeKind::Source { topic, build } => sources.push((topic, build.build(children))),
-                NodeKind::Processor { build, .. } => built[id.0] = Some(build.build(&Slots { sink: 0 }, children)),
+                NodeKind::Processor { build, .. } => {
+                    built[id.0] = Some(build.build(&Slots { sink: 0 }, children));
+                }
                 NodeKind::Sink { build, .. } => {
                     sinks -= 1;
                     built[id.0] = Some(build.build(&Slots { sink: sinks }, children));

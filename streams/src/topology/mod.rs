@@ -75,29 +75,38 @@ impl Topology {
     }
 
     pub(crate) fn nodes_of(&self, subtopology: u32) -> impl DoubleEndedIterator<Item = (NodeId, &Node)> {
-        self.nodes.iter().enumerate().map(|(i, n)| (NodeId(i), n)).filter(move |(i, _)| self.subtopology[i.0] == subtopology)
+        self.nodes
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (NodeId(i), n))
+            .filter(move |(i, _)| self.subtopology[i.0] == subtopology)
     }
 
     /// Source topics of a sub-topology, sorted; their order is that of the task's sources.
     pub(crate) fn sources_of(&self, subtopology: u32) -> Vec<&TopicRef> {
         let mut topics: Vec<_> = self
             .nodes_of(subtopology)
-            .filter_map(|(_, n)| if let NodeKind::Source { topic, .. } = &n.kind { Some(topic) } else { None })
+            .filter_map(
+                |(_, n)| if let NodeKind::Source { topic, .. } = &n.kind { Some(topic) } else { None },
+            )
             .collect();
         topics.sort();
         topics
     }
 
     pub(crate) fn sinks_of(&self, subtopology: u32) -> impl Iterator<Item = (NodeId, &TopicRef)> {
-        self.nodes_of(subtopology)
-            .filter_map(|(i, n)| if let NodeKind::Sink { topic, .. } = &n.kind { Some((i, topic)) } else { None })
+        self.nodes_of(subtopology).filter_map(|(i, n)| {
+            if let NodeKind::Sink { topic, .. } = &n.kind { Some((i, topic)) } else { None }
+        })
     }
 
     /// Stores of a sub-topology, by their place in `stores`, in that order.
     pub(crate) fn stores_of(&self, subtopology: u32) -> Vec<usize> {
         let mut stores: Vec<usize> = self
             .nodes_of(subtopology)
-            .filter_map(|(_, n)| if let NodeKind::Processor { stores, .. } = &n.kind { Some(stores.clone()) } else { None })
+            .filter_map(|(_, n)| {
+                if let NodeKind::Processor { stores, .. } = &n.kind { Some(stores.clone()) } else { None }
+            })
             .flatten()
             .collect();
         stores.sort_unstable();
