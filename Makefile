@@ -22,7 +22,7 @@ endif
 # cargo compile RocksDB again: run cargo through make, or set CC and CXX as it does.
 COMPILERS := if command -v ccache >/dev/null; then export CC="ccache gcc" CXX="ccache g++"; fi;
 
-.PHONY: help setup demo test bench fmt fmt-check lint doc deny check
+.PHONY: help setup demo test bench bench-smoke fmt fmt-check lint doc deny check
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,11 +33,14 @@ setup: ## Installs what is missing to compile: g++, libclang, ccache (with apt-g
 demo: setup ## Runs the IoT sensor example; DEMO_ARGS="--help" shows what it can do
 	@$(COMPILERS) cargo run --locked --example iot_sensors -- $(DEMO_ARGS)
 
-test: setup ## Runs all tests, those in the documentation included; TEST_ARGS="-p headwater-core" for some
+test: setup ## Runs all tests, those in the documentation included; TEST_ARGS="--test architecture" for one
 	@$(COMPILERS) cargo test --workspace --locked $(TEST_ARGS)
 
 bench: setup ## Runs the benchmarks, optimised; BENCH_ARGS="--bench w2b" for one
 	@$(COMPILERS) cargo bench --locked -p headwater-benches $(BENCH_ARGS)
+
+bench-smoke: setup ## Runs the benchmarks for a moment, to see that they work
+	@$(COMPILERS) cargo bench --locked --profile dev -p headwater-benches -- --smoke
 
 fmt: ## Formats the source
 	@cargo fmt --all

@@ -76,9 +76,9 @@ struct Options {
     /// Sensor of the chart; the most telling one unless given
     #[arg(long)]
     sensor: Option<String>,
-    /// File of the chart
-    #[arg(long, value_name = "FILE", default_value = "headwater-data/sensor.svg")]
-    svg: PathBuf,
+    /// File of the chart; `sensor.svg` in the data folder unless given
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Also writes the results as JSON lines into this folder
     #[arg(long, value_name = "FOLDER")]
     dump: Option<PathBuf>,
@@ -143,9 +143,9 @@ async fn run(options: &Options) -> Result<()> {
     }
     if let Some(sensor) = options.sensor.as_deref().or_else(|| results.most_telling(&labels)) {
         let chart = results.chart(&embedded, sensor, (&labels, &rule)).await?;
-        fs::write(&options.svg, chart)
-            .map_err(|e| Error::io(format!("cannot write {}", options.svg.display()), e))?;
-        say(&format!("\nchart of {sensor}: {}", options.svg.display()))?;
+        let file = options.svg.clone().unwrap_or_else(|| options.log.join("sensor.svg"));
+        fs::write(&file, chart).map_err(|e| Error::io(format!("cannot write {}", file.display()), e))?;
+        say(&format!("\nchart of {sensor}: {}", file.display()))?;
     }
     embedded.close().await
 }
@@ -201,6 +201,12 @@ fn millis(micros: u64) -> f64 {
 }
 
 fn remove(folder: &Path) -> Result<()> {
+    if folder.is_dir() && !folder.join("format").is_file() {
+        let folder = folder.display();
+        return Err(Error::invalid(format!(
+            "not a data folder of Headwater, and so not deleted. folder={folder}"
+        )));
+    }
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io(format!("cannot delete {}", folder.display()), error))

@@ -5,9 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use futures::lock::Mutex;
 use headwater_core::{
-    BatchBuilder, DefaultSerde, Error, Headers, Log, Offset, Partition, ProducerName, Record, Result, Serde,
-    Timestamp, TopicName, TopicPartition, TopicSpec, partition_for_key,
+    BatchBuilder, DefaultSerde, Error, Headers, Log, Offset, Partition, Producer, ProducerName, Record,
+    Result, Serde, Timestamp, TopicName, TopicPartition, TopicSpec, partition_for_key,
 };
 use headwater_storage::{
     log::{EmbeddedLog, LogOptions},
@@ -15,6 +16,8 @@ use headwater_storage::{
 };
 use headwater_streams::{Settings, Streams, Topology};
 
+/// A batch is closed before it would grow beyond this.
+const BATCH_BYTES: usize = 256 << 10;
 /// Bytes asked for in one read of [`Embedded::read_all`].
 const READ_BYTES_MAX: usize = 1 << 20;
 
@@ -44,6 +47,8 @@ const READ_BYTES_MAX: usize = 1 << 20;
 pub struct Embedded {
     log: EmbeddedLog,
     folder: PathBuf,
+    /// Opened by the first [`Embedded::send`]; one for all, because a second one of its name would fence the first.
+    producer: Mutex<Option<Box<dyn Producer>>>,
 }
 
 impl Embedded {
@@ -62,7 +67,7 @@ impl Embedded {
     /// As [`Embedded::open`].
     pub fn open_with(folder: impl AsRef<Path>, options: LogOptions) -> Result<Self> {
         let folder = folder.as_ref().to_owned();
-        Ok(Self { log: EmbeddedLog::open_with(&folder, options)?, folder })
+        Ok(Self { log: EmbeddedLog::open_with(&folder, options)?, folder, producer: Mutex::new(None) })
     }
 
     /// The log.
@@ -91,7 +96,8 @@ impl Embedded {
         Streams::start(topology, settings, Arc::new(self.log.clone()), Arc::new(state)).await
     }
 
-    /// Appends records to a topic, each to the partition of its key, all or none of them.
+    /// Appends records to a topic, all or none of them: each to the partition of its key, or to the first when it has
+    /// none. Calls wait for one another.
     ///
     /// # Errors
     /// `Invalid` when there is no such topic; those of serdes and log.
@@ -101,10 +107,15 @@ impl Embedded {
         records: &[Record<K, V>],
     ) -> Result<()> {
         let spec = self.topic(topic).await?;
-        let mut producer = self.log.producer(&ProducerName(format!("send-{topic}"))).await?;
         let (key_serde, value_serde) = (K::default_serde(), V::default_serde());
         let mut batches: Vec<BatchBuilder> = Vec::new();
         batches.resize_with(spec.partitions.get() as usize, BatchBuilder::default);
+        let mut producer = self.producer.lock().await;
+        // Taken out and put back when all went well: after an error the next call opens a new one.
+        let mut open = match producer.take() {
+            Some(open) => open,
+            None => self.log.producer(&ProducerName("embedded-send".to_owned())).await?,
+        };
         let (mut key, mut value) = (Vec::new(), Vec::new());
         for record in records {
             key.clear();
@@ -112,14 +123,20 @@ impl Embedded {
             let key = key_serde.encode_nullable(&record.key, &mut key)?.then_some(&key[..]);
             let value = value_serde.encode_nullable(&record.value, &mut value)?.then_some(&value[..]);
             let partition = key.map_or(Partition(0), |key| partition_for_key(key, spec.partitions));
-            batches[partition.0 as usize].push(record.timestamp, key, value, &record.headers);
+            let batch = &mut batches[partition.0 as usize];
+            let size = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+            if batch.size() > 0 && batch.size() + size > BATCH_BYTES {
+                open.append(&TopicPartition::new(spec.name.clone(), partition), batch)?;
+            }
+            batch.push(record.timestamp, key, value, &record.headers);
         }
         for (partition, batch) in spec.topic_partitions().zip(&mut batches) {
             if !batch.is_empty() {
-                producer.append(&partition, batch)?;
+                open.append(&partition, batch)?;
             }
         }
-        producer.commit(None).await?;
+        open.commit(None).await?;
+        *producer = Some(open);
         Ok(())
     }
 
@@ -187,6 +204,7 @@ impl Embedded {
     /// # Errors
     /// Those of the log.
     pub async fn close(self) -> Result<()> {
+        drop(self.producer);
         self.log.close().await
     }
 }

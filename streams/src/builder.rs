@@ -1,11 +1,6 @@
 //! Where a program begins: [`StreamsBuilder`], and the graph that the DSL writes into.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, btree_map},
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc, sync::Arc};
 
 use headwater_core::{Data, DefaultSerde, Error, Result, SerdeRef, TopicName};
 
@@ -95,7 +90,7 @@ impl StreamsBuilder {
         let graph = self.graph.take();
         match graph.mistakes.into_iter().next() {
             Some(mistake) => Err(mistake),
-            None => Topology::new(graph.nodes, graph.stores, graph.repartitions),
+            None => Topology::new(graph.nodes, graph.stores),
         }
     }
 }
@@ -105,7 +100,7 @@ impl StreamsBuilder {
 pub(crate) struct Graph {
     nodes: Vec<Node>,
     stores: Vec<StoreNode>,
-    repartitions: BTreeMap<String, Option<u32>>,
+    repartitions: BTreeSet<String>,
     mistakes: Vec<Error>,
 }
 
@@ -131,18 +126,13 @@ impl Graph {
         self.stores.len() - 1
     }
 
-    pub(crate) fn add_repartition(&mut self, name: &str, partitions: Option<u32>) -> TopicRef {
+    pub(crate) fn add_repartition(&mut self, name: &str) -> TopicRef {
         if let Err(error) = TopicName::new(name) {
             self.mistakes.push(error.context("a repartition is called as its topic"));
         }
-        match self.repartitions.entry(name.to_owned()) {
-            btree_map::Entry::Vacant(vacant) => {
-                vacant.insert(partitions);
-            }
-            btree_map::Entry::Occupied(_) => {
-                self.mistakes
-                    .push(Error::invalid(format!("two repartitions have one name. repartition=`{name}`")));
-            }
+        if !self.repartitions.insert(name.to_owned()) {
+            self.mistakes
+                .push(Error::invalid(format!("two repartitions have one name. repartition=`{name}`")));
         }
         TopicRef::Repartition(name.to_owned())
     }

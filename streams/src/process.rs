@@ -3,7 +3,7 @@
 
 use std::{any::type_name, marker::PhantomData};
 
-use headwater_core::{Data, Record, Result, TaskId, Timestamp};
+use headwater_core::{Data, Error, Record, Result, TaskId, Timestamp};
 
 use crate::{
     runtime::context::TaskContext,
@@ -33,6 +33,16 @@ pub trait Processor<KIn, VIn, KOut, VOut>: Send + 'static {
     /// for it is taken back first.
     fn process(&mut self, record: Record<KIn, VIn>, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()>;
 
+    /// Called after a record is done, when a processor of the task asked for it with [`ProcessorContext::wake`]: for work
+    /// that is not that record's own, such as sending what a closed window holds.
+    ///
+    /// # Errors
+    /// Stops the application: there is no record that could be left out.
+    fn advance(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
     /// Called after the last record of a batch, for processors that gather records.
     ///
     /// # Errors
@@ -53,10 +63,19 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
     /// Hands `record` to the processors that follow, and returns when they are done with it.
     ///
     /// # Errors
-    /// Theirs. Pass them on.
+    /// Theirs, to be passed on; `Processing` when the timestamp is negative (Kafka: `Record` refuses it, too).
     #[inline]
     pub fn forward(&mut self, record: Record<K, V>) -> Result<()> {
+        if record.timestamp.0 < 0 {
+            let timestamp = record.timestamp;
+            return Err(Error::processing(format!("timestamp is negative. timestamp={timestamp}")));
+        }
         self.next.process(record, self.task)
+    }
+
+    /// Asks for [`Processor::advance`] once this record is done.
+    pub fn wake(&mut self) {
+        self.task.wake = true;
     }
 
     /// The highest timestamp that this task has seen (Kafka: `currentStreamTimeMs`).
@@ -86,6 +105,7 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
 /// What a parent sees of its child: one virtual call per hop, no queue.
 pub(crate) trait Process<K, V>: Send {
     fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()>;
+    fn advance(&mut self, task: &mut TaskContext) -> Result<()>;
     fn flush(&mut self, task: &mut TaskContext) -> Result<()>;
 }
 
@@ -111,6 +131,11 @@ where
         self.processor.process(record, &mut ProcessorContext { next: &mut *self.next, task })
     }
 
+    fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
+        self.processor.advance(&mut ProcessorContext { next: &mut *self.next, task })?;
+        self.next.advance(task)
+    }
+
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
         self.processor.flush(&mut ProcessorContext { next: &mut *self.next, task })?;
         self.next.flush(task)
@@ -127,6 +152,10 @@ impl<K: Data, V: Data> Process<K, V> for Tee<K, V> {
             next.process(record.clone(), task)?;
         }
         last.process(record, task)
+    }
+
+    fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
+        self.0.iter_mut().try_for_each(|next| next.advance(task))
     }
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {

@@ -62,10 +62,17 @@ impl TimeWindows {
         Err(Error::invalid("a window has a size of at least one millisecond. size=0 ms"))
     }
 
-    /// The window of `timestamp`, which is not negative.
+    /// The window of `timestamp`, which is not negative. At the very end of time windows would not be whole.
     #[inline]
-    pub(crate) fn window_of(self, timestamp: Timestamp) -> Window {
-        self.window_at(Timestamp(timestamp.0 - timestamp.0.rem_euclid(self.size_ms)))
+    pub(crate) fn window_of(self, timestamp: Timestamp) -> Result<Window> {
+        let start = timestamp.0 - timestamp.0.rem_euclid(self.size_ms);
+        let closes = start.checked_add(self.size_ms).and_then(|end| end.checked_add(self.grace_ms));
+        if closes.is_none() {
+            return Err(Error::processing(format!(
+                "timestamp is in no whole window. timestamp={timestamp}, windows={self}"
+            )));
+        }
+        Ok(self.window_at(Timestamp(start)))
     }
 
     #[inline]
@@ -155,9 +162,10 @@ mod tests {
     #[test]
     fn windows_are_aligned_to_the_epoch() {
         let ten = TimeWindows::tumbling(Duration::from_millis(10)).grace(Duration::from_millis(5));
-        let window = ten.window_of(Timestamp(19));
+        let window = ten.window_of(Timestamp(19)).unwrap();
         assert_eq!(window, Window { start: Timestamp(10), end: Timestamp(20) });
-        assert_eq!(ten.window_of(Timestamp(20)).start, Timestamp(20));
+        assert_eq!(ten.window_of(Timestamp(20)).unwrap().start, Timestamp(20));
+        assert!(ten.window_of(Timestamp(i64::MAX)).is_err());
         assert_eq!(ten.closes_at(window), Timestamp(25));
         assert!(TimeWindows::tumbling(Duration::ZERO).check().is_err());
     }

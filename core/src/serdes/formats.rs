@@ -7,11 +7,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Serde, SerdeRef};
 use crate::{Error, Result};
 
-/// See [`json`].
+/// See [`json()`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json;
 
-/// JSON: readable by everything, 20 times slower than [`bincode`]. Unknown fields are ignored, so fields may be added.
+/// JSON: readable by everything, 20 times slower than [`bincode()`]. Unknown fields are ignored, so fields may be added.
 #[must_use]
 pub fn json<T: Serialize + DeserializeOwned + 'static>() -> SerdeRef<T> {
     Arc::new(Json)
@@ -29,7 +29,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Serde<T> for Json {
     }
 }
 
-/// See [`bincode`].
+/// See [`bincode()`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bincode;
 

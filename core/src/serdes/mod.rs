@@ -12,7 +12,7 @@
 //! | `()` | nothing; accepts and ignores anything | yes |
 //! | `Option<T>` | Kafka's null, or as `T` | as `T` |
 //! | tuples | each part with a 4-byte length in front | no |
-//! | [`json`], [`bincode`] | any serde type | no |
+//! | [`json()`], [`bincode()`] | any serde type | no |
 
 mod formats;
 mod primitives;
@@ -72,7 +72,7 @@ pub trait Serde<T>: Send + Sync + 'static {
 pub type SerdeRef<T> = Arc<dyn Serde<T>>;
 
 /// Types with one obvious encoding. A type without it is a compile error where bytes are needed, never a run-time one;
-/// pass [`json`], [`bincode`] or your own serde there.
+/// pass [`json()`], [`bincode()`] or your own serde there.
 pub trait DefaultSerde: Sized + 'static {
     /// The serde of this type.
     fn default_serde() -> SerdeRef<Self>;

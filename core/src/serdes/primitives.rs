@@ -148,15 +148,18 @@ impl<T: DefaultSerde> DefaultSerde for Option<T> {
     }
 }
 
-/// Each part with its length (`u32`, big-endian) in front.
+/// Length of a part that is null.
+const NULL_LENGTH: i32 = -1;
+
+/// Each part with its length (`i32`, big-endian; -1 for null) in front.
 struct Parts<S>(S);
 
 fn encode_part<T: 'static>(serde: &SerdeRef<T>, part: &T, out: &mut Vec<u8>) -> Result<()> {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
-    serde.encode(part, out)?;
-    let length = u32::try_from(out.len() - start - 4)
-        .map_err(|_| crate::Error::processing("a part of a tuple is longer than 4 GiB"))?;
+    let present = serde.encode_nullable(part, out)?;
+    let length = if present { i32::try_from(out.len() - start - 4) } else { Ok(NULL_LENGTH) };
+    let length = length.map_err(|_| crate::Error::processing("a part of a tuple is longer than 2 GiB"))?;
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
 }
@@ -164,8 +167,13 @@ fn encode_part<T: 'static>(serde: &SerdeRef<T>, part: &T, out: &mut Vec<u8>) -> 
 fn decode_part<T: 'static>(serde: &SerdeRef<T>, bytes: &mut &[u8]) -> Result<T> {
     let short = |bytes: &[u8]| wrong_bytes::<T>("a length and as many bytes", bytes);
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| short(bytes))?;
-    let (part, rest) =
-        rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(|| short(bytes))?;
+    let length = i32::from_be_bytes(*length);
+    if length == NULL_LENGTH {
+        *bytes = rest;
+        return serde.decode_nullable(None);
+    }
+    let length = usize::try_from(length).map_err(|_| short(bytes))?;
+    let (part, rest) = rest.split_at_checked(length).ok_or_else(|| short(bytes))?;
     *bytes = rest;
     serde.decode(part)
 }
@@ -218,6 +226,7 @@ mod tests {
         round_trip(&None::<String>, None);
         round_trip(&Some("x".to_owned()), Some(b"x"));
         round_trip(&("a".to_owned(), 1u8), Some(&[0, 0, 0, 1, b'a', 0, 0, 0, 1, 1]));
+        round_trip(&(None::<String>, 1u8), Some(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 1]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use headwater_core::{Data, DefaultSerde, Record, Result, SerdeRef};
+use headwater_core::{Data, DefaultSerde, Headers, Record, Result, SerdeRef};
 
 use crate::{
     Emit, Processor, ProcessorContext, TimeWindows, WindowedStream, WindowedTable,
@@ -32,7 +32,7 @@ impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V> {
     ///     .select_key(|windowed, _| windowed.key.clone())
     ///     .to("updates");
     /// let mut driver = TopologyTestDriver::new(builder.build()?)?;
-    /// for (amount, at) in [(1, 0), (2, 9), (4, 10)] {
+    /// for (amount, at) in [(1u64, 0), (2, 9), (4, 10)] {
     ///     driver.pipe("amounts", &"a".to_owned(), &amount, Timestamp(at))?;
     /// }
     /// let sums: Vec<u64> = driver.read::<String, u64>("updates")?.into_iter().map(|r| r.value).collect();
@@ -59,7 +59,7 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
         add: impl Fn(&K, V, &mut A) + Send + Sync + 'static,
     ) -> WindowedTable<K, A> {
         let Self { stream, windows, emit } = self;
-        let spec = WindowStoreSpec { windows, value };
+        let spec = WindowStoreSpec { windows, value: SerdeRef::clone(&value) };
         let store = stream.graph.borrow_mut().add_store(name, Arc::new(spec));
         let (init, add) = (Arc::new(init), Arc::new(add));
         WindowedTable(stream.then("aggregate", &[store], move || WindowAggregate {
@@ -67,24 +67,29 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
             windows,
             emit,
             key: Arc::clone(&key),
+            value: Arc::clone(&value),
             init: Arc::clone(&init),
             add: Arc::clone(&add),
             key_bytes: Vec::new(),
+            trigger: Headers::new(),
         }))
     }
 }
 
-struct WindowAggregate<K, I, F> {
+struct WindowAggregate<K, A, I, F> {
     store: usize,
     windows: TimeWindows,
     emit: Emit,
     key: SerdeRef<K>,
+    value: SerdeRef<A>,
     init: Arc<I>,
     add: Arc<F>,
     key_bytes: Vec<u8>,
+    /// Headers of the record that moved time, which go with the results that it makes due.
+    trigger: Headers,
 }
 
-impl<K, V, A, I, F> Processor<K, V, Windowed<K>, A> for WindowAggregate<K, I, F>
+impl<K, V, A, I, F> Processor<K, V, Windowed<K>, A> for WindowAggregate<K, A, I, F>
 where
     K: Data,
     V: Data,
@@ -95,50 +100,58 @@ where
     #[inline]
     fn process(&mut self, record: Record<K, V>, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
-        let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-        let window = self.windows.window_of(timestamp);
-        store.observe(timestamp);
-        if self.windows.closes_at(window) <= store.stream_time() {
-            store.count_late();
+        self.key_bytes.clear();
+        if !self.key.encode_nullable(&key, &mut self.key_bytes)? {
+            // Kafka drops it, too: `KStreamWindowAggregate`.
+            cx.task.null_keys += 1;
             return Ok(());
         }
-        self.key_bytes.clear();
-        self.key.encode(&key, &mut self.key_bytes)?;
-        let mut row = store.row(window.start, &self.key_bytes, state)?;
-        let aggregate = row.value_or_insert_with(|| (self.init)());
-        (self.add)(&key, value, aggregate);
-        let result = (self.emit == Emit::OnUpdate).then(|| aggregate.clone());
-        let highest = row.raise_timestamp(timestamp);
+        let window = self.windows.window_of(timestamp)?;
+        let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+        store.observe(timestamp);
         let due = store.closing_due();
-        if let Some(value) = result {
-            cx.forward(Record {
-                key: Windowed { key, window },
-                value,
-                timestamp: highest,
-                headers: headers.clone(),
-            })?;
+        if due {
+            self.trigger = headers.clone();
         }
-        if due { self.close_windows(&headers, cx) } else { Ok(()) }
+        if store.is_closed(window) {
+            store.count_late();
+        } else {
+            let mut row = store.row(window.start, &self.key_bytes, state)?;
+            let aggregate = row.value_or_insert_with(|| (self.init)());
+            (self.add)(&key, value, aggregate);
+            let result = (self.emit == Emit::OnUpdate).then(|| aggregate.clone());
+            let highest = row.raise_timestamp(timestamp);
+            if let Some(value) = result {
+                cx.forward(Record { key: Windowed { key, window }, value, timestamp: highest, headers })?;
+            }
+        }
+        if due {
+            cx.wake();
+        }
+        Ok(())
     }
-}
 
-impl<K: Data, I, F> WindowAggregate<K, I, F> {
     /// Closes the windows whose time has come, the oldest first, and sends their rows on in the order of their keys.
     #[cold]
-    fn close_windows<A: Data>(
-        &self,
-        headers: &headwater_core::Headers,
-        cx: &mut ProcessorContext<'_, Windowed<K>, A>,
-    ) -> Result<()> {
+    fn advance(&mut self, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
         loop {
             let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
             let Some(start) = store.next_to_close() else { return Ok(()) };
             let rows = if self.emit == Emit::OnClose { store.rows(start, state)? } else { Vec::new() };
-            store.close(start);
-            for (key, value, timestamp) in rows {
-                let key = Windowed { key: self.key.decode(&key)?, window: self.windows.window_at(start) };
-                cx.forward(Record { key, value, timestamp, headers: headers.clone() })?;
+            for (key_bytes, value, timestamp) in rows {
+                // A row that fails downstream is left out by itself: it is not the record's that moved time.
+                cx.task.begin_record();
+                let key =
+                    Windowed { key: self.key.decode(&key_bytes)?, window: self.windows.window_at(start) };
+                let headers = self.trigger.clone();
+                if let Err(error) = cx.forward(Record { key, value: value.clone(), timestamp, headers }) {
+                    let mut value_bytes = Vec::new();
+                    self.value.encode(&value, &mut value_bytes)?;
+                    cx.task.forgive_row(error, (&key_bytes, &value_bytes), timestamp)?;
+                }
             }
+            let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+            store.close(start);
         }
     }
 }

@@ -28,7 +28,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         produced: Produced<K, V>,
         consumed: Consumed<K, V>,
     ) -> KStream<K, V> {
-        let topic = self.graph.borrow_mut().add_repartition(name, None);
+        let topic = self.graph.borrow_mut().add_repartition(name);
         self.sink(topic.clone(), produced);
         StreamsBuilder::over(&self.graph).source(topic, consumed)
     }

@@ -1,13 +1,11 @@
 //! `to`: where records leave, and are encoded.
 
-use std::num::NonZeroU32;
-
 use headwater_core::{Data, DefaultSerde, Record, Result, SerdeRef};
 
 use crate::{
     KStream,
     process::{Process, RecordType},
-    runtime::context::TaskContext,
+    runtime::context::{TaskContext, keyless_partition},
     topology::{BuildNode, ErasedNext, NodeKind, Slots, TopicRef},
 };
 
@@ -87,24 +85,17 @@ impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
         let partition = if has_key {
             headwater_core::partition_for_key(self.produced.key.partition_bytes(key), sink.partitions())
         } else {
-            keyless_partition(task.id.partition.0, sink.partitions())
+            keyless_partition(task.id, sink.partitions())
         };
-        sink.push(
-            partition,
-            record.timestamp,
-            has_key.then_some(key),
-            has_value.then_some(value),
-            (&record.headers, task.stream_time),
-        );
+        let (key, value) = (has_key.then_some(key), has_value.then_some(value));
+        sink.push(partition, record.timestamp, (key, value), (&record.headers, task.stream_time))
+    }
+
+    fn advance(&mut self, _: &mut TaskContext) -> Result<()> {
         Ok(())
     }
 
     fn flush(&mut self, _: &mut TaskContext) -> Result<()> {
         Ok(())
     }
-}
-
-/// Any would do; this one makes the output a function of the input.
-fn keyless_partition(task: u32, partitions: NonZeroU32) -> headwater_core::Partition {
-    headwater_core::Partition(task % partitions)
 }

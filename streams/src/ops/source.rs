@@ -30,6 +30,7 @@ impl<K, V> Clone for Consumed<K, V> {
 /// The first processor of a task: takes records as they lie in the log.
 pub(crate) trait Source: Send {
     fn process(&mut self, record: RecordRef<'_>, task: &mut TaskContext) -> Result<()>;
+    fn advance(&mut self, task: &mut TaskContext) -> Result<()>;
     fn flush(&mut self, task: &mut TaskContext) -> Result<()>;
 }
 
@@ -71,6 +72,10 @@ impl<K: Data, V: Data> Source for Decode<K, V> {
             raw.headers.to_owned_without(LANE_HEADER.as_bytes())
         };
         self.next.process(Record { key, value, timestamp: raw.timestamp, headers }, task)
+    }
+
+    fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
+        self.next.advance(task)
     }
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use headwater_core::{Signal, TaskId, Timestamp};
+use headwater_core::{LogVersion, Signal, TaskId, Timestamp};
 
 /// How far a task is, as of its last commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) struct Progress {
     pub(crate) time: Timestamp,
     /// Whether it still has input that it has not committed.
     pub(crate) behind: bool,
+    /// Up to where the log was when the task looked at all of its inputs.
+    pub(crate) looked_at: LogVersion,
 }
 
 /// One entry per task of the application, in this process.
@@ -23,21 +25,28 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 pub(crate) struct Board {
     tasks: BTreeMap<TaskId, Mutex<Progress>>,
+    /// Time or being behind changed: other tasks may go on.
     changed: Signal,
+    /// Anything was posted: somebody may wait for all to be caught up.
+    posted: Signal,
 }
 
 impl Board {
     /// All tasks begin behind.
     pub(crate) fn new(tasks: impl Iterator<Item = TaskId>) -> Self {
-        let unknown = Progress { time: Timestamp::MIN, behind: true };
-        Self { tasks: tasks.map(|task| (task, Mutex::new(unknown))).collect(), changed: Signal::default() }
+        let unknown = Progress { time: Timestamp::MIN, behind: true, looked_at: LogVersion::default() };
+        let tasks = tasks.map(|task| (task, Mutex::new(unknown))).collect();
+        Self { tasks, changed: Signal::default(), posted: Signal::default() }
     }
 
     pub(crate) fn post(&self, task: TaskId, progress: Progress) {
         let Some(entry) = self.tasks.get(&task) else { return };
         let before = std::mem::replace(&mut *entry.lock().unwrap_or_else(PoisonError::into_inner), progress);
-        if before != progress {
+        if (before.time, before.behind) != (progress.time, progress.behind) {
             self.changed.raise();
+        }
+        if before != progress {
+            self.posted.raise();
         }
     }
 
@@ -46,12 +55,17 @@ impl Board {
         *entry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether no task is behind.
-    pub(crate) fn all_caught_up(&self) -> bool {
-        self.tasks.keys().all(|task| !self.of(*task).behind)
+    /// Whether no task is behind, as of `version` of the log.
+    pub(crate) fn all_caught_up(&self, version: LogVersion) -> bool {
+        let caught_up = |progress: Progress| !progress.behind && progress.looked_at >= version;
+        self.tasks.keys().all(|task| caught_up(self.of(*task)))
     }
 
     pub(crate) fn changed(&self) -> &Signal {
         &self.changed
+    }
+
+    pub(crate) fn posted(&self) -> &Signal {
+        &self.posted
     }
 }

@@ -2,17 +2,32 @@
 
 use std::num::NonZeroU32;
 
+use bytes::Bytes;
 use headwater_core::{
-    BatchBuilder, BatchMark, Data, Headers, Partition, Producer, RecordRef, Result, TaskId, TaskState,
-    Timestamp, TopicName, TopicPartition,
+    BatchBuilder, BatchMark, Data, Error, ErrorKind, Headers, Offset, Partition, Producer, RecordRef, Result,
+    TaskId, TaskState, Timestamp, TopicName, TopicPartition, ledger,
 };
 
-use super::lanes::{LANE_HEADER, LaneMark};
+use super::{
+    lanes::{LANE_HEADER, LaneMark},
+    metrics::TaskMetrics,
+};
 use crate::state::{KeyValue, KeyValueHandle, KeyValueStore, Store};
 
 /// A batch is closed when it has reached this size. Large enough that its header and checksum cost nothing per record,
 /// small enough to stay in the processor's cache while it is filled.
 const BATCH_BYTES: usize = 64 << 10;
+/// A record must leave room for the header of its batch and the lengths of its fields.
+const RECORD_BYTES_MAX: usize = ledger::BATCH_BYTES_MAX - 1024;
+
+/// What a failed record becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnError {
+    Fail,
+    Skip,
+    /// It goes to the sink at this place.
+    DeadLetter(usize),
+}
 
 pub(crate) struct TaskContext {
     pub(crate) id: TaskId,
@@ -21,9 +36,18 @@ pub(crate) struct TaskContext {
     /// By their place in the topology; those of other sub-topologies are missing.
     pub(crate) stores: Vec<Option<Box<dyn Store>>>,
     pub(crate) state: Box<dyn TaskState>,
+    /// One per topic, in the order of the plan; behind them the dead letters, if that topic is no other's.
     pub(crate) sinks: Vec<SinkBuffer>,
     /// Where a sink encodes keys and values before they are copied into a batch.
     pub(crate) scratch: Vec<u8>,
+    pub(crate) on_error: OnError,
+    /// Whether a processor asked to be called again once the record is done; and whether it had before the record.
+    pub(crate) wake: bool,
+    pub(crate) wake_before: bool,
+    /// Records dropped because they have no key to be grouped by.
+    pub(crate) null_keys: u64,
+    pub(crate) skipped: u64,
+    pub(crate) dead_letters: u64,
 }
 
 impl TaskContext {
@@ -48,17 +72,122 @@ impl TaskContext {
         self.stores.iter_mut().flatten()
     }
 
-    /// Remembers how to take back what the next record does.
+    /// Adds what was counted here to the metrics of the task.
+    pub(crate) fn count(&mut self, metrics: TaskMetrics) -> TaskMetrics {
+        let late = self.stores().map(|store| store.late()).sum();
+        let Self { null_keys, skipped, dead_letters, .. } = *self;
+        TaskMetrics { late, null_keys, skipped, dead_letters, ..metrics }
+    }
+
+    /// Remembers how to take back what comes next, if the policy may ask for it.
+    #[inline]
     pub(crate) fn begin_record(&mut self) {
-        self.stores().for_each(|store| store.begin_record());
-        self.sinks.iter_mut().for_each(SinkBuffer::begin_record);
+        if self.on_error != OnError::Fail {
+            self.wake_before = self.wake;
+            self.stores().for_each(|store| store.begin_record());
+            self.sinks.iter_mut().for_each(SinkBuffer::begin_record);
+        }
     }
 
     /// Takes back everything since [`TaskContext::begin_record`].
-    pub(crate) fn roll_back(&mut self) {
+    fn roll_back(&mut self) {
         self.stores().for_each(|store| store.roll_back());
         self.sinks.iter_mut().for_each(SinkBuffer::roll_back);
+        self.wake = self.wake_before;
     }
+
+    /// Leaves out a record that failed, as the policy says, with all that it did. Only errors of user code and serdes are
+    /// the record's own: all others are passed on.
+    #[cold]
+    pub(crate) fn forgive(
+        &mut self,
+        error: Error,
+        record: RecordRef<'_>,
+        partition: &TopicPartition,
+    ) -> Result<()> {
+        self.leave_out(
+            error,
+            &record.headers.to_owned_without(LANE_HEADER.as_bytes()),
+            &Failed {
+                place: Some((partition, record.offset)),
+                key: record.key,
+                value: record.value,
+                timestamp: record.timestamp,
+            },
+        )
+    }
+
+    /// As [`TaskContext::forgive`], for a row that a store sends on by itself.
+    #[cold]
+    pub(crate) fn forgive_row(
+        &mut self,
+        error: Error,
+        row: (&[u8], &[u8]),
+        timestamp: Timestamp,
+    ) -> Result<()> {
+        let (key, value) = (Some(row.0), Some(row.1));
+        self.leave_out(error, &Headers::new(), &Failed { place: None, key, value, timestamp })
+    }
+
+    fn leave_out(&mut self, error: Error, headers: &Headers, failed: &Failed<'_>) -> Result<()> {
+        if self.on_error == OnError::Fail || error.kind() != ErrorKind::Processing {
+            return Err(error);
+        }
+        self.roll_back();
+        let what =
+            failed.place.map_or_else(|| "a result".to_owned(), |(p, offset)| format!("{p} offset {offset}"));
+        match self.on_error {
+            OnError::DeadLetter(sink) => {
+                tracing::warn!(task = %self.id, what, error = error.report(), "sent to the dead-letter topic");
+                let sink = &mut self.sinks[sink];
+                let partition = keyless_partition(self.id, sink.partitions());
+                let headers = failed.headers(headers, &error);
+                sink.push(
+                    partition,
+                    failed.timestamp,
+                    (failed.key, failed.value),
+                    (&headers, Timestamp::MIN),
+                )?;
+                self.dead_letters += 1;
+            }
+            OnError::Skip | OnError::Fail => {
+                tracing::warn!(task = %self.id, what, error = error.report(), "skipped");
+                self.skipped += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is known of a record that is left out.
+struct Failed<'a> {
+    place: Option<(&'a TopicPartition, Offset)>,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    timestamp: Timestamp,
+}
+
+impl Failed<'_> {
+    /// Its own headers, and those that say why, called as in KIP-1034.
+    fn headers(&self, own: &Headers, error: &Error) -> Headers {
+        let text = |text: String| Bytes::from(text.into_bytes());
+        let mut headers = own
+            .clone()
+            .with("__streams.errors.exception", text(format!("{:?}", error.kind())))
+            .with("__streams.errors.message", text(error.report()));
+        if let Some((partition, offset)) = self.place {
+            headers = headers
+                .with("__streams.errors.topic", text(partition.topic.to_string()))
+                .with("__streams.errors.partition", text(partition.partition.to_string()))
+                .with("__streams.errors.offset", text(offset.to_string()));
+        }
+        headers
+    }
+}
+
+/// Where a record without key goes. Any partition would do; this one makes the output a function of the input.
+pub(crate) fn keyless_partition(task: TaskId, partitions: NonZeroU32) -> Partition {
+    Partition(task.partition.0 % partitions)
 }
 
 /// Open batches of one topic, one per partition.
@@ -74,7 +203,10 @@ pub(crate) struct SinkBuffer {
 struct Buffer {
     partition: TopicPartition,
     batch: BatchBuilder,
-    mark: Option<BatchMark>,
+    /// Batches that the current record filled; it may send more than fits into one.
+    filled: Vec<BatchBuilder>,
+    /// Where the current record began: how many were filled, and where in the open one.
+    mark: Option<(usize, BatchMark)>,
 }
 
 impl SinkBuffer {
@@ -82,6 +214,7 @@ impl SinkBuffer {
         let buffer = |p| Buffer {
             partition: TopicPartition::new(topic.clone(), Partition(p)),
             batch: BatchBuilder::default(),
+            filled: Vec::new(),
             mark: None,
         };
         Self { partitions: (0..count.get()).map(buffer).collect(), count, lane, full: false }
@@ -97,38 +230,40 @@ impl SinkBuffer {
         &mut self,
         partition: Partition,
         timestamp: Timestamp,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
+        (key, value): (Option<&[u8]>, Option<&[u8]>),
         (headers, stream_time): (&Headers, Timestamp),
-    ) {
-        let batch = &mut self.partitions[partition.0 as usize].batch;
+    ) -> Result<()> {
+        let buffer = &mut self.partitions[partition.0 as usize];
+        if buffer.batch.size() >= BATCH_BYTES {
+            // Only within one record: between two, full batches are closed.
+            buffer.filled.push(std::mem::take(&mut buffer.batch));
+        }
+        let size = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers_size(headers);
+        if size + BATCH_BYTES > RECORD_BYTES_MAX {
+            buffer.make_room(size)?;
+        }
         match self.lane {
-            None => batch.push(timestamp, key, value, headers),
+            None => buffer.batch.push(timestamp, key, value, headers),
             Some(lane) => {
                 let mark = LaneMark { lane, time: stream_time }.encode();
-                batch.push_with(timestamp, key, value, headers, Some((LANE_HEADER, &mark)));
+                buffer.batch.push_with(timestamp, key, value, headers, Some((LANE_HEADER, &mark)));
             }
         }
-        self.full |= batch.size() >= BATCH_BYTES;
-    }
-
-    /// Adds a record as it lies in the log, with its headers and `error` behind them.
-    pub(crate) fn push_raw(&mut self, partition: Partition, record: RecordRef<'_>, error: &Headers) {
-        let own = record.headers.to_owned_without(LANE_HEADER.as_bytes());
-        let own = own.iter().map(|(name, value)| (name.to_owned(), value.map(bytes::Bytes::copy_from_slice)));
-        let error =
-            error.iter().map(|(name, value)| (name.to_owned(), value.map(bytes::Bytes::copy_from_slice)));
-        let headers: Headers = own.chain(error).collect();
-        self.push(partition, record.timestamp, record.key, record.value, (&headers, Timestamp::MIN));
+        self.full |= buffer.batch.size() >= BATCH_BYTES || !buffer.filled.is_empty();
+        Ok(())
     }
 
     fn begin_record(&mut self) {
-        self.partitions.iter_mut().for_each(|buffer| buffer.mark = Some(buffer.batch.mark()));
+        let mark = |buffer: &mut Buffer| buffer.mark = Some((buffer.filled.len(), buffer.batch.mark()));
+        self.partitions.iter_mut().for_each(mark);
     }
 
     fn roll_back(&mut self) {
         for buffer in &mut self.partitions {
-            if let Some(mark) = buffer.mark {
+            if let Some((filled, mark)) = buffer.mark {
+                if let Some(begun) = buffer.filled.drain(filled.min(buffer.filled.len())..).next() {
+                    buffer.batch = begun;
+                }
                 buffer.batch.rewind(mark);
             }
         }
@@ -142,6 +277,11 @@ impl SinkBuffer {
         }
         let mut bytes = 0;
         for buffer in &mut self.partitions {
+            buffer.mark = None;
+            for mut filled in buffer.filled.drain(..) {
+                bytes += filled.size();
+                producer.append(&buffer.partition, &mut filled)?;
+            }
             let size = buffer.batch.size();
             if size >= BATCH_BYTES || (all && size > 0) {
                 producer.append(&buffer.partition, &mut buffer.batch)?;
@@ -151,4 +291,28 @@ impl SinkBuffer {
         self.full = false;
         Ok(bytes)
     }
+}
+
+impl Buffer {
+    /// Begins a new batch for a record that may not fit into the open one.
+    #[cold]
+    fn make_room(&mut self, size: usize) -> Result<()> {
+        if size > RECORD_BYTES_MAX {
+            let partition = &self.partition;
+            return Err(Error::processing(format!(
+                "record is too large. partition={partition}, bytes={size}, bytes_max={RECORD_BYTES_MAX}"
+            )));
+        }
+        if !self.batch.is_empty() {
+            self.filled.push(std::mem::take(&mut self.batch));
+        }
+        Ok(())
+    }
+}
+
+fn headers_size(headers: &Headers) -> usize {
+    if headers.is_empty() {
+        return 0;
+    }
+    headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + 20).sum()
 }

@@ -1,6 +1,6 @@
 //! Fills the lanes of a task from the log. The only part of a task's life that waits for I/O.
 
-use headwater_core::{Log, Offset, Partition, Result, TaskId, TopicPartition};
+use headwater_core::{Error, Log, Offset, Partition, PartitionOffsets, Result, TaskId, TopicPartition};
 
 use super::{
     board::{Board, Progress},
@@ -55,6 +55,10 @@ impl Inputs {
     /// Goes to where the last commit was.
     pub(crate) async fn seek(&mut self, at: usize, metadata: Option<&Metadata>, log: &dyn Log) -> Result<()> {
         let offsets = log.offsets(&self.inputs[at].partition).await?;
+        let by_lanes = self.inputs[at].upstream.is_some();
+        if let Some(metadata) = metadata {
+            check(metadata, by_lanes, &self.inputs[at].partition, &offsets)?;
+        }
         let mut next = offsets.end;
         for lane in self.lanes.iter_mut().filter(|lane| lane.input == at) {
             let committed =
@@ -132,6 +136,11 @@ impl Inputs {
         self.lanes.iter().all(|lane| lane.is_empty() && !lane.behind)
     }
 
+    /// Whether input `at` is a repartition partition that is read by lanes.
+    pub(crate) fn is_by_lanes(&self, at: usize) -> bool {
+        self.inputs[at].upstream.is_some()
+    }
+
     /// Positions of the lanes of input `at`, for a commit.
     pub(crate) fn positions(&self, at: usize) -> Vec<LanePosition> {
         let next = self.inputs[at].next;
@@ -162,15 +171,37 @@ fn lane_of<'a>(
         0
     };
     lanes.iter_mut().find(|lane| lane.input == at && lane.number == number).ok_or_else(|| {
-        headwater_core::Error::corrupt(format!(
+        Error::corrupt(format!(
             "a batch names a lane that no upstream task has. partition={}, batch={batch:?}, lane={number}",
             input.partition
         ))
     })
 }
 
-fn lost(partition: &TopicPartition, offset: Offset) -> headwater_core::Error {
-    headwater_core::Error::corrupt(format!(
-        "a batch that was there is gone. partition={partition}, offset={offset}"
-    ))
+/// A committed position must lie in the partition, and mean what it meant when it was committed.
+fn check(
+    metadata: &Metadata,
+    by_lanes: bool,
+    partition: &TopicPartition,
+    offsets: &PartitionOffsets,
+) -> Result<()> {
+    if metadata.by_lanes != by_lanes {
+        return Err(Error::invalid(format!(
+            "the application was run with another `Settings::input_order`; it can be changed only with a new application \
+             id. partition={partition}"
+        )));
+    }
+    let outside = metadata.lanes.iter().find(|p| !(offsets.earliest.0..=offsets.end.0).contains(&p.offset));
+    match outside {
+        Some(position) => Err(Error::invalid(format!(
+            "a committed position is outside of its partition: was the topic made anew, or cut? Use a new application id. \
+             partition={partition}, position={}, earliest={}, end={}",
+            position.offset, offsets.earliest, offsets.end
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn lost(partition: &TopicPartition, offset: Offset) -> Error {
+    Error::corrupt(format!("a batch that was there is gone. partition={partition}, offset={offset}"))
 }

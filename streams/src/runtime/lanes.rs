@@ -132,11 +132,14 @@ impl Lane {
         self.head.as_ref()?.cursor.current()
     }
 
-    /// Counts the next record as taken, and moves on; `false` when no other is at hand.
+    /// Counts the next record as taken, and moves on; `false` when no other is at hand. The time of a record that was
+    /// left out does not count (`timely` is false), unless an upstream task vouches for it.
     #[inline]
-    pub(crate) fn take(&mut self) -> Result<bool> {
+    pub(crate) fn take(&mut self, timely: bool) -> Result<bool> {
         let Some(head) = &mut self.head else { return Ok(false) };
-        self.time = head.time;
+        if timely || self.marked {
+            self.time = head.time;
+        }
         if let Some(record) = head.cursor.current() {
             self.position = record.offset.next();
         }
@@ -252,7 +255,7 @@ mod tests {
         while let Choice::Take { lane, below } = choose(lanes) {
             loop {
                 out.push((lane, lanes[lane].head().unwrap().offset.0));
-                if !lanes[lane].take().unwrap() || (lanes[lane].head_time().unwrap(), lane) >= below {
+                if !lanes[lane].take(true).unwrap() || (lanes[lane].head_time().unwrap(), lane) >= below {
                     break;
                 }
             }

@@ -17,6 +17,8 @@ pub struct TaskMetrics {
     pub records: u64,
     /// Records dropped because their window was closed.
     pub late: u64,
+    /// Records dropped because they have no key to be grouped by (Kafka drops them, too).
+    pub null_keys: u64,
     /// Records left out by [`ErrorPolicy::Skip`](crate::ErrorPolicy::Skip).
     pub skipped: u64,
     /// Records sent to the dead-letter topic.
@@ -31,9 +33,10 @@ pub struct TaskMetrics {
 
 impl TaskMetrics {
     fn add(&mut self, other: &Self) {
-        let Self { records, late, skipped, dead_letters, written, commits, restored } = other;
+        let Self { records, late, null_keys, skipped, dead_letters, written, commits, restored } = other;
         self.records += records;
         self.late += late;
+        self.null_keys += null_keys;
         self.skipped += skipped;
         self.dead_letters += dead_letters;
         self.written += written;

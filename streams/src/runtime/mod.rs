@@ -19,7 +19,7 @@ pub(crate) use self::{
     board::Board,
     metrics::MetricsSink,
     plan::Plan,
-    worker::{Turn, Worker},
+    worker::{Turn, Worker, version},
 };
 pub use self::{
     metrics::{Metrics, TaskMetrics},

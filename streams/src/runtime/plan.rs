@@ -76,26 +76,35 @@ impl Plan {
             };
             let name = self.topic_name(topic)?;
             let partitions = known.get(&name).map_or(count, |partitions| partitions.get());
+            if upstream.is_some() && partitions != count {
+                return Err(Error::invalid(format!(
+                    "a repartition topic has another number of partitions than its reader has tasks: were the \
+                     source topics made wider or narrower? Use a new application id. topic={name}, partitions={partitions}, \
+                     tasks={count}"
+                )));
+            }
             sources.push(SourcePlan { topic: name, partitions, upstream });
         }
         let mut sinks = Vec::new();
-        for (_, topic) in self.topology.sinks_of(subtopology) {
+        for topic in self.topology.sink_topics_of(subtopology) {
             let name = self.topic_name(topic)?;
             let repartition = matches!(topic, TopicRef::Repartition(_));
-            let wanted = if repartition { self.reader_tasks(topic, tasks) } else { count };
             let partitions = match known.get(&name) {
                 Some(partitions) => *partitions,
-                None => NonZeroU32::new(wanted).expect("every sub-topology has a task"),
+                None => NonZeroU32::new(self.width_of(topic, tasks)).expect("every sub-topology has a task"),
             };
             sinks.push(SinkPlan { topic: name, partitions, repartition });
         }
         Ok(SubtopologyPlan { tasks: count, sources, sinks })
     }
 
-    fn reader_tasks(&self, topic: &TopicRef, tasks: &[u32]) -> u32 {
-        let reader =
-            (0..self.topology.subtopologies()).find(|s| self.topology.sources_of(*s).contains(&topic));
-        reader.map_or(1, |reader| tasks[reader as usize])
+    /// Partitions of a topic that is made: as many as its reader has tasks, or as the widest of its writers has.
+    fn width_of(&self, topic: &TopicRef, tasks: &[u32]) -> u32 {
+        let with = |holds: &dyn Fn(u32) -> bool| {
+            (0..self.topology.subtopologies()).filter(|s| holds(*s)).map(|s| tasks[s as usize]).max()
+        };
+        let readers = with(&|s| self.topology.sources_of(s).contains(&topic));
+        readers.or_else(|| with(&|s| self.topology.sink_topics_of(s).contains(&topic))).unwrap_or(1)
     }
 
     fn topic_name(&self, topic: &TopicRef) -> Result<TopicName> {
@@ -176,20 +185,14 @@ fn count_tasks(topology: &Topology, known: &BTreeMap<TopicName, NonZeroU32>) -> 
                             ))
                         })?
                         .get(),
-                    TopicRef::Repartition(name) => match topology.repartition_partitions.get(name) {
-                        Some(Some(fixed)) => *fixed,
-                        _ => topology.writer_of(name).map_or(0, |writer| tasks[writer as usize]),
-                    },
+                    TopicRef::Repartition(name) => {
+                        topology.writer_of(name).map_or(0, |writer| tasks[writer as usize])
+                    }
                 };
                 let count: &mut u32 = &mut tasks[subtopology as usize];
                 *count = (*count).max(width);
             }
         }
     }
-    match tasks.iter().position(|count| *count == 0) {
-        Some(at) => Err(Error::invalid(format!(
-            "a sub-topology reads only its own repartition topics. sub-topology={at}"
-        ))),
-        None => Ok(tasks),
-    }
+    Ok(tasks)
 }

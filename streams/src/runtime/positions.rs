@@ -23,8 +23,20 @@ pub(crate) struct Metadata {
     pub(crate) lanes: Vec<LanePosition>,
     /// Of the task; the same in all of its partitions.
     pub(crate) stream_time: i64,
-    /// Time of each operator that has a clock, by the name of its store; the same in all of the task's partitions.
-    pub(crate) clocks: Vec<(String, i64)>,
+    /// Time of each operator that has a clock; the same in all of the task's partitions.
+    pub(crate) clocks: Vec<ClockPosition>,
+    /// Whether the partition was read by lanes; the positions mean something else when it was not.
+    pub(crate) by_lanes: bool,
+}
+
+/// Time of one operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClockPosition {
+    /// Name of its store.
+    pub(crate) store: String,
+    pub(crate) time: i64,
+    /// See `StoreClock::closed`.
+    pub(crate) closed: i64,
 }
 
 impl Metadata {
@@ -65,7 +77,8 @@ mod tests {
         let metadata = Metadata {
             lanes: vec![lane(0, 9), lane(1, 7)],
             stream_time: -1,
-            clocks: vec![("hourly".into(), 3)],
+            clocks: vec![ClockPosition { store: "hourly".into(), time: 3, closed: 2 }],
+            by_lanes: true,
         };
         let committed = metadata.commit().unwrap();
         assert_eq!(committed.offset, Offset(7));

@@ -27,6 +27,11 @@ pub(crate) async fn restore(
     let (mut records, mut batch) = (0, StateBatch::default());
     while next < offsets.end {
         let fetched = log.read(changelog, next, READ_BYTES_MAX).await?;
+        if fetched.batches.is_empty() {
+            return Err(Error::corrupt(format!(
+                "a changelog ends before its end. changelog={changelog}, offset={next}"
+            )));
+        }
         for records_batch in fetched.batches {
             let mut cursor = records_batch.cursor();
             while let Some(record) = cursor.next().transpose()? {

@@ -50,7 +50,8 @@ pub struct Settings {
     pub uncommitted_bytes_max: usize,
     /// Records that a task takes before the next task has its turn.
     pub turn_records_max: usize,
-    /// Memory for all stores of the application, in bytes. A store above its share moves its rows to the state engine.
+    /// Memory for all stores of the application, in bytes: half for rows at hand, half for the state engine. A store
+    /// above its share moves its rows to the engine. What values keep on the heap (strings, lists) is not counted yet.
     pub memory_bytes: usize,
     /// What becomes of records that fail.
     pub on_error: ErrorPolicy,
@@ -71,6 +72,11 @@ impl Settings {
             on_error: ErrorPolicy::default(),
             input_order: InputOrder::default(),
         }
+    }
+
+    /// Memory for the rows at hand of all stores.
+    pub(crate) fn table_bytes(&self) -> usize {
+        self.memory_bytes / 2
     }
 
     pub(crate) fn check(&self) -> Result<()> {

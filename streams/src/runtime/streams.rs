@@ -31,9 +31,11 @@ struct Shared {
     board: Arc<Board>,
     metrics: MetricsSink,
     stop: Signal,
-    /// Set when the application is dropped without being closed: workers must not commit any more.
+    /// Set when the application is dropped without being closed: workers end after their turn, and make no last commit.
     abandoned: AtomicBool,
-    failure: Mutex<Option<Error>>,
+    /// Why it stopped; kept, so that everybody who asks is told.
+    failure: Mutex<Option<(ErrorKind, String)>>,
+    log: Arc<dyn Log>,
 }
 
 impl Streams {
@@ -55,6 +57,7 @@ impl Streams {
             stop: Signal::default(),
             abandoned: AtomicBool::new(false),
             failure: Mutex::new(None),
+            log: Arc::clone(&log),
         });
         let mut streams = Self { shared, workers: Vec::new() };
         let tasks: Vec<TaskId> = plan.tasks().collect();
@@ -78,17 +81,18 @@ impl Streams {
         self.shared.metrics.snapshot()
     }
 
-    /// Waits until every task has processed and committed all input that there is.
+    /// Waits until every task has processed and committed all input that there is: what was appended before the call,
+    /// what came since, and what the tasks sent one another.
     ///
     /// # Errors
     /// Why the application stopped, if it did.
     pub async fn caught_up(&self) -> Result<()> {
-        self.shared.wait(|shared| shared.board.all_caught_up()).await
+        self.shared.wait(Shared::is_caught_up).await
     }
 
     /// Waits until the application stops because of an error, and gives it.
     pub async fn failed(&self) -> Error {
-        match self.shared.wait(|_| false).await {
+        match self.shared.wait(|_| Ok(false)).await {
             Err(error) => error,
             Ok(()) => Error::new(ErrorKind::Closed, "the application was closed"),
         }
@@ -101,7 +105,7 @@ impl Streams {
     /// last commit.
     pub async fn close(mut self) -> Result<Metrics> {
         self.join();
-        match self.shared.take_failure() {
+        match self.shared.failure() {
             Some(error) => Err(error),
             None => Ok(self.metrics()),
         }
@@ -135,15 +139,16 @@ impl Shared {
                 let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
                 Error::processing(format!(
-                    "a worker panicked, its tasks go on from their last commit: {text}"
+                    "a worker panicked; started again, the application goes on from the last commit: {text}"
                 ))
             }
         };
         tracing::error!(error = error.report(), "worker stopped");
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        let failure = (error.kind(), error.report());
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         // One task that stands still holds those behind it: the application stops as a whole.
         self.stop.raise();
-        self.board.changed().raise();
+        self.board.posted().raise();
     }
 
     fn work(
@@ -165,23 +170,27 @@ impl Shared {
         })
     }
 
-    async fn wait(&self, done: impl Fn(&Self) -> bool) -> Result<()> {
-        let mut seen = 0;
+    /// All tasks looked at a log that has not changed since, and none found anything to do.
+    fn is_caught_up(&self) -> Result<bool> {
+        let version = super::version(&*self.log)?;
+        Ok(self.board.all_caught_up(version) && super::version(&*self.log)? == version)
+    }
+
+    async fn wait(&self, done: impl Fn(&Self) -> Result<bool>) -> Result<()> {
         loop {
-            if let Some(error) = self.take_failure() {
+            let seen = self.board.posted().count();
+            if let Some(error) = self.failure() {
                 return Err(error);
             }
-            if done(self) {
+            if done(self)? {
                 return Ok(());
             }
-            match self.board.changed().after(seen).await {
-                Some(count) => seen = count,
-                None => return Ok(()),
-            }
+            self.board.posted().after(seen).await;
         }
     }
 
-    fn take_failure(&self) -> Option<Error> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn failure(&self) -> Option<Error> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().map(|(kind, report)| Error::new(*kind, report.clone()))
     }
 }

@@ -1,30 +1,22 @@
 //! One sub-topology on one partition. Processing is synchronous: no I/O but its own state, no clock, no await.
 
-use bytes::Bytes;
 use headwater_core::{
-    Error, ErrorKind, Headers, Log, Offset, Partition, Positions, Producer, ProducerName, RecordRef, Result,
-    StateBackend, StateBatch, StoreId, TaskId, Timestamp, TopicPartition,
+    Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, Result, StateBackend,
+    StateBatch, StoreId, TaskId, Timestamp, TopicPartition,
 };
 
 use super::{
     board::{Board, Progress},
-    context::{SinkBuffer, TaskContext},
+    context::{OnError, SinkBuffer, TaskContext},
     inputs::Inputs,
     lanes::{Choice, choose},
     metrics::TaskMetrics,
     plan::Plan,
-    positions::Metadata,
+    positions::{ClockPosition, Metadata},
     restore::restore,
     settings::ErrorPolicy,
 };
-use crate::ops::source::Source;
-
-/// What a failed record becomes, with the topic's buffer where one is needed.
-enum OnError {
-    Fail,
-    Skip,
-    DeadLetter(Box<SinkBuffer>),
-}
+use crate::{ops::source::Source, state::StoreClock};
 
 pub(crate) struct Task {
     id: TaskId,
@@ -34,7 +26,6 @@ pub(crate) struct Task {
     context: TaskContext,
     changelogs: Vec<Changelog>,
     pub(super) producer: Box<dyn Producer>,
-    on_error: OnError,
     metrics: TaskMetrics,
     /// Memory for the tables of one store, in bytes.
     store_bytes_max: usize,
@@ -48,6 +39,7 @@ pub(crate) struct Task {
 struct Changelog {
     /// Place of the store in the topology.
     store: usize,
+    store_name: String,
     slot: StoreId,
     partition: TopicPartition,
     buffer: SinkBuffer,
@@ -65,6 +57,7 @@ impl Task {
     ) -> Result<Self> {
         let producer = log.producer(&ProducerName(format!("{}-{id}", plan.settings.application_id))).await?;
         let resolved = &plan.subtopologies[id.subtopology as usize];
+        let (sinks, on_error) = sinks(id, plan);
         let indexes = plan.topology.stores_of(id.subtopology);
         let names: Vec<String> =
             indexes.iter().map(|store| plan.topology.stores[*store].name.clone()).collect();
@@ -78,16 +71,19 @@ impl Task {
                 stream_time: Timestamp::MIN,
                 stores: (0..plan.topology.stores.len()).map(|_| None).collect(),
                 state: backend.open(id, &names)?,
-                sinks: (resolved.sinks.iter())
-                    .map(|s| SinkBuffer::new(&s.topic, s.partitions, s.repartition.then_some(id.partition.0)))
-                    .collect(),
+                sinks,
                 scratch: Vec::new(),
+                on_error,
+                wake: false,
+                wake_before: false,
+                null_keys: 0,
+                skipped: 0,
+                dead_letters: 0,
             },
             changelogs: Vec::new(),
             producer,
-            on_error: on_error(plan),
             metrics: TaskMetrics::default(),
-            store_bytes_max: plan.settings.memory_bytes / plan.store_count().max(1),
+            store_bytes_max: plan.settings.table_bytes() / plan.store_count().max(1),
             uncommitted: 0,
             pending_bytes: 0,
         };
@@ -98,8 +94,8 @@ impl Task {
         Ok(task)
     }
 
-    async fn seek(&mut self, log: &dyn Log) -> Result<Vec<(String, i64)>> {
-        let mut clocks = Vec::new();
+    async fn seek(&mut self, log: &dyn Log) -> Result<Vec<ClockPosition>> {
+        let mut clocks: Vec<ClockPosition> = Vec::new();
         for at in 0..self.inputs.inputs.len() {
             let partition = &self.inputs.inputs[at].partition;
             let committed = log.committed(&self.group, partition).await?;
@@ -109,7 +105,7 @@ impl Task {
             self.inputs.seek(at, metadata.as_ref(), log).await?;
             if let Some(metadata) = metadata {
                 self.context.stream_time = self.context.stream_time.max(metadata.stream_time());
-                clocks = metadata.clocks;
+                clocks.extend(metadata.clocks);
             }
         }
         Ok(clocks)
@@ -119,14 +115,18 @@ impl Task {
         &mut self,
         index: usize,
         slot: StoreId,
-        clocks: &[(String, i64)],
+        clocks: &[ClockPosition],
         plan: &Plan,
         log: &dyn Log,
     ) -> Result<()> {
         let node = &plan.topology.stores[index];
         let mut store = node.build.build(slot);
-        if let Some((_, clock)) = clocks.iter().find(|(name, _)| *name == node.name) {
-            store.set_clock(Timestamp(*clock));
+        // Every input partition carries all clocks of the task that committed it, and tasks may be cut differently now.
+        let own = clocks.iter().filter(|clock| clock.store == node.name);
+        if let Some((time, closed)) =
+            own.map(|clock| (clock.time, clock.closed)).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))
+        {
+            store.set_clock(StoreClock { time: Timestamp(time), closed: Timestamp(closed) });
         }
         let partition = TopicPartition::new(plan.changelog(index)?, self.id.partition);
         let context = |e: Error| e.context(format!("task={}, store=`{}`", self.id, node.name));
@@ -138,7 +138,8 @@ impl Task {
         let tasks = plan.subtopologies[self.id.subtopology as usize].tasks;
         let count = std::num::NonZeroU32::new(tasks).expect("a task that runs is one of at least one");
         let buffer = SinkBuffer::new(&partition.topic, count, None);
-        self.changelogs.push(Changelog { store: index, slot, partition, buffer, next });
+        let store_name = node.name.clone();
+        self.changelogs.push(Changelog { store: index, store_name, slot, partition, buffer, next });
         Ok(())
     }
 
@@ -151,8 +152,7 @@ impl Task {
     }
 
     pub(crate) fn metrics(&mut self) -> TaskMetrics {
-        let late = self.context.stores().map(|store| store.late()).sum();
-        TaskMetrics { late, ..self.metrics }
+        self.context.count(self.metrics)
     }
 
     /// Reads what the task can take next.
@@ -186,27 +186,30 @@ impl Task {
         let context = &mut self.context;
         let mut taken = 0;
         while let Some(record) = lane.head() {
-            context.stream_time = context.stream_time.max(record.timestamp);
-            let outcome = match &mut self.on_error {
-                OnError::Fail => source.process(record, context),
-                policy => {
-                    context.begin_record();
-                    source.process(record, context).or_else(|error| {
-                        context.roll_back();
-                        policy.apply(error, record, &input.partition, &mut self.metrics)
-                    })
+            let before = context.stream_time;
+            context.stream_time = before.max(record.timestamp);
+            context.begin_record();
+            let outcome = source.process(record, context).map(|()| true).or_else(|error| {
+                // A record that is left out counts in nothing, and so not in time.
+                context.forgive(error, record, &input.partition)?;
+                context.stream_time = before;
+                Ok(false)
+            });
+            let timely = outcome.and_then(|timely| {
+                while std::mem::take(&mut context.wake) {
+                    source.advance(context)?;
                 }
-            };
-            if let Err(error) = outcome {
-                let offset = record.offset;
-                let place = format!("task={}, topic={}, offset={offset}", self.id, input.partition);
-                return Err(error.context(place));
-            }
+                Ok(timely)
+            });
+            let offset = record.offset;
+            let timely = timely.map_err(|error: Error| {
+                error.context(format!("task={}, topic={}, offset={offset}", self.id, input.partition))
+            })?;
             taken += 1;
             for sink in &mut context.sinks {
                 self.pending_bytes += sink.close_batches(false, &mut *self.producer)?;
             }
-            let more = lane.take()?;
+            let more = lane.take(timely)?;
             if !more || taken == records_max || lane.head_time().is_none_or(|time| (time, at) >= below) {
                 break;
             }
@@ -217,9 +220,6 @@ impl Task {
     fn close_batches(&mut self, all: bool) -> Result<()> {
         for sink in &mut self.context.sinks {
             self.pending_bytes += sink.close_batches(all, &mut *self.producer)?;
-        }
-        if let OnError::DeadLetter(letters) = &mut self.on_error {
-            self.pending_bytes += letters.close_batches(all, &mut *self.producer)?;
         }
         Ok(())
     }
@@ -238,29 +238,40 @@ impl Task {
             let (buffer, partition) = (&mut changelog.buffer, self.id.partition);
             let (producer, pending) = (&mut *self.producer, &mut self.pending_bytes);
             store.take_changes(&mut |key, value, timestamp| {
-                buffer.push(partition, timestamp, Some(key), value, (&Headers::new(), Timestamp::MIN));
+                // A row that was deleted without ever having had a time.
+                let timestamp = timestamp.max(Timestamp(0));
+                buffer.push(partition, timestamp, (Some(key), value), (&Headers::new(), Timestamp::MIN))?;
                 *pending += buffer.close_batches(false, producer)?;
                 Ok(())
             })?;
             self.pending_bytes += changelog.buffer.close_batches(true, &mut *self.producer)?;
         }
-        let clocks: Vec<(String, i64)> = self.clocks();
+        let clocks = self.clocks();
         let mut committed = Vec::with_capacity(self.inputs.inputs.len());
         for (at, input) in self.inputs.inputs.iter().enumerate() {
-            let stream_time = self.context.stream_time.0;
-            let metadata = Metadata { lanes: self.inputs.positions(at), stream_time, clocks: clocks.clone() };
+            let metadata = Metadata {
+                lanes: self.inputs.positions(at),
+                stream_time: self.context.stream_time.0,
+                clocks: clocks.clone(),
+                by_lanes: self.inputs.is_by_lanes(at),
+            };
             committed.push((input.partition.clone(), metadata.commit()?));
         }
         Ok(Positions { group: self.group.clone(), committed })
     }
 
-    /// Operator times by the name of their store, which is the changelog's without what the runtime put around it.
-    fn clocks(&self) -> Vec<(String, i64)> {
+    fn clocks(&self) -> Vec<ClockPosition> {
         let clock = |changelog: &Changelog| {
-            let clock = self.context.stores[changelog.store].as_ref()?.clock()?;
-            Some((changelog.store_name(&self.group), clock.0))
+            let StoreClock { time, closed } = self.context.stores[changelog.store].as_ref()?.clock()?;
+            Some(ClockPosition { store: changelog.store_name.clone(), time: time.0, closed: closed.0 })
         };
         self.changelogs.iter().filter_map(clock).collect()
+    }
+
+    /// About how many bytes the next commit would hold.
+    pub(super) fn uncommitted_bytes(&mut self) -> usize {
+        let rows: usize = self.context.stores().map(|store| store.uncommitted_bytes()).sum();
+        self.pending_bytes + rows
     }
 
     /// Called only after the log accepted the commit: state may lag the log, and never leads it.
@@ -300,63 +311,30 @@ impl Task {
     }
 
     /// How far the task is, once everything it took is committed.
-    pub(crate) fn progress(&self) -> Progress {
-        Progress { time: self.context.stream_time, behind: self.is_dirty() || !self.inputs.are_caught_up() }
+    pub(crate) fn progress(&self, looked_at: LogVersion) -> Progress {
+        let behind = self.is_dirty() || !self.inputs.are_caught_up();
+        Progress { time: self.context.stream_time, behind, looked_at }
     }
 }
 
-impl Changelog {
-    fn store_name(&self, group: &headwater_core::GroupId) -> String {
-        let name = self.partition.topic.as_str();
-        let name = name.strip_prefix(&format!("{group}-")).unwrap_or(name);
-        name.strip_suffix("-changelog").unwrap_or(name).to_owned()
-    }
-}
-
-fn on_error(plan: &Plan) -> OnError {
-    match (&plan.settings.on_error, &plan.dead_letters) {
+/// The buffers of all topics that the task writes, and what becomes of records that fail.
+fn sinks(id: TaskId, plan: &Plan) -> (Vec<SinkBuffer>, OnError) {
+    let resolved = &plan.subtopologies[id.subtopology as usize];
+    let buffer = |s: &super::plan::SinkPlan| {
+        SinkBuffer::new(&s.topic, s.partitions, s.repartition.then_some(id.partition.0))
+    };
+    let mut sinks: Vec<SinkBuffer> = resolved.sinks.iter().map(buffer).collect();
+    let on_error = match (&plan.settings.on_error, &plan.dead_letters) {
         (ErrorPolicy::Fail, _) => OnError::Fail,
         (ErrorPolicy::DeadLetter(_), Some((topic, partitions))) => {
-            OnError::DeadLetter(Box::new(SinkBuffer::new(topic, *partitions, None)))
+            // A topic that is written in any other way, too, has one buffer only, which keeps the order.
+            let place = resolved.sinks.iter().position(|sink| sink.topic == *topic).unwrap_or(sinks.len());
+            if place == sinks.len() {
+                sinks.push(SinkBuffer::new(topic, *partitions, None));
+            }
+            OnError::DeadLetter(place)
         }
         (ErrorPolicy::Skip | ErrorPolicy::DeadLetter(_), _) => OnError::Skip,
-    }
-}
-
-impl OnError {
-    /// Decides about a record whose effects were taken back. Only errors of user code and serdes are the record's own.
-    #[cold]
-    fn apply(
-        &mut self,
-        error: Error,
-        record: RecordRef<'_>,
-        partition: &TopicPartition,
-        metrics: &mut TaskMetrics,
-    ) -> Result<()> {
-        if error.kind() != ErrorKind::Processing {
-            return Err(error);
-        }
-        let offset = record.offset;
-        match self {
-            OnError::Fail => return Err(error),
-            OnError::Skip => {
-                metrics.skipped += 1;
-                tracing::warn!(%partition, %offset, error = error.report(), "record skipped");
-            }
-            OnError::DeadLetter(letters) => {
-                metrics.dead_letters += 1;
-                tracing::warn!(%partition, %offset, error = error.report(), "record sent to the dead-letter topic");
-                let text = |text: String| Bytes::from(text.into_bytes());
-                let why = Headers::new()
-                    .with("__streams.errors.exception", text(format!("{:?}", error.kind())))
-                    .with("__streams.errors.message", text(error.report()))
-                    .with("__streams.errors.topic", text(partition.topic.to_string()))
-                    .with("__streams.errors.partition", text(partition.partition.to_string()))
-                    .with("__streams.errors.offset", text(offset.to_string()));
-                let to = Partition(partition.partition.0 % letters.partitions());
-                letters.push_raw(to, record, &why);
-            }
-        }
-        Ok(())
-    }
+    };
+    (sinks, on_error)
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use futures::FutureExt as _;
 use headwater_core::{Log, LogVersion, Result, StateBackend, TaskId};
 
 use super::{board::Board, commit::commit, metrics::MetricsSink, plan::Plan, task::Task};
@@ -47,6 +48,8 @@ impl Worker {
 
     /// Gives every task one turn, the one that is furthest back in time first, and commits when it is time to.
     pub(crate) async fn turn(&mut self) -> Result<Turn> {
+        let version = version(&*self.log)?;
+        self.seen.0 = version;
         self.tasks.sort_by_key(|task| (task.stream_time(), task.id()));
         let mut taken = 0;
         for task in &mut self.tasks {
@@ -60,15 +63,15 @@ impl Worker {
         }
         for task in &mut self.tasks {
             if !task.is_dirty() {
-                self.board.post(task.id(), task.progress());
+                self.board.post(task.id(), task.progress(version));
             }
             self.metrics.set(task.id(), task.metrics());
         }
         Ok(if taken > 0 { Turn::Busy } else { Turn::Idle })
     }
 
-    fn commit_is_due(&self) -> bool {
-        let bytes: usize = self.tasks.iter().map(|task| task.pending_bytes).sum();
+    fn commit_is_due(&mut self) -> bool {
+        let bytes: usize = self.tasks.iter_mut().map(Task::uncommitted_bytes).sum();
         bytes >= self.plan.settings.uncommitted_bytes_max
             || Instant::now().duration_since(self.last_commit) >= self.plan.settings.commit_interval
     }
@@ -88,7 +91,7 @@ impl Worker {
         stop: impl Future<Output = ()>,
         abandoned: impl Fn() -> bool,
     ) -> Result<()> {
-        let mut stop = std::pin::pin!(futures::FutureExt::fuse(stop));
+        let mut stop = std::pin::pin!(stop.fuse());
         loop {
             // A turn is never cut short: a commit that was begun is waited for.
             if futures::poll!(&mut stop).is_ready() {
@@ -99,7 +102,7 @@ impl Worker {
                 tokio::select! {
                     biased;
                     () = &mut stop => break,
-                    version = self.log.appended(self.seen.0) => self.seen.0 = version?,
+                    version = self.log.appended(self.seen.0) => { version?; }
                     count = changed.after(self.seen.1) => self.seen.1 = count.unwrap_or(u64::MAX),
                 }
             }
@@ -116,4 +119,10 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Up to where the log is now.
+pub(crate) fn version(log: &dyn Log) -> Result<LogVersion> {
+    // Ready at once when anything was ever appended, and else the version is that of an empty log.
+    log.appended(LogVersion::default()).now_or_never().unwrap_or(Ok(LogVersion::default()))
 }

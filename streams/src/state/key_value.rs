@@ -45,9 +45,10 @@ pub struct KeyValueStore<'a, K, V> {
     pub(crate) state: &'a dyn TaskState,
 }
 
-impl<'a, K: Data, V: Data> KeyValueStore<'a, K, V> {
-    fn row(self, key: &K) -> Result<RowMut<'a, V>> {
-        let KeyValue { table, key: key_serde, value: value_serde, slot, key_bytes, value_bytes } = self.store;
+impl<K: Data, V: Data> KeyValueStore<'_, K, V> {
+    fn row(&mut self, key: &K) -> Result<RowMut<'_, V>> {
+        let KeyValue { table, key: key_serde, value: value_serde, slot, key_bytes, value_bytes } =
+            &mut *self.store;
         key_bytes.clear();
         key_serde.encode(key, key_bytes)?;
         table.row(key_bytes, || {
@@ -61,15 +62,16 @@ impl<'a, K: Data, V: Data> KeyValueStore<'a, K, V> {
     ///
     /// # Errors
     /// From the serdes and the engine.
-    pub fn get(self, key: &K) -> Result<Option<&'a V>> {
+    pub fn get(&mut self, key: &K) -> Result<Option<&V>> {
         Ok(self.row(key)?.value())
     }
 
-    /// Sets the value of `key`; `timestamp` is that of the change in the changelog.
+    /// Sets the value of `key`; `timestamp` is that of the change in the changelog. A value whose serde makes it Kafka's
+    /// null (`None` of an `Option`) deletes the key.
     ///
     /// # Errors
     /// From the serdes and the engine.
-    pub fn put(self, key: &K, value: V, timestamp: Timestamp) -> Result<()> {
+    pub fn put(&mut self, key: &K, value: V, timestamp: Timestamp) -> Result<()> {
         self.row(key)?.set(Some(value), timestamp);
         Ok(())
     }
@@ -78,7 +80,7 @@ impl<'a, K: Data, V: Data> KeyValueStore<'a, K, V> {
     ///
     /// # Errors
     /// From the serdes and the engine.
-    pub fn delete(self, key: &K, timestamp: Timestamp) -> Result<()> {
+    pub fn delete(&mut self, key: &K, timestamp: Timestamp) -> Result<()> {
         self.row(key)?.set(None, timestamp);
         Ok(())
     }
@@ -88,7 +90,7 @@ impl<'a, K: Data, V: Data> KeyValueStore<'a, K, V> {
     /// # Errors
     /// From the serdes and the engine.
     pub fn update<R>(
-        self,
+        &mut self,
         key: &K,
         timestamp: Timestamp,
         change: impl FnOnce(&mut Option<V>) -> R,
@@ -161,8 +163,8 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
         let Self { table, value: serde, value_bytes, .. } = self;
         table.take_changes(|key, value, timestamp| {
             value_bytes.clear();
-            value.map_or(Ok(()), |value| serde.encode(value, value_bytes))?;
-            sink(key, value.map(|_| value_bytes.as_slice()), timestamp)
+            let present = value.map_or(Ok(false), |value| serde.encode_nullable(value, value_bytes))?;
+            sink(key, present.then_some(&value_bytes[..]), timestamp)
         })
     }
 
@@ -183,12 +185,10 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
     fn spill(&mut self, batch: &mut StateBatch) -> Result<()> {
         let Self { table, value: serde, value_bytes, slot, .. } = self;
         table.spill(|key, value, timestamp| {
-            match value {
-                Some(value) => {
-                    encode_stored(&**serde, value, timestamp, value_bytes)?;
-                    batch.put(*slot, key, value_bytes);
-                }
-                None => batch.delete(*slot, key),
+            if encode_stored(&**serde, value, timestamp, value_bytes)? {
+                batch.put(*slot, key, value_bytes);
+            } else {
+                batch.delete(*slot, key);
             }
             Ok(())
         })
@@ -196,6 +196,10 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
 
     fn evict(&mut self) {
         self.table.evict();
+    }
+
+    fn uncommitted_bytes(&self) -> usize {
+        self.table.uncommitted_bytes()
     }
 
     fn bytes(&self) -> usize {

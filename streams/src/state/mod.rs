@@ -21,6 +21,15 @@ pub(crate) use self::{
 /// Takes one changed row for the changelog: key, value (`None`: deleted), timestamp.
 pub(crate) type ChangeSink<'a> = dyn FnMut(&[u8], Option<&[u8]>, Timestamp) -> Result<()> + 'a;
 
+/// How far the time of an operator is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StoreClock {
+    /// Highest timestamp that reached it.
+    pub(crate) time: Timestamp,
+    /// Every window that ends here or before was closed, and its results were sent.
+    pub(crate) closed: Timestamp,
+}
+
 /// A store of one task, of any kind. What all kinds share is written once, in `table` and in the runtime; a kind is a
 /// key layout and a typed view.
 pub(crate) trait Store: Send {
@@ -56,13 +65,16 @@ pub(crate) trait Store: Send {
     /// Bytes of memory taken.
     fn bytes(&self) -> usize;
 
+    /// Bytes that the next commit will about add to the changelog.
+    fn uncommitted_bytes(&self) -> usize;
+
     /// Operator time, for stores that have one: commits with the positions, so that a closed window stays closed.
-    fn clock(&self) -> Option<Timestamp> {
+    fn clock(&self) -> Option<StoreClock> {
         None
     }
 
     /// Sets what [`Store::clock`] said at the last commit.
-    fn set_clock(&mut self, clock: Timestamp) {
+    fn set_clock(&mut self, clock: StoreClock) {
         let _ = clock;
     }
 

@@ -19,10 +19,18 @@ pub(crate) struct Table<V> {
     /// Rows that were committed and that the engine does not hold yet.
     unwritten: Vec<u32>,
     /// How to take back what the current record did, if that may be asked for.
-    undo: Option<Vec<(u32, Option<V>, Timestamp)>>,
+    undo: Option<Vec<Undo<V>>>,
     /// Whether a key without a row has no value in the engine either.
     complete: bool,
     long_key_bytes: usize,
+}
+
+/// A row as it was before a change.
+struct Undo<V> {
+    at: u32,
+    value: Option<V>,
+    timestamp: Timestamp,
+    uncommitted: bool,
 }
 
 struct Row<V> {
@@ -96,9 +104,14 @@ impl<V: Clone> Table<V> {
     }
 
     pub(crate) fn roll_back(&mut self) {
-        for (at, value, timestamp) in self.undo.iter_mut().flat_map(|undo| undo.drain(..).rev()) {
-            let row = &mut self.rows[at as usize];
-            (row.value, row.timestamp) = (value, timestamp);
+        for undo in self.undo.iter_mut().flat_map(|undo| undo.drain(..).rev()) {
+            let row = &mut self.rows[undo.at as usize];
+            (row.value, row.timestamp) = (undo.value, undo.timestamp);
+            if !undo.uncommitted {
+                // It was the last that was put there, because changes are taken back from the last to the first.
+                row.uncommitted = false;
+                self.uncommitted.pop();
+            }
         }
     }
 
@@ -146,7 +159,7 @@ impl<V: Clone> Table<V> {
         }
     }
 
-    /// Every row that has a value: key, value, timestamp; in no order that means anything.
+    /// Every row, those without a value included: key, value, timestamp; in no order that means anything.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&V>, Timestamp)> {
         self.rows.iter().map(|row| (row.key.as_slice(), row.value.as_ref(), row.timestamp))
     }
@@ -154,6 +167,11 @@ impl<V: Clone> Table<V> {
     /// Whether the table knows every key that has a value.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// About what the rows changed since the last commit will take in the changelog.
+    pub(crate) fn uncommitted_bytes(&self) -> usize {
+        self.uncommitted.len() * (size_of::<Row<V>>() + INLINE_KEY_BYTES)
     }
 
     /// Memory of rows and index; what values keep on the heap is not known and not counted.
@@ -171,7 +189,13 @@ impl<'a, V: Clone> RowMut<'a, V> {
     fn change(&mut self) -> &mut Row<V> {
         let row = &mut self.table.rows[self.at as usize];
         if let Some(undo) = &mut self.table.undo {
-            undo.push((self.at, row.value.clone(), row.timestamp));
+            let Row { value, timestamp, uncommitted, .. } = row;
+            undo.push(Undo {
+                at: self.at,
+                value: value.clone(),
+                timestamp: *timestamp,
+                uncommitted: *uncommitted,
+            });
         }
         if !row.uncommitted {
             row.uncommitted = true;
@@ -206,24 +230,28 @@ impl<'a, V: Clone> RowMut<'a, V> {
     }
 }
 
-/// A value as it lies in the engine: timestamp, then the bytes of the serde.
+/// A value as it lies in the engine: timestamp, then the bytes of the serde. `false` when it is deleted or null.
 pub(crate) fn encode_stored<V: 'static>(
     serde: &dyn Serde<V>,
-    value: &V,
+    value: Option<&V>,
     timestamp: Timestamp,
     out: &mut Vec<u8>,
-) -> Result<()> {
+) -> Result<bool> {
     out.clear();
     out.extend_from_slice(&timestamp.0.to_be_bytes());
-    serde.encode(value, out)
+    value.map_or(Ok(false), |value| serde.encode_nullable(value, out))
 }
 
-/// The other way round.
+/// The other way round. An error is not the current record's: what is stored is of another type.
 pub(crate) fn decode_stored<V: 'static>(serde: &dyn Serde<V>, bytes: &[u8]) -> Result<(V, Timestamp)> {
     let Some((timestamp, value)) = bytes.split_first_chunk::<TIMESTAMP_BYTES>() else {
         return Err(Error::corrupt(format!("a stored value has at least 8 bytes. length={}", bytes.len())));
     };
-    Ok((serde.decode(value)?, Timestamp(i64::from_be_bytes(*timestamp))))
+    let value = serde.decode(value).map_err(|e| {
+        Error::invalid("a stored value cannot be decoded: was the type of the store's values changed?")
+            .with_source(e)
+    })?;
+    Ok((value, Timestamp(i64::from_be_bytes(*timestamp))))
 }
 
 #[cfg(test)]

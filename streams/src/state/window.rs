@@ -10,10 +10,10 @@ use headwater_core::{
 };
 
 use super::{
-    BuildStore, ChangeSink, Store,
+    BuildStore, ChangeSink, Store, StoreClock,
     table::{RowMut, Table, decode_stored, encode_stored},
 };
-use crate::TimeWindows;
+use crate::{TimeWindows, Window};
 
 const START_BYTES: usize = 8;
 /// Start and sequence number (always 0: one row per key and window) behind the key in the changelog.
@@ -37,9 +37,10 @@ impl<A: Data> BuildStore for WindowStoreSpec<A> {
             recent: 0,
             closed: Vec::new(),
             expired: Vec::new(),
-            clock: Timestamp::MIN,
+            clock: StoreClock { time: Timestamp::MIN, closed: Timestamp::MIN },
             late: 0,
             undo: None,
+            opened: Vec::new(),
             key_bytes: Vec::new(),
             value_bytes: Vec::new(),
         })
@@ -62,10 +63,11 @@ pub(crate) struct WindowStore<A> {
     closed: Vec<Pane<A>>,
     /// Windows whose rows the engine still holds and shall drop.
     expired: Vec<Timestamp>,
-    /// Highest timestamp that reached the operator.
-    clock: Timestamp,
+    clock: StoreClock,
     late: u64,
     undo: Option<Undo>,
+    /// Windows that the current record opened.
+    opened: Vec<Timestamp>,
     key_bytes: Vec<u8>,
     value_bytes: Vec<u8>,
 }
@@ -73,7 +75,7 @@ pub(crate) struct WindowStore<A> {
 /// What is needed to take a record back, beside the tables' own undo.
 #[derive(Clone, Copy)]
 struct Undo {
-    clock: Timestamp,
+    clock: StoreClock,
     late: u64,
     closed: usize,
 }
@@ -88,13 +90,15 @@ struct Pane<A> {
 impl<A: Data> WindowStore<A> {
     #[inline]
     pub(crate) fn observe(&mut self, timestamp: Timestamp) {
-        self.clock = self.clock.max(timestamp);
+        self.clock.time = self.clock.time.max(timestamp);
     }
 
-    /// Stream time of the operator: the highest timestamp that reached it, not the task's (Kafka: `observedStreamTime`).
+    /// Whether `window` takes no more records, by the operator's own time (Kafka: `observedStreamTime`): the highest
+    /// timestamp that reached it, not the task's.
     #[inline]
-    pub(crate) fn stream_time(&self) -> Timestamp {
-        self.clock
+    pub(crate) fn is_closed(&self, window: Window) -> bool {
+        // The second holds, too, when the grace was longer in an earlier run.
+        self.windows.closes_at(window) <= self.clock.time || window.end <= self.clock.closed
     }
 
     pub(crate) fn count_late(&mut self) {
@@ -132,6 +136,7 @@ impl<A: Data> WindowStore<A> {
                 let mut table = Table::new(true);
                 if self.undo.is_some() {
                     table.begin_record();
+                    self.opened.push(start);
                 }
                 self.panes.insert(at, Pane { start, table, written: false });
                 at
@@ -142,7 +147,7 @@ impl<A: Data> WindowStore<A> {
     /// Whether [`WindowStore::next_to_close`] has something.
     #[inline]
     pub(crate) fn closing_due(&self) -> bool {
-        self.panes.first().is_some_and(|pane| self.closes_at(pane.start) <= self.clock)
+        self.panes.first().is_some_and(|pane| self.closes_at(pane.start) <= self.clock.time)
     }
 
     pub(crate) fn next_to_close(&self) -> Option<Timestamp> {
@@ -178,6 +183,7 @@ impl<A: Data> WindowStore<A> {
     pub(crate) fn close(&mut self, start: Timestamp) {
         if let Ok(at) = self.panes.binary_search_by_key(&start, |pane| pane.start) {
             self.closed.push(self.panes.remove(at));
+            self.clock.closed = self.clock.closed.max(self.windows.window_at(start).end);
         }
     }
 
@@ -203,7 +209,8 @@ impl<A: Data> Store for WindowStore<A> {
             let Some(start) = found else { return Ok(()) };
             let start = start.ok_or_else(|| Error::corrupt("a stored window key is shorter than 8 bytes"))?;
             let start = Timestamp(i64::from_be_bytes(start));
-            if self.closes_at(start) <= self.clock {
+            // Closed is what was sent, not what the present size and grace would have closed: those may have changed.
+            if self.windows.window_at(start).end <= self.clock.closed {
                 self.expired.push(start);
             } else {
                 self.panes.push(Pane { start, table: Table::new(false), written: true });
@@ -213,6 +220,7 @@ impl<A: Data> Store for WindowStore<A> {
     }
 
     fn begin_record(&mut self) {
+        self.opened.clear();
         self.undo = Some(Undo { clock: self.clock, late: self.late, closed: self.closed.len() });
         self.panes.iter_mut().for_each(|pane| pane.table.begin_record());
     }
@@ -223,6 +231,8 @@ impl<A: Data> Store for WindowStore<A> {
         // Closed from the front, so they go back to the front.
         self.panes.splice(0..0, self.closed.drain(undo.closed..));
         self.panes.sort_by_key(|pane| pane.start);
+        let opened = std::mem::take(&mut self.opened);
+        self.panes.retain(|pane| !opened.contains(&pane.start));
         self.panes.iter_mut().for_each(|pane| pane.table.roll_back());
     }
 
@@ -236,8 +246,8 @@ impl<A: Data> Store for WindowStore<A> {
                 key_bytes.extend_from_slice(&start);
                 key_bytes.extend_from_slice(&[0; 4]);
                 value_bytes.clear();
-                value.map_or(Ok(()), |value| serde.encode(value, value_bytes))?;
-                sink(key_bytes, value.map(|_| value_bytes.as_slice()), timestamp)
+                let present = value.map_or(Ok(false), |value| serde.encode_nullable(value, value_bytes))?;
+                sink(key_bytes, present.then_some(&value_bytes[..]), timestamp)
             })?;
         }
         let written = self.closed.drain(..).filter(|pane| pane.written).map(|pane| pane.start);
@@ -284,12 +294,10 @@ impl<A: Data> Store for WindowStore<A> {
                 key_bytes.clear();
                 key_bytes.extend_from_slice(&start.0.to_be_bytes());
                 key_bytes.extend_from_slice(key);
-                match value {
-                    Some(value) => {
-                        encode_stored(&**serde, value, timestamp, value_bytes)?;
-                        batch.put(*slot, key_bytes, value_bytes);
-                    }
-                    None => batch.delete(*slot, key_bytes),
+                if encode_stored(&**serde, value, timestamp, value_bytes)? {
+                    batch.put(*slot, key_bytes, value_bytes);
+                } else {
+                    batch.delete(*slot, key_bytes);
                 }
                 Ok(())
             })?;
@@ -301,15 +309,19 @@ impl<A: Data> Store for WindowStore<A> {
         self.panes.iter_mut().filter(|pane| pane.written).for_each(|pane| pane.table.evict());
     }
 
+    fn uncommitted_bytes(&self) -> usize {
+        self.panes.iter().chain(&self.closed).map(|pane| pane.table.uncommitted_bytes()).sum()
+    }
+
     fn bytes(&self) -> usize {
         self.panes.iter().chain(&self.closed).map(|pane| pane.table.bytes()).sum()
     }
 
-    fn clock(&self) -> Option<Timestamp> {
+    fn clock(&self) -> Option<StoreClock> {
         Some(self.clock)
     }
 
-    fn set_clock(&mut self, clock: Timestamp) {
+    fn set_clock(&mut self, clock: StoreClock) {
         self.clock = clock;
     }
 

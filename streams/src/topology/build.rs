@@ -88,7 +88,7 @@ impl Topology {
     pub(crate) fn instantiate(&self, subtopology: u32) -> Vec<Box<dyn Source>> {
         let mut built: Vec<Option<ErasedNext>> = (0..self.nodes.len()).map(|_| None).collect();
         let mut sources = Vec::new();
-        let mut sinks = self.sinks_of(subtopology).count();
+        let sinks = self.sink_topics_of(subtopology);
         // Children always come after their parents, so one pass from the back suffices.
         for (id, node) in self.nodes_of(subtopology).rev() {
             let children: Vec<ErasedNext> = node
@@ -101,9 +101,12 @@ impl Topology {
                 NodeKind::Processor { build, .. } => {
                     built[id.0] = Some(build.build(&Slots { sink: 0 }, children));
                 }
-                NodeKind::Sink { build, .. } => {
-                    sinks -= 1;
-                    built[id.0] = Some(build.build(&Slots { sink: sinks }, children));
+                NodeKind::Sink { topic, build } => {
+                    let sink = sinks
+                        .iter()
+                        .position(|t| *t == topic)
+                        .expect("the topic is one of the sub-topology's");
+                    built[id.0] = Some(build.build(&Slots { sink }, children));
                 }
             }
         }

@@ -46,8 +46,6 @@ pub struct Topology {
     pub(crate) stores: Vec<StoreNode>,
     /// Sub-topology of each node.
     pub(crate) subtopology: Vec<u32>,
-    /// Partition counts that the user fixed, by repartition name.
-    pub(crate) repartition_partitions: BTreeMap<String, Option<u32>>,
 }
 
 impl std::fmt::Debug for Topology {
@@ -57,15 +55,39 @@ impl std::fmt::Debug for Topology {
 }
 
 impl Topology {
-    pub(crate) fn new(
-        nodes: Vec<Node>,
-        stores: Vec<StoreNode>,
-        repartition_partitions: BTreeMap<String, Option<u32>>,
-    ) -> Result<Self> {
+    pub(crate) fn new(nodes: Vec<Node>, stores: Vec<StoreNode>) -> Result<Self> {
         check_edges(&nodes)?;
         check_topics(&nodes)?;
         let subtopology = connected_components(&nodes);
-        Ok(Self { nodes, stores, subtopology, repartition_partitions })
+        let topology = Self { nodes, stores, subtopology };
+        topology.check_cycles()?;
+        Ok(topology)
+    }
+
+    /// No sub-topology reads what it writes itself, directly or through others: it would wait for itself.
+    fn check_cycles(&self) -> Result<()> {
+        let count = self.subtopologies();
+        let upstream = |subtopology: u32| {
+            let topics = self.sources_of(subtopology).into_iter();
+            topics
+                .filter_map(|t| if let TopicRef::Repartition(name) = t { self.writer_of(name) } else { None })
+        };
+        for start in 0..count {
+            let (mut seen, mut next) = (Vec::new(), upstream(start).collect::<Vec<_>>());
+            while let Some(subtopology) = next.pop() {
+                if subtopology == start {
+                    return Err(Error::invalid(format!(
+                        "a sub-topology reads, directly or through others, what it repartitions itself, and would wait for \
+                         itself: do they share a store? sub-topology={start}\n{self}"
+                    )));
+                }
+                if !seen.contains(&subtopology) {
+                    seen.push(subtopology);
+                    next.extend(upstream(subtopology));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How many sub-topologies there are.
@@ -94,10 +116,17 @@ impl Topology {
         topics
     }
 
-    pub(crate) fn sinks_of(&self, subtopology: u32) -> impl Iterator<Item = (NodeId, &TopicRef)> {
-        self.nodes_of(subtopology).filter_map(|(i, n)| {
-            if let NodeKind::Sink { topic, .. } = &n.kind { Some((i, topic)) } else { None }
-        })
+    /// Topics that a sub-topology writes, each once, in the order of their first sink; that of the task's buffers.
+    pub(crate) fn sink_topics_of(&self, subtopology: u32) -> Vec<&TopicRef> {
+        let mut topics = Vec::new();
+        for (_, node) in self.nodes_of(subtopology) {
+            if let NodeKind::Sink { topic, .. } = &node.kind
+                && !topics.contains(&topic)
+            {
+                topics.push(topic);
+            }
+        }
+        topics
     }
 
     /// Stores of a sub-topology, by their place in `stores`, in that order.
