@@ -135,7 +135,7 @@ pub trait Log: Send + Sync + 'static {
 /// Writes to a log, all or nothing. One per task.
 ///
 /// What is appended is held back until [`Producer::commit`] and then becomes visible and durable together with the
-/// positions, or not at all. Batches carry sequence numbers, so that a commit may be repeated after `Unavailable`.
+/// positions, or not at all. A commit whose future was dropped half way is settled by the next call.
 #[async_trait]
 pub trait Producer: Send {
     /// Closes `batch` (which is empty afterwards and can be filled again) and holds it back until the commit.
@@ -148,8 +148,9 @@ pub trait Producer: Send {
     ///
     /// # Errors
     /// `Fenced` when a newer producer of this name exists: nothing was written, and never will be. `Unavailable`: it
-    /// is not known whether it was written; call again with the same positions, or drop the producer and open a new
-    /// one, which settles it. `Closed`: the log stopped.
+    /// is not known whether it was written. Drop the producer and open a new one of its name, of the log opened anew if
+    /// it has stopped: that settles it, and what can be read then, positions too, is what was written. `Closed`: the
+    /// log stopped, as it does after an error of the disk.
     async fn commit(&mut self, positions: Option<&Positions>) -> Result<Vec<Written>>;
 
     /// Forgets everything appended since the last commit.

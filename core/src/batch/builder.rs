@@ -89,11 +89,14 @@ impl BatchBuilder {
             + headers_size(headers, extra);
         let out = &mut self.buf;
         out.reserve(body + 10);
-        varint::put(out, signed(body));
-        out.push(0);
-        varint::put(out, timestamp_delta);
-        varint::put(out, offset_delta);
-        put_field(out, key);
+        let mut front = varint::Front::new();
+        front.put(signed(body));
+        front.put_byte(0);
+        front.put(timestamp_delta);
+        front.put(offset_delta);
+        front.put(key.map_or(-1, |key| signed(key.len())));
+        out.extend_from_slice(front.as_slice());
+        out.extend_from_slice(key.unwrap_or_default());
         put_field(out, value);
         if headers.is_empty() && extra.is_none() {
             out.push(0);

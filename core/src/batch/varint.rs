@@ -25,26 +25,62 @@ pub(super) fn size(value: i64) -> usize {
 pub(super) fn get(bytes: &[u8], at: &mut usize) -> Option<i64> {
     let first = *bytes.get(*at)?;
     *at += 1;
+    let zigzag = if first < 0x80 { u64::from(first) } else { get_rest(bytes, at, first)? };
+    Some((zigzag >> 1).cast_signed() ^ -((zigzag & 1).cast_signed()))
+}
+
+/// Most varints of a record are one byte long; the others come here.
+fn get_rest(bytes: &[u8], at: &mut usize, first: u8) -> Option<u64> {
     let mut zigzag = u64::from(first & 0x7f);
-    if first >= 0x80 {
-        let mut shift = 7;
-        loop {
-            let byte = *bytes.get(*at)?;
-            *at += 1;
-            if shift == 63 && byte > 1 {
-                return None;
-            }
-            zigzag |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                break;
-            }
-            shift += 7;
-            if shift > 63 {
-                return None;
-            }
+    for shift in (7..70).step_by(7) {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        if shift == 63 && byte > 1 {
+            return None;
+        }
+        zigzag |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(zigzag);
         }
     }
-    Some((zigzag >> 1).cast_signed() ^ -((zigzag & 1).cast_signed()))
+    None
+}
+
+/// The front of a record, put together before it is copied: fewer checks of the buffer's room.
+pub(super) struct Front {
+    bytes: [u8; 48],
+    len: usize,
+}
+
+impl Front {
+    /// Five varints of at most ten bytes would be 50; the lengths among them are at most five bytes long.
+    #[inline]
+    pub(super) fn new() -> Self {
+        Self { bytes: [0; 48], len: 0 }
+    }
+
+    #[inline]
+    pub(super) fn put(&mut self, value: i64) {
+        let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+        while rest >= 0x80 {
+            #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
+            self.put_byte((rest as u8) | 0x80);
+            rest >>= 7;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "what is left is below 0x80")]
+        self.put_byte(rest as u8);
+    }
+
+    #[inline]
+    pub(super) fn put_byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    #[inline]
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 #[cfg(test)]

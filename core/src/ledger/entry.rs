@@ -61,6 +61,15 @@ pub struct GroupPositions {
     pub committed: Vec<(Place, Committed)>,
 }
 
+impl GroupPositions {
+    /// About how much memory they take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let each = self.committed.iter().map(|(_, committed)| 32 + committed.metadata.len());
+        self.group.0.len() + each.sum::<usize>()
+    }
+}
+
 /// What a producer wants written, all or nothing.
 #[derive(Debug)]
 pub struct Commit {

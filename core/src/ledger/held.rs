@@ -103,7 +103,8 @@ impl Held {
         Ok(())
     }
 
-    /// All batches, in the order in which they were appended, to send them. [`Held::settle`] says what came of it.
+    /// All batches, in the order in which they were appended, to send them. [`Held::settle_written`] or
+    /// [`Held::settle_refused`] says what came of it.
     pub fn take(&mut self) -> Vec<(Place, RecordBatch)> {
         self.bytes = 0;
         for numbers in self.sequences.values_mut() {

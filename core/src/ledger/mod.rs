@@ -89,7 +89,7 @@ impl Ledger {
         // Stable: batches of one partition stay in their order.
         batches.sort_by_key(|(place, _)| *place);
         let mut decision = Decision::default();
-        let mut repeated = false;
+        let (mut repeated, mut new) = (false, false);
         let mut last: Option<Run> = None;
         for (place, batch) in batches {
             let mut run = match last.take() {
@@ -101,6 +101,10 @@ impl Ledger {
             };
             let base = run.place_batch(state, commit.producer, &batch)?;
             repeated |= run.duplicate;
+            new |= !run.duplicate;
+            if repeated && new {
+                return Err(half_repeated(&batch));
+            }
             if !run.duplicate {
                 decision.entries.push(Entry::Batch { place, batch: batch.at_offset(base) });
             }
@@ -192,9 +196,7 @@ impl Run {
             {
                 Some(Verdict::Duplicate(base)) => base,
                 _ => {
-                    return Err(Error::invalid(format!(
-                        "commit repeats some of its batches and not others. batch={batch:?}"
-                    )));
+                    return Err(half_repeated(batch));
                 }
             }
         } else {
@@ -395,6 +397,11 @@ impl Ledger {
 fn offset_count(batch: &RecordBatch) -> u32 {
     let count = batch.next_offset().0 - batch.base_offset().0;
     u32::try_from(count).expect("the last offset delta is an i32")
+}
+
+/// A commit is all or nothing: one of which a part was written before is not the one that was sent.
+fn half_repeated(batch: &RecordBatch) -> Error {
+    Error::invalid(format!("commit repeats some of its batches and not others. batch={batch:?}"))
 }
 
 /// The error for a partition that does not exist.

@@ -98,6 +98,21 @@ fn gaps_strangers_and_mixed_repeats_are_refused() {
 }
 
 #[test]
+fn a_commit_of_which_a_part_was_written_before_is_refused_with_its_positions() {
+    let (mut ledger, producer, place) = ledger();
+    let other = Place { partition: Partition(1), ..place };
+    commit(&mut ledger, producer, vec![(other, batch(producer, 0, 1))]).unwrap();
+    for (repeated, new) in [(other, place), (place, other)] {
+        commit(&mut ledger, producer, vec![(repeated, batch(producer, 0, 1))]).unwrap();
+        let next = if ledger.end(new) == Some(Offset(0)) { 0 } else { 1 };
+        let batches = vec![(repeated, batch(producer, 0, 1)), (new, batch(producer, next, 1))];
+        let error = commit(&mut ledger, producer, batches).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+        assert_eq!(ledger.end(new), Some(Offset(u64::try_from(next).unwrap())));
+    }
+}
+
+#[test]
 fn a_name_that_runs_out_of_epochs_gets_a_new_id() {
     let (mut ledger, first, _) = ledger();
     let name = ProducerName("p".into());

@@ -33,6 +33,8 @@ struct Undo<V> {
     uncommitted: bool,
 }
 
+/// Aligned to cache lines: a look-up in a large table waits for as few of them as can be.
+#[repr(align(64))]
 struct Row<V> {
     key: SmallVec<[u8; INLINE_KEY_BYTES]>,
     timestamp: Timestamp,
@@ -121,8 +123,16 @@ impl<V: Clone> Table<V> {
         mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>,
     ) -> Result<()> {
         let mut changed = std::mem::take(&mut self.uncommitted);
-        // In the order of memory: a table is larger than the processor's cache, and most of it changed.
-        changed.sort_unstable();
+        // In the order of memory: a table is larger than the processor's cache. Where much of it changed, going through
+        // all of it costs less than sorting.
+        if changed.len() > self.rows.len() / 8 {
+            changed.clear();
+            let places =
+                0..u32::try_from(self.rows.len()).map_err(|_| Error::invalid("a table has 2^32 rows"))?;
+            changed.extend(places.zip(&self.rows).filter(|(_, row)| row.uncommitted).map(|(at, _)| at));
+        } else {
+            changed.sort_unstable();
+        }
         for at in changed.drain(..) {
             let row = &mut self.rows[at as usize];
             row.uncommitted = false;
