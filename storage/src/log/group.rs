@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  0  magic     u32   "HWG1"
-//!  4  crc       u32   CRC-32C of the segment's sequence (u64), then of everything from 8 to the end of the entries:
-//!                     what an older user of a recycled file left behind never passes
+//!  4  crc       u32   CRC-32C of the segment's sequence (u64) and salt (u64), then of everything from 8 to the end of the
+//!                     entries: what an earlier use of the file left behind does not pass
 //!  8  length    u32   bytes of the entries
 //! 12  entries   u32   how many
 //! 16  number    u64   dense over the life of the log
@@ -22,6 +22,13 @@ use super::codec;
 pub(super) const GROUP_HEADER_BYTES: usize = 32;
 const MAGIC: u32 = u32::from_be_bytes(*b"HWG1");
 const ALIGN: usize = 8;
+
+/// What goes into the checksum of each group of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seed {
+    pub(super) segment: u64,
+    pub(super) salt: u64,
+}
 
 /// The front of a group, as read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +55,9 @@ impl GroupHeader {
         GROUP_HEADER_BYTES + self.length as usize
     }
 
-    /// Whether `group` (header and entries) is what was written as part of `segment`.
-    pub(super) fn holds(&self, segment: u64, group: &[u8]) -> bool {
-        group.len() == self.size() && checksum(segment, &group[8..]) == self.crc
+    /// Whether `group` (header and entries) is what was written as part of the segment of `seed`.
+    pub(super) fn holds(&self, seed: Seed, group: &[u8]) -> bool {
+        group.len() == self.size() && checksum(seed, &group[8..]) == self.crc
     }
 }
 
@@ -91,8 +98,8 @@ impl GroupBuilder {
         padded(self.bytes.len())
     }
 
-    /// Closes it as group `number` of `segment`; the bytes end with the zeros that mark the end of the journal.
-    pub(super) fn close(&mut self, segment: u64, number: u64, durable: u64) -> &[u8] {
+    /// Closes it as group `number` of the segment of `seed`; the bytes end with the zeros that mark the end of the journal.
+    pub(super) fn close(&mut self, seed: Seed, number: u64, durable: u64) -> &[u8] {
         assert!(!self.is_empty(), "an empty group is never written");
         let length = u32::try_from(self.bytes.len() - GROUP_HEADER_BYTES)
             .expect("commits are limited far below 4 GiB");
@@ -103,7 +110,7 @@ impl GroupBuilder {
         header.put_u32(self.entries);
         header.put_u64(number);
         header.put_u64(durable);
-        let crc = checksum(segment, &self.bytes[8..]);
+        let crc = checksum(seed, &self.bytes[8..]);
         self.bytes[4..8].copy_from_slice(&crc.to_be_bytes());
         self.bytes.resize(padded(self.bytes.len()) + GROUP_HEADER_BYTES, 0);
         &self.bytes
@@ -122,8 +129,10 @@ pub(super) fn entries(header: &GroupHeader, mut body: Bytes) -> Result<Vec<Entry
     Ok(entries)
 }
 
-fn checksum(segment: u64, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&segment.to_be_bytes()), bytes)
+fn checksum(seed: Seed, bytes: &[u8]) -> u32 {
+    let Seed { segment, salt } = seed;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&segment.to_be_bytes()), &salt.to_be_bytes());
+    crc32c::crc32c_append(crc, bytes)
 }
 
 #[cfg(test)]
@@ -145,15 +154,17 @@ mod tests {
         group
     }
 
+    const SEED: Seed = Seed { segment: 3, salt: 0x5eed };
+
     /// Version 1, byte for byte: a log written today must open tomorrow.
     #[test]
     fn golden_bytes() {
-        let hex: String = group().close(3, 9, 7).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = group().close(SEED, 9, 7).iter().map(|byte| format!("{byte:02x}")).collect();
         let settings: String =
             br#"{"cleanup_policy":"Delete","segment_bytes":1073741824}"#.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = [
             "48574731",
-            "e07caa99",
+            "8913b984",
             "00000058",
             "00000002",
             "0000000000000009",
@@ -176,17 +187,18 @@ mod tests {
     }
 
     #[test]
-    fn another_segment_another_checksum() {
-        let bytes = group().close(3, 9, 7).to_vec();
+    fn another_segment_or_salt_another_checksum() {
+        let bytes = group().close(SEED, 9, 7).to_vec();
         let header = GroupHeader::read(&bytes).unwrap();
         assert_eq!((header.number, header.durable, header.entries), (9, 7, 2));
         let whole = &bytes[..header.size()];
-        assert!(header.holds(3, whole));
-        assert!(!header.holds(4, whole));
+        assert!(header.holds(SEED, whole));
+        assert!(!header.holds(Seed { segment: 4, ..SEED }, whole));
+        assert!(!header.holds(Seed { salt: 0x5eec, ..SEED }, whole));
         for at in 8..whole.len() {
             let mut bad = whole.to_vec();
             bad[at] ^= 0x10;
-            assert!(!GroupHeader::read(&bad).is_some_and(|header| header.holds(3, &bad)), "byte {at}");
+            assert!(!GroupHeader::read(&bad).is_some_and(|header| header.holds(SEED, &bad)), "byte {at}");
         }
         let read = entries(&header, Bytes::copy_from_slice(&whole[GROUP_HEADER_BYTES..])).unwrap();
         assert_eq!(read.len(), 2);

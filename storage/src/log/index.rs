@@ -122,7 +122,8 @@ impl Indexed<'_> {
         let (mut byte, mut next) = (0, self.base);
         while let Some(front) = window.get(self, byte)?.and_then(Front::read) {
             let fits = front.base == next && byte + front.size <= self.length;
-            let relative = u32::try_from(front.last.0 - self.base.0).ok().zip(u32::try_from(byte).ok());
+            let last = front.last.0.checked_sub(self.base.0).and_then(|last| u32::try_from(last).ok());
+            let relative = last.zip(u32::try_from(byte).ok());
             let Some((last, at)) = relative.filter(|_| fits) else { break };
             tail.push(&mut out, last, at, front.size);
             byte += front.size;

@@ -3,18 +3,21 @@
 //! ```text
 //!  0  magic        8 bytes "HWJOURNL"
 //!  8  version      u32   1
-//! 12  crc          u32   CRC-32C of 16..32
+//! 12  crc          u32   CRC-32C of 16..40
 //! 16  sequence     u64   number of this segment, as in its name
 //! 24  first group  u64   number of its first group
-//! 32  zeros up to 64, then groups
+//! 32  salt         u64   random: goes into the checksum of each group
+//! 40  zeros up to 64, then groups
 //! ```
 //!
 //! A file is on disk with its header before it gets its name, and everything before it is on disk before it is begun.
 //! Files are zeroed ahead of the writer, and used again after a checkpoint: overwriting is twice as fast to sync as
-//! growing.
+//! growing. The salt is new with each use: what an earlier use left behind is no group of this one, nor are the bytes of a
+//! record that somebody made to look like one.
 
 use std::{
     fs::{self, File},
+    hash::{BuildHasher, Hasher, RandomState},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -23,11 +26,13 @@ use bytes::{Buf, BufMut};
 use headwater_core::{Error, Result};
 
 use super::{
-    group::{GROUP_HEADER_BYTES, GroupBuilder},
+    group::{GROUP_HEADER_BYTES, GroupBuilder, Seed},
     layout::{self, Layout},
 };
 
 pub(super) const SEGMENT_HEADER_BYTES: u64 = 64;
+/// Of these, what holds something.
+const HEADER_BYTES: usize = 40;
 const MAGIC: &[u8; 8] = b"HWJOURNL";
 const VERSION: u32 = 1;
 /// How far ahead of the writer a new file is zeroed.
@@ -52,6 +57,7 @@ pub(super) struct Journal {
     layout: Layout,
     segment_bytes: u64,
     file: File,
+    seed: Seed,
     position: Position,
     /// The file has been written up to here, if only with zeros.
     zeroed: u64,
@@ -60,16 +66,38 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Begins segment `position.segment`, with everything before it on disk.
+    /// Begins segment `segment`. Everything before it must be on disk.
     pub(super) fn begin(layout: &Layout, segment_bytes: u64, segment: u64, group: u64) -> Result<Self> {
-        let (file, zeroed) = begin_segment(layout, segment, group)?;
+        let seed = Seed { segment, salt: RandomState::new().build_hasher().finish() };
+        let (file, zeroed) = begin_segment(layout, seed, group)?;
         let position = Position { segment, byte: SEGMENT_HEADER_BYTES, group };
-        Ok(Self { layout: layout.clone(), segment_bytes, file, position, zeroed, durable: group })
+        Ok(Self { layout: layout.clone(), segment_bytes, file, seed, position, zeroed, durable: group })
+    }
+
+    /// Begins the segment behind `end`, where a scan from segment `from` ended. What it read may still be in the memory
+    /// of the system only, when just the process had died.
+    pub(super) fn begin_behind(
+        layout: &Layout,
+        segment_bytes: u64,
+        from: u64,
+        end: Position,
+    ) -> Result<Self> {
+        for segment in from..=end.segment {
+            layout::sync_file(&layout.journal_segment(segment))?;
+        }
+        Self::begin(layout, segment_bytes, end.segment + 1, end.group)
     }
 
     /// Goes on at `position`, behind which nothing is.
     pub(super) fn resume(layout: &Layout, segment_bytes: u64, position: Position) -> Result<Self> {
         let path = layout.journal_segment(position.segment);
+        let seed = SegmentFile::open(layout, position.segment)?.map(|segment| segment.seed);
+        let seed = seed.ok_or_else(|| {
+            Error::corrupt(format!(
+                "journal file is missing: restore it from a copy. file={}",
+                path.display()
+            ))
+        })?;
         let open = || {
             let file = File::options().read(true).write(true).open(&path)?;
             let zeroed = file.metadata()?.len();
@@ -77,7 +105,8 @@ impl Journal {
         };
         let (file, zeroed) =
             open().map_err(|e| Error::io(format!("cannot open journal. file={}", path.display()), e))?;
-        Ok(Self { layout: layout.clone(), segment_bytes, file, position, zeroed, durable: position.group })
+        let durable = position.group;
+        Ok(Self { layout: layout.clone(), segment_bytes, file, seed, position, zeroed, durable })
     }
 
     pub(super) fn position(&self) -> Position {
@@ -94,7 +123,7 @@ impl Journal {
             *self = Self::begin(&self.layout, self.segment_bytes, segment + 1, group)?;
         }
         let Position { segment, byte, group: number } = self.position;
-        let bytes = group.close(segment, number, self.durable);
+        let bytes = group.close(self.seed, number, self.durable);
         self.file.write_all_at(bytes, byte).map_err(|e| self.failed("cannot write", e))?;
         self.zero_ahead(byte + bytes.len() as u64)?;
         self.position = Position { segment, byte: byte + size, group: number + 1 };
@@ -155,7 +184,8 @@ impl Journal {
 }
 
 /// Makes the file of a segment, from a spare one where there is one; returns how far it has been written before.
-fn begin_segment(layout: &Layout, segment: u64, first_group: u64) -> Result<(File, u64)> {
+fn begin_segment(layout: &Layout, seed: Seed, first_group: u64) -> Result<(File, u64)> {
+    let Seed { segment, salt } = seed;
     let spare =
         layout::numbered(&layout.journal(), "spare")?.first().map(|spare| layout.journal_spare(*spare));
     let path = spare.unwrap_or_else(|| layout.journal_spare(segment));
@@ -165,10 +195,12 @@ fn begin_segment(layout: &Layout, segment: u64, first_group: u64) -> Result<(Fil
     header.put_u32(0);
     header.put_u64(segment);
     header.put_u64(first_group);
-    let crc = crc32c::crc32c(&header[16..32]);
+    header.put_u64(salt);
+    let crc = crc32c::crc32c(&header[16..HEADER_BYTES]);
     header[12..16].copy_from_slice(&crc.to_be_bytes());
     // With the zeros that mark the end of the journal.
     header.resize(64 + GROUP_HEADER_BYTES, 0);
+    layout::note(|| format!("begin {segment}"));
     let write = || {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
         file.write_all_at(&header, 0)?;
@@ -190,6 +222,7 @@ pub(super) struct SegmentFile {
     pub(super) file: File,
     pub(super) length: u64,
     pub(super) first_group: u64,
+    pub(super) seed: Seed,
 }
 
 impl SegmentFile {
@@ -199,7 +232,7 @@ impl SegmentFile {
         if !path.exists() {
             return Ok(None);
         }
-        let mut header = [0; 32];
+        let mut header = [0; HEADER_BYTES];
         let mut read = || {
             let file = File::open(&path)?;
             let length = file.metadata()?.len();
@@ -210,16 +243,17 @@ impl SegmentFile {
         };
         let (file, length) =
             read().map_err(|e| Error::io(format!("cannot read journal. file={}", path.display()), e))?;
-        let first_group = check_header(&header, sequence, &path)?;
-        Ok(Some(Self { path, file, length, first_group }))
+        let (first_group, salt) = check_header(&header, sequence, &path)?;
+        Ok(Some(Self { path, file, length, first_group, seed: Seed { segment: sequence, salt } }))
     }
 }
 
-fn check_header(header: &[u8; 32], sequence: u64, path: &Path) -> Result<u64> {
-    let crc = crc32c::crc32c(&header[16..32]);
+/// Number of the first group, and the salt.
+fn check_header(header: &[u8; HEADER_BYTES], sequence: u64, path: &Path) -> Result<(u64, u64)> {
+    let crc = crc32c::crc32c(&header[16..]);
     let mut fields = &header[8..];
-    let (version, stored, found, first_group) =
-        (fields.get_u32(), fields.get_u32(), fields.get_u64(), fields.get_u64());
+    let (version, stored, found, first_group, salt) =
+        (fields.get_u32(), fields.get_u32(), fields.get_u64(), fields.get_u64(), fields.get_u64());
     if &header[..8] != MAGIC || stored != crc || found != sequence {
         return Err(Error::corrupt(format!(
             "journal file has a bad header: restore it from a copy. file={}, byte=0, sequence={found}",
@@ -232,5 +266,5 @@ fn check_header(header: &[u8; 32], sequence: u64, path: &Path) -> Result<u64> {
             path.display()
         )));
     }
-    Ok(first_group)
+    Ok((first_group, salt))
 }

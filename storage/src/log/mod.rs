@@ -48,6 +48,16 @@ use self::{producer::EmbeddedProducer, queue::Request, reader::Wanted, shared::S
 /// No batch and no commit is larger, whatever the settings say.
 const BYTES_MAX: usize = 1 << 30;
 
+/// No name of a group or a producer is longer (Kafka: lengths of strings are i16).
+const NAME_BYTES_MAX: usize = 32_767;
+
+fn check_name(what: &str, name: &str) -> Result<()> {
+    if name.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("name is too long. {what}, bytes={}, max={NAME_BYTES_MAX}", name.len())))
+}
+
 /// A durable log in a folder. A clone is the same log; dropping the last clone and the last producer closes it.
 ///
 /// ```
@@ -105,6 +115,8 @@ impl EmbeddedLog {
     pub async fn close(&self) -> Result<()> {
         let (to, answer) = oneshot::channel();
         if !self.0.shared.queue.push_last(Request::Close(to)) {
+            // Somebody else closes it, or did, or it has stopped.
+            while self.0.shared.appended.after(u64::MAX).await.is_some() {}
             return if self.0.shared.check_readable().is_err() {
                 Ok(())
             } else {
@@ -207,6 +219,7 @@ impl Log for EmbeddedLog {
     }
 
     async fn producer(&self, name: &ProducerName) -> Result<Box<dyn Producer>> {
+        check_name("producer", &name.0)?;
         let producer = self.ask(|to| Request::OpenProducer(name.clone(), to)).await?;
         let LogOptions { batch_bytes_max, commit_bytes_max, .. } = self.0.shared.options;
         // Lengths in the journal are u32, and in a batch i32.
@@ -240,7 +253,8 @@ impl Drop for Owner {
         let (to, _nobody) = oneshot::channel();
         self.shared.queue.push_last(Request::Close(to));
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        // Whoever waits for an answer may be dropped, and the log with them, by the journal thread that wakes them.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id()) {
             // A panic there has stopped the log and said so.
             let _ = thread.join();
         }

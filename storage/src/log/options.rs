@@ -32,7 +32,7 @@ pub struct LogOptions {
     pub queue_bytes_max: usize,
     /// Largest batch that a producer may append (Kafka: `message.max.bytes`).
     pub batch_bytes_max: usize,
-    /// Largest sum of batches in one commit; 1 GiB at most.
+    /// Largest sum of batches and positions in one commit; 1 GiB at most.
     pub commit_bytes_max: usize,
     /// How many segment files are kept open for reading, and as many for writing.
     pub open_files_max: usize,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::channel::oneshot;
 use headwater_core::{
-    BatchBuilder, ErrorKind, Positions, Producer, Result, TopicPartition, Written,
+    BatchBuilder, Error, ErrorKind, Positions, Producer, Result, TopicPartition, Written,
     ledger::{Commit, GroupPositions, Held},
 };
 
@@ -47,7 +47,18 @@ impl EmbeddedProducer {
         let visible = self.owner.shared.visible();
         let committed = positions.committed.iter();
         let committed = committed.map(|(partition, at)| Ok((visible.place(partition)?, at.clone())));
-        Ok(GroupPositions { group: positions.group.clone(), committed: committed.collect::<Result<_>>()? })
+        let placed =
+            GroupPositions { group: positions.group.clone(), committed: committed.collect::<Result<_>>()? };
+        super::check_name("group", &placed.group.0)?;
+        let bytes_max = self.owner.shared.options.commit_bytes_max.min(super::BYTES_MAX);
+        let bytes = self.held.bytes() + placed.bytes();
+        if bytes > bytes_max {
+            return Err(Error::invalid(format!(
+                "commit is too large with its positions: commit earlier, or raise `commit_bytes_max`. group={}, bytes={bytes}, commit_bytes_max={bytes_max}",
+                placed.group
+            )));
+        }
+        Ok(placed)
     }
 }
 
@@ -63,7 +74,7 @@ impl Producer for EmbeddedProducer {
         let positions = positions.map(|positions| self.placed(positions)).transpose()?;
         let mut written = self.settle().await?;
         let Self { owner, held, on_its_way } = self;
-        let bytes = held.bytes();
+        let bytes = held.bytes() + positions.as_ref().map_or(0, GroupPositions::bytes);
         let make = || {
             let (to, answer) = oneshot::channel();
             *on_its_way = Some(answer);

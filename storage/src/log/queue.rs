@@ -1,8 +1,9 @@
 //! What waits for the journal thread: bounded in bytes, so that a slow disk slows writers down.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     future::poll_fn,
+    mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     time::Instant,
@@ -11,7 +12,7 @@ use std::{
 use futures::channel::oneshot;
 use headwater_core::{
     Error, ProducerName, Result, TopicSpec, Written,
-    ledger::{Commit, Incarnation},
+    ledger::{Commit, GroupPositions, Incarnation},
 };
 
 /// A request and where its answer goes.
@@ -30,11 +31,12 @@ pub(super) enum Request {
 
 impl Request {
     fn bytes(&self) -> usize {
-        let batches = match self {
-            Request::Commit(commit, _) => commit.batches.as_slice(),
-            _ => &[],
+        let (batches, positions) = match self {
+            Request::Commit(commit, _) => (commit.batches.as_slice(), commit.positions.as_ref()),
+            _ => (&[][..], None),
         };
-        256 + batches.iter().map(|(_, batch)| batch.bytes().len()).sum::<usize>()
+        let positions = positions.map_or(0, GroupPositions::bytes);
+        256 + positions + batches.iter().map(|(_, batch)| batch.bytes().len()).sum::<usize>()
     }
 }
 
@@ -50,8 +52,10 @@ struct State {
     requests: VecDeque<Request>,
     bytes: usize,
     closed: bool,
-    /// Those who wait for room.
-    waiting: Vec<Waker>,
+    /// Those who wait for room, in the order in which they came: a large commit would never find room behind small ones
+    /// that may pass it.
+    waiting: BTreeMap<u64, Waker>,
+    last_ticket: u64,
 }
 
 impl Queue {
@@ -67,13 +71,20 @@ impl Queue {
     /// When the future is dropped before that, nothing was made.
     pub(super) async fn push(&self, bytes: usize, make: impl FnOnce() -> Request + Send) -> bool {
         let mut make = Some(make);
+        let mut turn = Turn { queue: self, ticket: None };
         poll_fn(|context| {
             let mut state = self.lock();
             if state.closed {
                 return Poll::Ready(false);
             }
-            if state.bytes > 0 && state.bytes + bytes > self.bytes_max {
-                state.waiting.push(context.waker().clone());
+            let first = state.waiting.keys().next().is_none_or(|first| Some(*first) == turn.ticket);
+            let room = state.bytes == 0 || state.bytes + bytes <= self.bytes_max;
+            if !(first && room) {
+                let ticket = *turn.ticket.get_or_insert_with(|| state.ticket());
+                let old = state.waiting.insert(ticket, context.waker().clone());
+                drop(state);
+                // Not while we have the lock: whoever is dropped or woken may come back here.
+                drop(old);
                 return Poll::Pending;
             }
             let make = make.take().expect("the future ends here");
@@ -91,8 +102,10 @@ impl Queue {
             return false;
         }
         state.enqueue(request);
-        state.close();
+        let waiting = state.close();
         self.work.notify_one();
+        drop(state);
+        waiting.into_values().for_each(Waker::wake);
         true
     }
 
@@ -115,21 +128,40 @@ impl Queue {
             taken.push(request);
         }
         state.bytes -= bytes;
-        let waiting = std::mem::take(&mut state.waiting);
+        let first = state.waiting.values().next().cloned();
         drop(state);
-        waiting.into_iter().for_each(Waker::wake);
+        // The next one is woken when the first has gone.
+        first.into_iter().for_each(Waker::wake);
         taken
     }
 
     /// Nothing is taken any more, and what waits is dropped.
     pub(super) fn close(&self) {
-        let dropped = {
+        let (dropped, waiting) = {
             let mut state = self.lock();
-            state.close();
             state.bytes = 0;
-            std::mem::take(&mut state.requests)
+            (mem::take(&mut state.requests), state.close())
         };
         drop(dropped);
+        waiting.into_values().for_each(Waker::wake);
+    }
+}
+
+/// A place in the line of those who wait for room.
+struct Turn<'a> {
+    queue: &'a Queue,
+    ticket: Option<u64>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let (own, next) = {
+            let mut state = self.queue.lock();
+            (state.waiting.remove(&ticket), state.waiting.values().next().cloned())
+        };
+        drop(own);
+        next.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -139,9 +171,16 @@ impl State {
         self.requests.push_back(request);
     }
 
-    fn close(&mut self) {
+    fn ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
+
+    /// Returns those who are to be woken, once the lock is free.
+    #[must_use]
+    fn close(&mut self) -> BTreeMap<u64, Waker> {
         self.closed = true;
-        self.waiting.drain(..).for_each(Waker::wake);
+        mem::take(&mut self.waiting)
     }
 }
 
@@ -149,6 +188,8 @@ impl State {
 #[derive(Debug)]
 pub(super) enum Answer {
     Done(oneshot::Sender<Result<()>>, Result<()>),
+    /// There is a checkpoint of all that came before.
+    Checkpointed(oneshot::Sender<Result<()>>),
     Opened(oneshot::Sender<Result<Incarnation>>, Result<Incarnation>),
     Committed(oneshot::Sender<Result<Vec<Written>>>, Result<Vec<Written>>),
 }
@@ -158,6 +199,7 @@ impl Answer {
     pub(super) fn send(self) {
         match self {
             Answer::Done(to, answer) => drop(to.send(answer)),
+            Answer::Checkpointed(to) => drop(to.send(Ok(()))),
             Answer::Opened(to, answer) => drop(to.send(answer)),
             Answer::Committed(to, answer) => drop(to.send(answer)),
         }
@@ -168,7 +210,7 @@ impl Answer {
         let error =
             || Error::new(cause.kind(), format!("not known whether it was written: {}", cause.report()));
         match self {
-            Answer::Done(to, _) => drop(to.send(Err(error()))),
+            Answer::Done(to, _) | Answer::Checkpointed(to) => drop(to.send(Err(error()))),
             Answer::Opened(to, _) => drop(to.send(Err(error()))),
             Answer::Committed(to, _) => drop(to.send(Err(error()))),
         }

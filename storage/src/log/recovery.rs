@@ -1,11 +1,12 @@
 //! Opens a folder: checkpoint, then at most the journal behind it.
 //!
-//! 1. The journal is read and checked as a whole. If it is damaged, nothing has been touched.
+//! 1. The journal behind the checkpoint is read and checked. If it is damaged, nothing has been touched. Segments are
+//!    checked when they are read.
 //! 2. Each partition's files are cut back to the checkpoint.
 //! 3. The journal's entries are applied once more, in their order.
 //! 4. A new checkpoint and a new journal segment make that durable; until then, a crash begins at 1 again.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, io, path::Path, sync::Arc};
 
 use headwater_core::{
     Error, Offset, Partition, Result, TopicName, TopicPartition,
@@ -30,21 +31,39 @@ use super::{
 /// Opens the log in `folder`, a new one when there is none.
 pub(super) fn open(folder: &Path, options: LogOptions) -> Result<(Arc<Shared>, Writer)> {
     let layout = Layout { folder: folder.to_owned() };
-    layout::create_folder(folder)?;
+    layout::create_folder_durably(folder)?;
+    // Before anything is made in it.
+    if !layout.format().exists() {
+        check_empty(&layout)?;
+    }
     let lock = FolderLock::take(&layout.lock())?;
     check_format(&layout)?;
     let checkpoint = match checkpoint::read(&layout.checkpoint())? {
         Some(checkpoint) => checkpoint,
         None => begin(&layout, &options)?,
     };
-    let scan = scan::scan(&layout, checkpoint.position, &mut |_| Ok(()))?;
+    let mut created = BTreeSet::new();
+    let scan = scan::scan(&layout, checkpoint.position, &mut |entries| {
+        created.extend(entries.into_iter().filter_map(|entry| match entry {
+            Entry::TopicCreated { spec, .. } => Some(spec.name),
+            _ => None,
+        }));
+        Ok(())
+    })?;
     if scan.torn_bytes > 0 {
         tracing::warn!(
             folder = %folder.display(), bytes = scan.torn_bytes, segment = scan.end.segment, byte = scan.end.byte,
-            "the last journal group was never finished and is cut: nobody was told that it was written"
+            "what stands behind the last good journal group was never known to be on disk, and is cut"
         );
     }
-    recover(layout, options, lock, checkpoint, &scan)
+    recover(layout, options, lock, checkpoint, &Found { scan, created })
+}
+
+/// What a first reading of the journal found.
+struct Found {
+    scan: Scan,
+    /// Topics that are younger than the checkpoint.
+    created: BTreeSet<TopicName>,
 }
 
 fn recover(
@@ -52,7 +71,7 @@ fn recover(
     options: LogOptions,
     lock: FolderLock,
     checkpoint: Checkpoint,
-    scan: &Scan,
+    Found { scan, created }: &Found,
 ) -> Result<(Arc<Shared>, Writer)> {
     let Checkpoint { position, ledger, partitions } = checkpoint;
     let mut restore = Restore {
@@ -62,7 +81,7 @@ fn recover(
         indexes_rebuilt: 0,
     };
     restore.topics(&partitions)?;
-    restore.strays()?;
+    restore.strays(created)?;
     let Restore { books, mut visible, indexes_rebuilt, .. } = restore;
     visible.batch_bytes_largest = books.ledger.batch_bytes_largest();
     let report = RecoveryReport {
@@ -80,7 +99,7 @@ fn recover(
         let journal = Journal::resume(layout, segment_bytes, position)?;
         return Ok((Arc::clone(&shared), Writer::new(Arc::clone(&shared), books, journal, Some(position))));
     }
-    let journal = Journal::begin(layout, segment_bytes, scan.end.segment + 1, scan.end.group)?;
+    let journal = Journal::begin_behind(layout, segment_bytes, position.segment, scan.end)?;
     let mut writer = Writer::new(Arc::clone(&shared), books, journal, None);
     writer.checkpoint_now()?;
     Ok((shared, writer))
@@ -97,22 +116,39 @@ fn check_format(layout: &Layout) -> Result<()> {
             FORMAT.trim()
         ))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let foreign = fs::read_dir(&layout.folder).map_err(|e| {
-                Error::io(format!("cannot list folder. folder={}", layout.folder.display()), e)
-            })?;
-            let foreign = foreign
-                .filter_map(|entry| Some(entry.ok()?.file_name()))
-                .find(|name| name != "LOCK" && name != "format.new");
-            match foreign {
-                None => layout::replace(&path, FORMAT.as_bytes()),
-                Some(name) => Err(Error::corrupt(format!(
-                    "folder is not empty and not a log, or its `format` file is missing: choose an empty folder, or restore the file. folder={}, found=`{}`",
-                    layout.folder.display(),
-                    name.display()
-                ))),
-            }
+            check_empty(layout)?;
+            layout::replace(&path, FORMAT.as_bytes())
         }
         Err(error) => Err(Error::io(format!("cannot read. file={}", path.display()), error)),
+    }
+}
+
+/// Whether a folder without a `format` file is one in which a log may begin.
+fn check_empty(layout: &Layout) -> Result<()> {
+    let folder = layout.folder.display();
+    let failed = |e| Error::io(format!("cannot list folder. folder={folder}"), e);
+    let mut foreign = None;
+    for entry in fs::read_dir(&layout.folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        match name.to_str() {
+            // What an interrupted beginning leaves, and what a new file system has.
+            Some("LOCK" | "format.new" | "lost+found") => {}
+            // Somebody began a log in the meantime.
+            Some("format") => return Ok(()),
+            Some("checkpoint" | "journal" | "topics") => {
+                return Err(Error::corrupt(format!(
+                    "log has lost its `format` file: restore it from a copy. folder={folder}"
+                )));
+            }
+            _ => foreign = Some(name),
+        }
+    }
+    match foreign {
+        None => Ok(()),
+        Some(name) => Err(Error::invalid(format!(
+            "folder is not empty and not a log: choose an empty folder. folder={folder}, found=`{}`",
+            name.display()
+        ))),
     }
 }
 
@@ -134,7 +170,9 @@ fn begin(layout: &Layout, options: &LogOptions) -> Result<Checkpoint> {
     match layout::numbered(&layout.journal(), "journal")?.as_slice() {
         [] => drop(Journal::begin(layout, options.journal_segment_bytes, position.segment, position.group)?),
         // Somebody was interrupted here.
-        [1] if scan::scan(layout, position, &mut |_| Ok(()))?.groups == 0 => {}
+        [1] if scan::scan(layout, position, &mut |_| Ok(()))?.groups == 0 => {
+            layout::sync_folder(&layout.journal())?;
+        }
         _ => return lost(),
     }
     layout::sync_folder(&layout.folder)?;
@@ -193,23 +231,36 @@ impl Restore<'_> {
         Ok(Active { base: mark.active, length: mark.length, index })
     }
 
-    /// Segments of topics that the checkpoint does not know: the journal has their records, or nobody was told of them.
-    fn strays(&mut self) -> Result<()> {
+    /// Segments of topics that the checkpoint does not know. The journal has the records of those it has `created`;
+    /// others are not ours to remove.
+    fn strays(&mut self, created: &BTreeSet<TopicName>) -> Result<()> {
         let folder = self.layout.topics();
         let failed = |e| Error::io(format!("cannot list folder. folder={}", folder.display()), e);
-        for topic in fs::read_dir(&folder).map_err(failed)? {
-            let name = topic.map_err(failed)?.file_name();
-            let Some(topic) = name.to_str().and_then(|name| TopicName::new(name).ok()) else { continue };
-            if self.visible.topic(&topic).is_some() || !folder.join(topic.as_str()).is_dir() {
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let topic = entry.file_name().to_str().and_then(|name| TopicName::new(name).ok());
+            if topic.as_ref().is_some_and(|topic| self.visible.topic(topic).is_some()) {
                 continue;
             }
-            for partition in fs::read_dir(folder.join(topic.as_str())).map_err(failed)? {
-                let number =
-                    partition.map_err(failed)?.file_name().to_str().and_then(|name| name.parse().ok());
-                let Some(number) = number else { continue };
-                let stray = self.layout.partition(&TopicPartition::new(topic.clone(), Partition(number)));
-                partition::cut_back(&stray, None, &mut self.books.files)?;
+            match topic.filter(|topic| created.contains(topic)) {
+                Some(topic) => self.remove_segments(&topic)?,
+                None => tracing::warn!(
+                    path = %entry.path().display(),
+                    "not of any topic of this log, and left alone: move it away if you do not need it"
+                ),
             }
+        }
+        Ok(())
+    }
+
+    fn remove_segments(&mut self, topic: &TopicName) -> Result<()> {
+        let folder = self.layout.topic(topic);
+        let failed = |e| Error::io(format!("cannot list folder. folder={}", folder.display()), e);
+        for partition in fs::read_dir(&folder).map_err(failed)? {
+            let number = partition.map_err(failed)?.file_name().to_str().and_then(|name| name.parse().ok());
+            let Some(number) = number else { continue };
+            let stray = self.layout.partition(&TopicPartition::new(topic.clone(), Partition(number)));
+            partition::cut_back(&stray, None, &mut self.books.files)?;
         }
         Ok(())
     }
@@ -217,12 +268,18 @@ impl Restore<'_> {
 
 /// Applies what came after the checkpoint.
 fn replay(shared: &Shared, mut books: Books, from: Position) -> Result<Books> {
+    // Kept apart: an error of a segment's file is no damage of the journal.
+    let mut spilled = Ok(());
     scan::scan(&shared.layout, from, &mut |entries| {
+        if spilled.is_err() {
+            return Ok(());
+        }
         for entry in entries {
             books.ledger.apply(&entry)?;
             books.show(entry, &mut shared.visible_mut(), shared);
         }
-        books.bound_tail(shared)
+        spilled = books.bound_tail(shared);
+        Ok(())
     })?;
-    Ok(books)
+    spilled.map(|()| books)
 }

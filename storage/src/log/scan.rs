@@ -6,10 +6,16 @@ use bytes::Bytes;
 use headwater_core::{Error, Result, ledger::Entry};
 
 use super::{
-    group::{self, GROUP_HEADER_BYTES, GroupHeader},
+    BYTES_MAX,
+    group::{self, GROUP_HEADER_BYTES, GroupHeader, Seed},
     journal::{Position, SEGMENT_HEADER_BYTES, SegmentFile},
     layout::{self, Layout},
 };
+
+/// No group is larger: a round of requests and the largest commit, with what goes around each batch.
+const GROUP_BYTES_MAX: usize = 2 * BYTES_MAX;
+/// No group is smaller.
+const GROUP_BYTES_MIN: usize = GROUP_HEADER_BYTES + 8;
 
 /// What a scan found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +24,7 @@ pub(super) struct Scan {
     pub(super) bytes: u64,
     /// Behind the last good group.
     pub(super) end: Position,
-    /// What stands there of a group that was never finished.
+    /// What stands there of groups that were never finished, or not known to be.
     pub(super) torn_bytes: u64,
 }
 
@@ -98,40 +104,55 @@ fn read_group(segment: &SegmentFile, at: Position) -> Result<Option<(GroupHeader
     let Some(header) = GroupHeader::read(&header).filter(|header| header.number == at.group) else {
         return Ok(None);
     };
-    // The file's length bounds what a damaged length can make us read.
-    if at.byte + header.size() as u64 > segment.length {
+    // What a damaged length can make us read has its bounds.
+    if header.size() > GROUP_BYTES_MAX || at.byte + header.size() as u64 > segment.length {
         return Ok(None);
     }
     let mut group = vec![0; header.size()];
     read_at(segment, &mut group, at.byte)?;
-    Ok(header.holds(at.segment, &group).then(|| (header, Bytes::from(group).slice(GROUP_HEADER_BYTES..))))
+    Ok(header.holds(segment.seed, &group).then(|| (header, Bytes::from(group).slice(GROUP_HEADER_BYTES..))))
 }
 
-/// How many bytes of an unfinished group stand at the end.
+/// How many bytes of unfinished or lost groups stand at the end.
 ///
 /// # Errors
-/// `Corrupt` when it was finished once: a good group behind it knew it to be on disk.
+/// `Corrupt` when one was finished once: a good group behind it knew it to be on disk.
 fn torn(segment: &SegmentFile, end: Position) -> Result<u64> {
-    let mut rest = vec![0; usize::try_from(segment.length.saturating_sub(end.byte)).unwrap_or(0)];
+    let left = segment.length.saturating_sub(end.byte);
+    let mut rest = vec![0; usize::try_from(left).unwrap_or(GROUP_BYTES_MAX).min(GROUP_BYTES_MAX)];
     read_at(segment, &mut rest, end.byte)?;
-    let mut at = group::padded(1);
-    while let Some(bytes) = rest.get(at..) {
-        let later =
-            GroupHeader::read(bytes).filter(|header| header.number > end.group && header.durable > end.group);
-        let whole = later.and_then(|header| Some((header, bytes.get(..header.size())?)));
-        if let Some((header, _)) = whole.filter(|(header, whole)| header.holds(end.segment, whole)) {
-            return Err(bad_middle(segment, end, segment, header.number));
+    // Good groups that nobody knew to be on disk: the next writer must not come to stand in front of them.
+    let mut lost = 0;
+    for (at, later) in later_groups(&rest, end.group, segment.seed) {
+        if later.durable > end.group {
+            return Err(bad_middle(segment, end, segment, later.number));
         }
-        at += group::padded(1);
+        lost = at + later.size();
     }
     let front = &rest[..rest.len().min(GROUP_HEADER_BYTES)];
-    if front.iter().all(|byte| *byte == 0) {
-        return Ok(0);
+    if lost > 0 || front.iter().all(|byte| *byte == 0) {
+        return Ok(lost as u64);
     }
     let begun = GroupHeader::read(&rest).filter(|header| header.number == end.group);
     let size = begun.map(|header| header.size()).filter(|size| *size <= rest.len());
     let written = || rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     Ok(size.unwrap_or_else(written) as u64)
+}
+
+/// The good groups in `rest`, where group `next` should stand, and where they are.
+fn later_groups(rest: &[u8], next: u64, seed: Seed) -> impl Iterator<Item = (usize, GroupHeader)> {
+    // So many fit in.
+    let newest = next + (rest.len() / GROUP_BYTES_MIN) as u64;
+    // Only bytes that were made to look like groups need so much: it keeps them from taking hours.
+    let mut work_left = rest.len().saturating_mul(4).saturating_add(64 << 20);
+    let places = (0..rest.len()).step_by(group::padded(1));
+    places.filter_map(move |at| {
+        let header = GroupHeader::read(&rest[at..])?;
+        let plausible = (next..=newest).contains(&header.number) && header.durable <= header.number;
+        let whole = rest.get(at..at + header.size()).filter(|_| plausible)?;
+        work_left = work_left.checked_sub(whole.len())?;
+        header.holds(seed, whole).then_some((at, header))
+    })
 }
 
 fn read_at(segment: &SegmentFile, bytes: &mut [u8], at: u64) -> Result<()> {

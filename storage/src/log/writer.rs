@@ -96,22 +96,24 @@ impl Writer {
     }
 
     /// Serves until the log is closed or must stop.
-    pub(super) fn run(mut self) {
-        let guard = StopGuard(Arc::clone(&self.shared));
+    pub(super) fn run(self) {
+        let _guard = StopGuard(Arc::clone(&self.shared));
+        // Dropped before the guard, so that even after a panic the folder is given free behind the last write.
+        let mut writer = self;
         loop {
-            let requests = self.shared.queue.take(ROUND_BYTES, self.sync_due);
-            match self.round(requests) {
+            let requests = writer.shared.queue.take(ROUND_BYTES, writer.sync_due);
+            match writer.round(requests) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    let folder = self.shared.layout.folder.display();
+                    let folder = writer.shared.layout.folder.display();
                     tracing::error!(%folder, error = error.report(), "log stops");
-                    self.shared.stop_failed(error.report());
+                    writer.abandon_checkpoint();
+                    writer.shared.stop_failed(error.report());
                     break;
                 }
             }
         }
-        drop(guard);
     }
 
     /// One round; `false` after the last.
@@ -135,11 +137,7 @@ impl Writer {
                 Ok(true)
             }
             Err(error) => {
-                if round.checkpoint {
-                    answer_without_checkpoint(round.answers, &error);
-                } else {
-                    round.answers.into_iter().for_each(Answer::send);
-                }
+                answer_without_checkpoint(round.answers, &error);
                 Err(error)
             }
         }
@@ -148,10 +146,13 @@ impl Writer {
     fn decide(&mut self, request: Request, round: &mut Round) {
         match request {
             Request::CreateTopic(spec, to) => {
-                let decided = self.books.ledger.create_topic(&spec);
-                let answer =
-                    decided.map(|entry| entry.into_iter().for_each(|entry| self.enter(entry, round)));
-                round.answers.push(Answer::Done(to, answer));
+                let decided = self.books.ledger.create_topic(&spec).and_then(|entry| {
+                    let Some(entry) = entry else { return Ok(()) };
+                    self.shared.layout.set_aside(&spec.name)?;
+                    self.enter(entry, round);
+                    Ok(())
+                });
+                round.answers.push(Answer::Done(to, decided));
             }
             Request::OpenProducer(name, to) => {
                 let (producer, entry) = self.books.ledger.open_producer(&name);
@@ -168,16 +169,16 @@ impl Writer {
             }
             Request::Checkpoint(to) => {
                 round.checkpoint = true;
-                round.answers.push(Answer::Done(to, Ok(())));
+                round.answers.push(Answer::Checkpointed(to));
             }
             Request::Close(to) => {
                 round.last = Some(Last::Close);
-                round.answers.push(Answer::Done(to, Ok(())));
+                round.answers.push(Answer::Checkpointed(to));
             }
             #[cfg(test)]
             Request::Crash(to) => {
                 round.last = Some(Last::Crash);
-                round.answers.push(Answer::Done(to, Ok(())));
+                round.answers.push(Answer::Checkpointed(to));
             }
         }
     }
@@ -307,13 +308,28 @@ impl Writer {
         self.checkpointed = Some(running.position);
         self.journal.recycle_before(running.position.segment)
     }
+
+    /// Waits for a checkpoint that nobody needs any more: whoever owns the folder next must not find it replacing theirs.
+    fn abandon_checkpoint(&mut self) {
+        let Some(running) = self.checkpoint.take() else { return };
+        if let Ok(Err(error)) = running.thread.join() {
+            let folder = self.shared.layout.folder.display();
+            tracing::error!(%folder, error = error.report(), "the last checkpoint was not finished");
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.abandon_checkpoint();
+    }
 }
 
 /// What was decided is durable; only the checkpoint that was asked for did not come to be.
 fn answer_without_checkpoint(answers: Vec<Answer>, error: &Error) {
     for answer in answers {
         match answer {
-            Answer::Done(..) => answer.send_unknown(error),
+            Answer::Checkpointed(_) => answer.send_unknown(error),
             answer => answer.send(),
         }
     }

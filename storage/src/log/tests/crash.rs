@@ -9,7 +9,7 @@ use crate::log::{
 };
 
 /// A crashed log with `checkpointed` commits in its checkpoint, and `journaled` behind it in the first journal file.
-fn crashed(checkpointed: u64, journaled: u64) -> TempDir {
+pub(super) fn crashed(checkpointed: u64, journaled: u64) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open_with(folder.path(), lazy()).unwrap();
     create(&log, "t", 2, 500);
@@ -21,12 +21,12 @@ fn crashed(checkpointed: u64, journaled: u64) -> TempDir {
     folder
 }
 
-fn journal_file(folder: &Path, segment: u64) -> std::path::PathBuf {
+pub(super) fn journal_file(folder: &Path, segment: u64) -> std::path::PathBuf {
     Layout { folder: folder.to_owned() }.journal_segment(segment)
 }
 
 /// Begin and end (without padding) of each group in a journal file.
-fn groups(journal: &[u8]) -> Vec<(usize, usize)> {
+pub(super) fn groups(journal: &[u8]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut at = usize::try_from(SEGMENT_HEADER_BYTES).unwrap();
     while let Some(header) = journal.get(at..).and_then(GroupHeader::read) {

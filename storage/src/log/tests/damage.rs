@@ -166,7 +166,8 @@ fn a_folder_of_another_version_or_purpose_is_refused() {
     assert_eq!(EmbeddedLog::open(folder.path()).unwrap_err().kind(), ErrorKind::Corrupt);
     let foreign = tempfile::tempdir().unwrap();
     fs::write(foreign.path().join("letter.txt"), "dear").unwrap();
-    assert_eq!(EmbeddedLog::open(foreign.path()).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(EmbeddedLog::open(foreign.path()).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(fs::read_dir(foreign.path()).unwrap().count(), 1, "nothing was left there");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod model;
+mod rules;
 mod running;
 
 use std::{cell::RefCell, fs, path::Path, time::Duration};
