@@ -269,8 +269,13 @@ impl SinkBuffer {
         }
     }
 
-    /// Closes batches between two records: the full ones, or all. Returns their bytes.
+    /// Whether [`SinkBuffer::close_batches`] has something to close.
     #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Closes batches between two records: the full ones, or all. Returns their bytes.
     pub(crate) fn close_batches(&mut self, all: bool, producer: &mut dyn Producer) -> Result<usize> {
         if !(self.full || all) {
             return Ok(0);

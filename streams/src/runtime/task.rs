@@ -206,7 +206,7 @@ impl Task {
                 error.context(format!("task={}, topic={}, offset={offset}", self.id, input.partition))
             })?;
             taken += 1;
-            for sink in &mut context.sinks {
+            for sink in context.sinks.iter_mut().filter(|sink| sink.is_full()) {
                 self.pending_bytes += sink.close_batches(false, &mut *self.producer)?;
             }
             let more = lane.take(timely)?;
