@@ -1,8 +1,8 @@
 //! The embedded log: one process, one folder, one journal.
 //!
-//! Read in this order: [`layout`] (which files), [`group`] and [`codec`] (what a journal group looks like),
-//! [`journal`], [`writer`] (what happens in which order), [`partition`] and [`reader`] (segments), [`checkpoint`],
-//! [`recovery`].
+//! Read in this order: `layout` (which files), `group` and `codec` (what a journal group looks like),
+//! `journal`, `writer` (what happens in which order), `partition` and `reader` (segments), `checkpoint`,
+//! `recovery`.
 //!
 //! A commit is durable when its journal group is on disk, and visible after that. Segments are written from memory later
 //! and never sync a commit. The journal thread is the only one that changes anything; readers take what they need from
