@@ -6,12 +6,9 @@
 //! engine lacks, and nothing else.
 
 use futures::future::try_join_all;
-use headwater_core::{Error, ErrorKind, Result};
+use headwater_core::Result;
 
 use super::task::Task;
-
-/// Times that a commit of unknown outcome is repeated; the log recognises the repetition.
-const RETRIES: usize = 3;
 
 /// Commits all tasks that took records. The log may sync the groups of several tasks together.
 ///
@@ -21,15 +18,10 @@ pub(crate) async fn commit(tasks: &mut [Task]) -> Result<()> {
     Ok(())
 }
 
+/// Not repeated on an error: what a commit of unknown outcome came to is settled by opening the task's producer anew.
 async fn commit_task(task: &mut Task) -> Result<()> {
     let positions = task.prepare_commit()?;
-    let mut retries = 0;
-    let written = loop {
-        match task.producer.commit(Some(&positions)).await {
-            Err(error) if error.kind() == ErrorKind::Unavailable && retries < RETRIES => retries += 1,
-            outcome => break outcome,
-        }
-    };
-    let written = written.map_err(|e: Error| e.context(format!("commit of task={}", task.id())))?;
+    let written = task.producer.commit(Some(&positions)).await;
+    let written = written.map_err(|e| e.context(format!("commit of task={}", task.id())))?;
     task.committed(&written)
 }

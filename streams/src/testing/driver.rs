@@ -165,10 +165,7 @@ impl TopologyTestDriver {
     /// # Errors
     /// Why the application would stop.
     pub fn run(&mut self) -> Result<()> {
-        let worker = self
-            .worker
-            .as_mut()
-            .ok_or_else(|| Error::invalid("the application has stopped with an error"))?;
+        let worker = self.worker()?;
         // Once more after the first idle turn: what a task posts at the end of a turn concerns those before it.
         let mut idle = 0;
         while idle < 2 {
@@ -189,11 +186,12 @@ impl TopologyTestDriver {
     /// # Errors
     /// Why the application would stop.
     pub fn turn(&mut self) -> Result<()> {
-        let worker = self
-            .worker
-            .as_mut()
-            .ok_or_else(|| Error::invalid("the application has stopped with an error"))?;
+        let worker = self.worker()?;
         block_on(worker.turn()).map(|_| ())
+    }
+
+    fn worker(&mut self) -> Result<&mut Worker> {
+        self.worker.as_mut().ok_or_else(|| Error::invalid("the application has stopped with an error"))
     }
 
     /// Ends the worker as `kill -9` would, losing what was not committed, and starts it again.
