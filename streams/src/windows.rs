@@ -13,6 +13,15 @@ pub struct Window {
     pub end: Timestamp,
 }
 
+impl Window {
+    /// Whether `timestamp` lies in it.
+    #[inline]
+    #[must_use]
+    pub fn contains(self, timestamp: Timestamp) -> bool {
+        self.start <= timestamp && timestamp < self.end
+    }
+}
+
 /// A key in a window.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Windowed<K> {

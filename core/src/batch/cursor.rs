@@ -74,15 +74,21 @@ impl<'a> HeadersRef<'a> {
 }
 
 /// Reads the records of one batch, front to back; owns the batch.
+///
+/// Records are found a few at a time, so that whoever processes them can look ahead.
 #[derive(Debug)]
 pub struct RecordCursor {
     batch: RecordBatch,
+    /// Where the first record lies that was not found yet, and how many such there are.
     at: usize,
     left: u32,
-    head: Option<Span>,
+    /// Records that were found; the cursor stands on the one at `place`, unless it is before the first of all or behind the last.
+    block: [Span; RecordCursor::BLOCK],
+    found: usize,
+    place: usize,
 }
 
-/// Where the parts of the current record lie.
+/// Where the parts of a record lie.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     offset: Offset,
@@ -97,8 +103,20 @@ type Field = (u32, u32);
 const NULL: Field = (u32::MAX, 0);
 
 impl RecordCursor {
+    /// How many records are found at a time.
+    pub const BLOCK: usize = 16;
+
     pub(super) fn new(batch: &RecordBatch) -> Self {
-        Self { batch: batch.clone(), at: BATCH_HEADER_BYTES, left: batch.record_count(), head: None }
+        let nothing =
+            Span { offset: Offset(0), timestamp: Timestamp(0), key: NULL, value: NULL, headers: (0, 0) };
+        Self {
+            batch: batch.clone(),
+            at: BATCH_HEADER_BYTES,
+            left: batch.record_count(),
+            block: [nothing; Self::BLOCK],
+            found: 0,
+            place: 0,
+        }
     }
 
     /// The batch it walks.
@@ -113,25 +131,47 @@ impl RecordCursor {
     /// `Corrupt` when the bytes are not those of a record, although the checksum of the batch holds.
     #[inline]
     pub fn advance(&mut self) -> Result<bool> {
-        if self.left == 0 {
-            self.head = None;
-            return Ok(false);
+        if self.place + 1 < self.found {
+            self.place += 1;
+            return Ok(true);
         }
-        match self.read() {
-            Some(span) => {
-                self.head = Some(span);
-                self.left -= 1;
-                Ok(true)
-            }
-            None => Err(self.malformed()),
+        self.find()
+    }
+
+    /// Finds the next records, up to a malformed one, which is an error when its turn comes.
+    fn find(&mut self) -> Result<bool> {
+        (self.found, self.place) = (0, 0);
+        while self.left > 0 && self.found < Self::BLOCK {
+            let Some(span) = self.read() else {
+                if self.found == 0 {
+                    return Err(self.malformed());
+                }
+                break;
+            };
+            self.block[self.found] = span;
+            self.found += 1;
+            self.left -= 1;
         }
+        Ok(self.found > 0)
+    }
+
+    /// The place of the current record among those found with it, from 0 to below [`RecordCursor::BLOCK`].
+    #[inline]
+    #[must_use]
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
+    /// The keys of the records that were found together with the current one.
+    pub fn block_keys(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        self.block[..self.found].iter().map(|span| slice(&self.batch.bytes, span.key))
     }
 
     /// The record it stands on, after [`RecordCursor::advance`] said `true`.
     #[inline]
     #[must_use]
     pub fn current(&self) -> Option<RecordRef<'_>> {
-        let span = self.head.as_ref()?;
+        let span = self.head()?;
         let bytes = &self.batch.bytes[..];
         Some(RecordRef {
             offset: span.offset,
@@ -159,12 +199,23 @@ impl RecordCursor {
     #[inline]
     #[must_use]
     pub fn timestamp(&self) -> Option<Timestamp> {
-        self.head.as_ref().map(|span| span.timestamp)
+        self.head().map(|span| span.timestamp)
+    }
+
+    /// Offset of the current record, without building a [`RecordRef`].
+    #[inline]
+    #[must_use]
+    pub fn offset(&self) -> Option<Offset> {
+        self.head().map(|span| span.offset)
+    }
+
+    #[inline]
+    fn head(&self) -> Option<&Span> {
+        self.block[..self.found].get(self.place)
     }
 
     fn malformed(&mut self) -> Error {
         self.left = 0;
-        self.head = None;
         Error::corrupt(format!("malformed record. batch={:?}, byte={}", self.batch, self.at))
     }
 

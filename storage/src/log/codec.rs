@@ -40,9 +40,8 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
             put_bytes(out, name.0.as_bytes());
         }
         Entry::Batch { place, batch } => {
-            out.put_u8(BATCH);
-            put_place(out, *place);
-            put_bytes(out, batch.bytes());
+            put_batch_front(out, *place, batch.bytes().len());
+            out.put_slice(batch.bytes());
         }
         Entry::Positions(positions) => {
             out.put_u8(POSITIONS);
@@ -55,6 +54,13 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
             }
         }
     }
+}
+
+/// Appends what stands in front of the bytes of a batch.
+pub(super) fn put_batch_front(out: &mut Vec<u8>, place: Place, batch_bytes: usize) {
+    out.put_u8(BATCH);
+    put_place(out, place);
+    put_count(out, batch_bytes);
 }
 
 /// Takes the entry at the front of `input`.

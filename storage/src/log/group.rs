@@ -22,12 +22,20 @@ use super::codec;
 pub(super) const GROUP_HEADER_BYTES: usize = 32;
 const MAGIC: u32 = u32::from_be_bytes(*b"HWG1");
 const ALIGN: usize = 8;
+/// Batches of at least this size are written from where they are, without a copy.
+const LARGE_BYTES: usize = 32 << 10;
 
 /// What goes into the checksum of each group of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seed {
     pub(super) segment: u64,
     pub(super) salt: u64,
+}
+
+impl Seed {
+    fn checksum(self) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(&self.segment.to_be_bytes()), &self.salt.to_be_bytes())
+    }
 }
 
 /// The front of a group, as read.
@@ -57,7 +65,7 @@ impl GroupHeader {
 
     /// Whether `group` (header and entries) is what was written as part of the segment of `seed`.
     pub(super) fn holds(&self, seed: Seed, group: &[u8]) -> bool {
-        group.len() == self.size() && checksum(seed, &group[8..]) == self.crc
+        group.len() == self.size() && crc32c::crc32c_append(seed.checksum(), &group[8..]) == self.crc
     }
 }
 
@@ -69,7 +77,11 @@ pub(super) fn padded(size: usize) -> usize {
 /// A group that is being filled.
 #[derive(Debug, Default)]
 pub(super) struct GroupBuilder {
+    /// All but the large batches.
     bytes: Vec<u8>,
+    /// Large batches, which are not copied, and behind how many of `bytes` each comes.
+    large: Vec<(usize, Bytes)>,
+    large_bytes: usize,
     entries: u32,
 }
 
@@ -78,6 +90,8 @@ impl GroupBuilder {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(16 << 20);
+        self.large.clear();
+        self.large_bytes = 0;
         self.entries = 0;
     }
 
@@ -85,7 +99,14 @@ impl GroupBuilder {
         if self.entries == 0 {
             self.bytes.resize(GROUP_HEADER_BYTES, 0);
         }
-        codec::put_entry(&mut self.bytes, entry);
+        match entry {
+            Entry::Batch { place, batch } if batch.bytes().len() >= LARGE_BYTES => {
+                codec::put_batch_front(&mut self.bytes, *place, batch.bytes().len());
+                self.large.push((self.bytes.len(), batch.bytes().clone()));
+                self.large_bytes += batch.bytes().len();
+            }
+            entry => codec::put_entry(&mut self.bytes, entry),
+        }
         self.entries += 1;
     }
 
@@ -95,14 +116,19 @@ impl GroupBuilder {
 
     /// Bytes that it will take in the journal.
     pub(super) fn size(&self) -> usize {
-        padded(self.bytes.len())
+        padded(self.length())
     }
 
-    /// Closes it as group `number` of the segment of `seed`; the bytes end with the zeros that mark the end of the journal.
-    pub(super) fn close(&mut self, seed: Seed, number: u64, durable: u64) -> &[u8] {
+    fn length(&self) -> usize {
+        self.bytes.len() + self.large_bytes
+    }
+
+    /// Closes it as group `number` of the segment of `seed`; its bytes, in pieces, end with the zeros that mark the end of
+    /// the journal.
+    pub(super) fn close(&mut self, seed: Seed, number: u64, durable: u64) -> impl Iterator<Item = &[u8]> {
         assert!(!self.is_empty(), "an empty group is never written");
-        let length = u32::try_from(self.bytes.len() - GROUP_HEADER_BYTES)
-            .expect("commits are limited far below 4 GiB");
+        let length =
+            u32::try_from(self.length() - GROUP_HEADER_BYTES).expect("commits are limited far below 4 GiB");
         let mut header = &mut self.bytes[..GROUP_HEADER_BYTES];
         header.put_u32(MAGIC);
         header.put_u32(0);
@@ -110,10 +136,20 @@ impl GroupBuilder {
         header.put_u32(self.entries);
         header.put_u64(number);
         header.put_u64(durable);
-        let crc = checksum(seed, &self.bytes[8..]);
+        let crc = self.pieces(8).fold(seed.checksum(), crc32c::crc32c_append);
         self.bytes[4..8].copy_from_slice(&crc.to_be_bytes());
-        self.bytes.resize(padded(self.bytes.len()) + GROUP_HEADER_BYTES, 0);
-        &self.bytes
+        let zeros = self.size() - self.length() + GROUP_HEADER_BYTES;
+        self.bytes.resize(self.bytes.len() + zeros, 0);
+        self.pieces(0)
+    }
+
+    /// Everything from byte `from` on, which is in front of the first large batch.
+    fn pieces(&self, from: usize) -> impl Iterator<Item = &[u8]> {
+        let ends = self.large.iter().map(|(end, _)| *end).chain([self.bytes.len()]);
+        let starts = [from].into_iter().chain(self.large.iter().map(|(end, _)| *end));
+        let own = starts.zip(ends).map(|(start, end)| &self.bytes[start..end]);
+        let large = self.large.iter().map(|(_, batch)| Some(&batch[..])).chain([None]);
+        own.zip(large).flat_map(|(own, large)| [Some(own), large]).flatten()
     }
 }
 
@@ -129,17 +165,11 @@ pub(super) fn entries(header: &GroupHeader, mut body: Bytes) -> Result<Vec<Entry
     Ok(entries)
 }
 
-fn checksum(seed: Seed, bytes: &[u8]) -> u32 {
-    let Seed { segment, salt } = seed;
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&segment.to_be_bytes()), &salt.to_be_bytes());
-    crc32c::crc32c_append(crc, bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use headwater_core::{
-        ProducerName, TopicSpec,
-        ledger::{Incarnation, TopicId},
+        BatchBuilder, Headers, Partition, ProducerName, ProducerStamp, Timestamp, TopicSpec,
+        ledger::{Incarnation, Place, TopicId},
     };
 
     use super::*;
@@ -154,12 +184,43 @@ mod tests {
         group
     }
 
+    fn closed(group: &mut GroupBuilder) -> Vec<u8> {
+        group.close(SEED, 9, 7).flatten().copied().collect()
+    }
+
+    /// Batches that are not copied lie where they would have lain.
+    #[test]
+    fn large_batches_lie_between_small_entries() {
+        let place = Place { topic: TopicId(1), partition: Partition(0) };
+        let sizes = [10, LARGE_BYTES, LARGE_BYTES + 5, 20, LARGE_BYTES];
+        let batch = |size: usize| {
+            let mut batch = BatchBuilder::default();
+            batch.push(Timestamp(1), None, Some(&vec![7; size]), &Headers::new());
+            batch.finish(ProducerStamp::NONE)
+        };
+        let entries: Vec<Entry> =
+            sizes.iter().map(|size| Entry::Batch { place, batch: batch(*size) }).collect();
+        let (mut group, mut copied) = (GroupBuilder::default(), Vec::new());
+        for entry in &entries {
+            group.push(entry);
+            codec::put_entry(&mut copied, entry);
+        }
+        let size = group.size();
+        let bytes = closed(&mut group);
+        let header = GroupHeader::read(&bytes).unwrap();
+        assert!(header.holds(SEED, &bytes[..header.size()]));
+        assert_eq!(bytes[GROUP_HEADER_BYTES..header.size()], copied);
+        assert_eq!(bytes.len(), size + GROUP_HEADER_BYTES);
+        let body = Bytes::copy_from_slice(&bytes[GROUP_HEADER_BYTES..header.size()]);
+        assert_eq!(super::entries(&header, body).unwrap(), entries);
+    }
+
     const SEED: Seed = Seed { segment: 3, salt: 0x5eed };
 
     /// Version 1, byte for byte: a log written today must open tomorrow.
     #[test]
     fn golden_bytes() {
-        let hex: String = group().close(SEED, 9, 7).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = closed(&mut group()).iter().map(|byte| format!("{byte:02x}")).collect();
         let settings: String =
             br#"{"cleanup_policy":"Delete","segment_bytes":1073741824}"#.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = [
@@ -188,7 +249,7 @@ mod tests {
 
     #[test]
     fn another_segment_or_salt_another_checksum() {
-        let bytes = group().close(SEED, 9, 7).to_vec();
+        let bytes = closed(&mut group());
         let header = GroupHeader::read(&bytes).unwrap();
         assert_eq!((header.number, header.durable, header.entries), (9, 7, 2));
         let whole = &bytes[..header.size()];

@@ -123,9 +123,12 @@ impl Journal {
             *self = Self::begin(&self.layout, self.segment_bytes, segment + 1, group)?;
         }
         let Position { segment, byte, group: number } = self.position;
-        let bytes = group.close(self.seed, number, self.durable);
-        self.file.write_all_at(bytes, byte).map_err(|e| self.failed("cannot write", e))?;
-        self.zero_ahead(byte + bytes.len() as u64)?;
+        let mut end = byte;
+        for piece in group.close(self.seed, number, self.durable) {
+            self.file.write_all_at(piece, end).map_err(|e| self.failed("cannot write", e))?;
+            end += piece.len() as u64;
+        }
+        self.zero_ahead(end)?;
         self.position = Position { segment, byte: byte + size, group: number + 1 };
         Ok(())
     }

@@ -17,6 +17,8 @@ use super::{
 
 /// Small batches are gathered up to this much, so that each is not a write of its own.
 const GATHER_BYTES: usize = 1 << 20;
+/// Batches of at least this size are written as they are, without a copy.
+const OWN_WRITE_BYTES: usize = 32 << 10;
 
 /// A segment as readers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,13 +144,20 @@ impl PartitionWriter {
             let byte = u32::try_from(active.length)
                 .expect("segments are rolled before that, and batches are smaller");
             active.index.push(&mut entries, last, byte, size);
-            gathered.extend_from_slice(batch.bytes());
-            active.length += size;
-            if gathered.len() >= GATHER_BYTES {
+            let large = batch.bytes().len() >= OWN_WRITE_BYTES;
+            if !large {
+                gathered.extend_from_slice(batch.bytes());
+            }
+            if large || gathered.len() >= GATHER_BYTES {
                 write_at(&file, &gathered, at, &path)?;
-                at = active.length;
+                at += gathered.len() as u64;
                 gathered.clear();
             }
+            if large {
+                write_at(&file, batch.bytes(), at, &path)?;
+                at += size;
+            }
+            active.length += size;
         }
         write_at(&file, &gathered, at, &path)?;
         if !entries.is_empty() {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use headwater_core::{Data, DefaultSerde, Headers, Record, Result, SerdeRef};
+use headwater_core::{Data, DefaultSerde, Headers, Record, Result, SerdeRef, Timestamp};
 
 use crate::{
     Emit, Processor, ProcessorContext, TimeWindows, WindowedStream, WindowedTable,
     state::{WindowStore, WindowStoreSpec},
-    windows::Windowed,
+    windows::{Window, Windowed},
 };
 
 impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V> {
@@ -71,6 +71,7 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
             init: Arc::clone(&init),
             add: Arc::clone(&add),
             key_bytes: Vec::new(),
+            recent: Window { start: Timestamp(0), end: Timestamp(0) },
             trigger: Headers::new(),
         }))
     }
@@ -85,6 +86,8 @@ struct WindowAggregate<K, A, I, F> {
     init: Arc<I>,
     add: Arc<F>,
     key_bytes: Vec<u8>,
+    /// Window of the last record.
+    recent: Window,
     /// Headers of the record that moved time, which go with the results that it makes due.
     trigger: Headers,
 }
@@ -106,7 +109,11 @@ where
             cx.task.null_keys += 1;
             return Ok(());
         }
-        let window = self.windows.window_of(timestamp)?;
+        // Mostly that of the last record, and a division is dear.
+        if !self.recent.contains(timestamp) {
+            self.recent = self.windows.window_of(timestamp)?;
+        }
+        let (window, place) = (self.recent, cx.task.place);
         let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
         store.observe(timestamp);
         let due = store.closing_due();
@@ -116,7 +123,7 @@ where
         if store.is_closed(window) {
             store.count_late();
         } else {
-            let mut row = store.row(window.start, &self.key_bytes, state)?;
+            let mut row = store.row(window.start, &self.key_bytes, place, state)?;
             let aggregate = row.value_or_insert_with(|| (self.init)());
             (self.add)(&key, value, aggregate);
             let result = (self.emit == Emit::OnUpdate).then(|| aggregate.clone());

@@ -33,6 +33,8 @@ pub(crate) struct TaskContext {
     pub(crate) id: TaskId,
     /// Highest timestamp of the records taken so far.
     pub(crate) stream_time: Timestamp,
+    /// Of the current record among those whose keys the stores have seen ahead.
+    pub(crate) place: usize,
     /// By their place in the topology; those of other sub-topologies are missing.
     pub(crate) stores: Vec<Option<Box<dyn Store>>>,
     pub(crate) state: Box<dyn TaskState>,
@@ -64,12 +66,18 @@ impl TaskContext {
         &mut self,
         handle: &KeyValueHandle<K, V>,
     ) -> KeyValueStore<'_, K, V> {
+        let place = self.place;
         let (store, state) = self.store_and_state::<KeyValue<K, V>>(handle.index);
-        KeyValueStore { store, state }
+        KeyValueStore { store, state, place }
     }
 
     pub(crate) fn stores(&mut self) -> impl Iterator<Item = &mut Box<dyn Store>> {
         self.stores.iter_mut().flatten()
+    }
+
+    /// Shows the stores the keys that come next, from the record at `place` on.
+    pub(crate) fn look_ahead(&mut self, place: usize, keys: &[Option<&[u8]>]) {
+        self.stores().for_each(|store| store.look_ahead(place, keys));
     }
 
     /// Adds what was counted here to the metrics of the task.

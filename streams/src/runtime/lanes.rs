@@ -132,6 +132,24 @@ impl Lane {
         self.head.as_ref()?.cursor.current()
     }
 
+    /// Place of its next record among those found with it (see [`RecordCursor::place`]).
+    #[inline]
+    pub(crate) fn place(&self) -> usize {
+        self.head.as_ref().map_or(0, |head| head.cursor.place())
+    }
+
+    /// Hands out the keys of the records found with the next one.
+    pub(crate) fn with_block_keys(&self, take: impl FnOnce(&[Option<&[u8]>])) {
+        let Some(head) = &self.head else { return };
+        let mut keys = [None; RecordCursor::BLOCK];
+        let mut count = 0;
+        for (slot, key) in keys.iter_mut().zip(head.cursor.block_keys()) {
+            *slot = key;
+            count += 1;
+        }
+        take(&keys[..count]);
+    }
+
     /// Counts the next record as taken, and moves on; `false` when no other is at hand. The time of a record that was
     /// left out does not count (`timely` is false), unless an upstream task vouches for it.
     #[inline]
@@ -140,8 +158,8 @@ impl Lane {
         if timely || self.marked {
             self.time = head.time;
         }
-        if let Some(record) = head.cursor.current() {
-            self.position = record.offset.next();
+        if let Some(offset) = head.cursor.offset() {
+            self.position = offset.next();
         }
         if head.cursor.advance()? {
             head.time = Self::time_of(&head.cursor, self.marked, self.time)?;
@@ -165,8 +183,8 @@ impl Lane {
     fn settle(&mut self) -> Result<()> {
         loop {
             if let Some(head) = &mut self.head {
-                while let Some(record) = head.cursor.current() {
-                    if record.offset >= self.position {
+                while let Some(offset) = head.cursor.offset() {
+                    if offset >= self.position {
                         head.time = Self::time_of(&head.cursor, self.marked, self.time)?;
                         return Ok(());
                     }

@@ -1,8 +1,8 @@
 //! One sub-topology on one partition. Processing is synchronous: no I/O but its own state, no clock, no await.
 
 use headwater_core::{
-    Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, Result, StateBackend,
-    StateBatch, StoreId, TaskId, Timestamp, TopicPartition,
+    Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, RecordCursor, Result,
+    StateBackend, StateBatch, StoreId, TaskId, Timestamp, TopicPartition,
 };
 
 use super::{
@@ -69,6 +69,7 @@ impl Task {
             context: TaskContext {
                 id,
                 stream_time: Timestamp::MIN,
+                place: 0,
                 stores: (0..plan.topology.stores.len()).map(|_| None).collect(),
                 state: backend.open(id, &names)?,
                 sinks,
@@ -184,8 +185,12 @@ impl Task {
         let lane = &mut self.inputs.lanes[at];
         let source = &mut self.sources[input.source];
         let context = &mut self.context;
-        let mut taken = 0;
+        let (mut taken, block) = (0, at * RecordCursor::BLOCK);
         while let Some(record) = lane.head() {
+            context.place = block + lane.place();
+            if context.place == block {
+                lane.with_block_keys(|keys| context.look_ahead(block, keys));
+            }
             let before = context.stream_time;
             context.stream_time = before.max(record.timestamp);
             context.begin_record();

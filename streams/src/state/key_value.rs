@@ -43,6 +43,8 @@ impl<K, V> StoreHandle for KeyValueHandle<K, V> {
 pub struct KeyValueStore<'a, K, V> {
     pub(crate) store: &'a mut KeyValue<K, V>,
     pub(crate) state: &'a dyn TaskState,
+    /// Of the record among those looked at ahead.
+    pub(crate) place: usize,
 }
 
 impl<K: Data, V: Data> KeyValueStore<'_, K, V> {
@@ -51,7 +53,7 @@ impl<K: Data, V: Data> KeyValueStore<'_, K, V> {
             &mut *self.store;
         key_bytes.clear();
         key_serde.encode(key, key_bytes)?;
-        table.row(key_bytes, || {
+        table.row(key_bytes, self.place, || {
             value_bytes.clear();
             let found = self.state.get(*slot, key_bytes, value_bytes)?;
             if found { decode_stored(&**value_serde, value_bytes).map(Some) } else { Ok(None) }
@@ -157,6 +159,10 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
 
     fn roll_back(&mut self) {
         self.table.roll_back();
+    }
+
+    fn look_ahead(&mut self, place: usize, keys: &[Option<&[u8]>]) {
+        self.table.look_ahead(place, keys);
     }
 
     fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()> {

@@ -4,6 +4,7 @@
 //! become bytes once per changed key and commit, for the changelog. The engine below (RocksDB) is written later, in
 //! bulk, and together with the changelog position that it then stands at: it lags the log and never leads it.
 
+mod ahead;
 mod key_value;
 pub(crate) mod table;
 mod window;
@@ -43,6 +44,9 @@ pub(crate) trait Store: Send {
 
     /// Takes back everything since [`Store::begin_record`].
     fn roll_back(&mut self);
+
+    /// Fetches the rows of keys that the records from `place` on will probably ask for.
+    fn look_ahead(&mut self, place: usize, keys: &[Option<&[u8]>]);
 
     /// Hands out every row that changed since the last call; the caller commits them next.
     fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()>;

@@ -6,6 +6,8 @@ use headwater_core::{Error, Result, Serde, Timestamp};
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
 
+use super::ahead::{self, Ahead};
+
 /// Keys up to this long lie in the row itself.
 const INLINE_KEY_BYTES: usize = 24;
 /// Bytes of the timestamp in front of a value in the engine.
@@ -23,6 +25,7 @@ pub(crate) struct Table<V> {
     /// Whether a key without a row has no value in the engine either.
     complete: bool,
     long_key_bytes: usize,
+    ahead: Ahead,
 }
 
 /// A row as it was before a change.
@@ -33,8 +36,9 @@ struct Undo<V> {
     uncommitted: bool,
 }
 
-/// Aligned to cache lines: a look-up in a large table waits for as few of them as can be.
-#[repr(align(64))]
+/// Aligned to cache lines: a look-up in a large table waits for as few of them as can be. The key lies in the first, the
+/// flags in the last.
+#[repr(C, align(64))]
 struct Row<V> {
     key: SmallVec<[u8; INLINE_KEY_BYTES]>,
     timestamp: Timestamp,
@@ -59,6 +63,7 @@ impl<V: Clone> Table<V> {
             undo: None,
             complete,
             long_key_bytes: 0,
+            ahead: Ahead::default(),
         }
     }
 
@@ -69,14 +74,35 @@ impl<V: Clone> Table<V> {
         FixedState::with_seed(0x9e37_79b9_7f4a_7c15).hash_one(key)
     }
 
-    /// The row of `key`. `load` asks the engine, and is called only when the engine may know what the table does not.
+    /// Finds the rows of `keys`, and has them fetched from memory all at once.
+    pub(crate) fn look_ahead(&mut self, place: usize, keys: &[Option<&[u8]>]) {
+        let Self { index, rows, ahead, .. } = self;
+        if rows.len() * size_of::<Row<V>>() < ahead::TABLE_BYTES_MIN || !ahead.is_worthwhile() {
+            return;
+        }
+        // By the hash alone, which is nearly always enough: comparing the key would wait for each row.
+        let found = keys.iter().map(|key| index.find(Self::hash((*key)?), |_| true).copied());
+        let mut seen = 0;
+        for row in ahead.set(place, found).iter().filter_map(|at| rows.get(*at as usize)) {
+            seen += row.key.len() + usize::from(row.unwritten);
+        }
+        std::hint::black_box(seen);
+    }
+
+    /// The row of `key`; `place` is that of the record that asks. `load` asks the engine, and is called only when the engine may know what the table does not.
     #[inline]
     pub(crate) fn row(
         &mut self,
         key: &[u8],
+        place: usize,
         load: impl FnOnce() -> Result<Option<(V, Timestamp)>>,
     ) -> Result<RowMut<'_, V>> {
         let rows = &self.rows;
+        let guess = self.ahead.row(place);
+        if rows.get(guess as usize).is_some_and(|row| row.key.as_slice() == key) {
+            self.ahead.count_used();
+            return Ok(RowMut { table: self, at: guess });
+        }
         let entry = self.index.entry(
             Self::hash(key),
             |at| rows[*at as usize].key.as_slice() == key,
@@ -276,8 +302,8 @@ mod tests {
     fn a_changed_row_is_handed_out_once_per_commit_and_once_per_spill() {
         let mut table = Table::<u64>::new(true);
         for _ in 0..3 {
-            *table.row(b"b", none).unwrap().value_or_insert_with(|| 0) += 1;
-            *table.row(b"a", none).unwrap().value_or_insert_with(|| 0) += 2;
+            *table.row(b"b", 0, none).unwrap().value_or_insert_with(|| 0) += 1;
+            *table.row(b"a", 0, none).unwrap().value_or_insert_with(|| 0) += 2;
         }
         let mut changes = Vec::new();
         let mut note = |key: &[u8], value: Option<&u64>, _: Timestamp| {
@@ -296,28 +322,28 @@ mod tests {
     #[test]
     fn the_engine_is_asked_only_when_it_may_know_more() {
         let mut table = Table::<u64>::new(true);
-        table.row(b"k", || panic!("the table is complete")).unwrap();
+        table.row(b"k", 0, || panic!("the table is complete")).unwrap();
         let mut table = Table::<u64>::new(false);
-        let row = table.row(b"k", || Ok(Some((7, Timestamp(1))))).unwrap();
+        let row = table.row(b"k", 0, || Ok(Some((7, Timestamp(1))))).unwrap();
         assert_eq!(row.value(), Some(&7));
-        table.row(b"k", || panic!("the row is there")).unwrap();
+        table.row(b"k", 0, || panic!("the row is there")).unwrap();
     }
 
     #[test]
     fn a_record_can_be_taken_back() {
         let mut table = Table::<u64>::new(true);
-        table.row(b"k", none).unwrap().set(Some(1), Timestamp(1));
+        table.row(b"k", 0, none).unwrap().set(Some(1), Timestamp(1));
         table.begin_record();
-        *table.row(b"k", none).unwrap().value_or_insert_with(|| 0) = 5;
-        table.row(b"k", none).unwrap().set(None, Timestamp(9));
+        *table.row(b"k", 0, none).unwrap().value_or_insert_with(|| 0) = 5;
+        table.row(b"k", 0, none).unwrap().set(None, Timestamp(9));
         table.roll_back();
-        assert_eq!(table.row(b"k", none).unwrap().value(), Some(&1));
+        assert_eq!(table.row(b"k", 0, none).unwrap().value(), Some(&1));
     }
 
     #[test]
     fn eviction_keeps_what_the_engine_does_not_hold() {
         let mut table = Table::<u64>::new(true);
-        table.row(b"k", none).unwrap().set(Some(1), Timestamp(1));
+        table.row(b"k", 0, none).unwrap().set(Some(1), Timestamp(1));
         table.evict();
         assert_eq!(table.iter().count(), 1);
         table.take_changes(|_, _, _| Ok(())).unwrap();

@@ -105,19 +105,21 @@ impl<A: Data> WindowStore<A> {
         self.late += 1;
     }
 
-    /// The row of `key` in the window that starts at `start`, which is open.
+    /// The row of `key` in the window that starts at `start`, which is open; `place` is that of the record among those looked
+    /// at ahead.
     #[inline]
     pub(crate) fn row(
         &mut self,
         start: Timestamp,
         key: &[u8],
+        place: usize,
         state: &dyn TaskState,
     ) -> Result<RowMut<'_, A>> {
         if self.panes.get(self.recent).is_none_or(|pane| pane.start != start) {
             self.recent = self.pane(start);
         }
         let Self { value: serde, slot, key_bytes, value_bytes, .. } = self;
-        self.panes[self.recent].table.row(key, || {
+        self.panes[self.recent].table.row(key, place, || {
             key_bytes.clear();
             key_bytes.extend_from_slice(&start.0.to_be_bytes());
             key_bytes.extend_from_slice(key);
@@ -234,6 +236,13 @@ impl<A: Data> Store for WindowStore<A> {
         let opened = std::mem::take(&mut self.opened);
         self.panes.retain(|pane| !opened.contains(&pane.start));
         self.panes.iter_mut().for_each(|pane| pane.table.roll_back());
+    }
+
+    /// In the pane of the last record, which is mostly that of the next ones, too.
+    fn look_ahead(&mut self, place: usize, keys: &[Option<&[u8]>]) {
+        if let Some(pane) = self.panes.get_mut(self.recent) {
+            pane.table.look_ahead(place, keys);
+        }
     }
 
     fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()> {
