@@ -4,8 +4,10 @@
 //! records come from and go to), [`StateBackend`] (what tasks remember), [`memory`] (both ports without a disk),
 //! [`Error`] (what went wrong and what to do).
 
+mod admin;
 mod batch;
 mod clock;
+mod config;
 mod error;
 mod log;
 mod partitioner;
@@ -21,20 +23,22 @@ pub mod memory;
 pub mod serdes;
 
 pub use self::{
+    admin::{Admin, Cleaned, TopicChanges},
     batch::{
         BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchBuilder, BatchMark, HeadersRef, ProducerStamp,
         RecordBatch, RecordCursor, RecordRef, batch_size,
     },
     clock::{Clock, ManualClock, SystemClock},
+    config::{CleanupPolicy, CompressionType, TimestampType, TopicConfig},
     error::{Error, ErrorKind, Result},
     log::{
         Committed, Fetched, GroupId, Log, LogVersion, PartitionOffsets, Positions, Producer, ProducerName,
-        Written,
+        TimedOffset, Written,
     },
     partitioner::{murmur2, partition_for_key},
     record::{Data, Headers, Offset, Record, Timestamp},
     serdes::{DefaultSerde, Serde, SerdeRef},
     signal::Signal,
     state::{StateBackend, StateBatch, StateOp, StoreId, TaskId, TaskState, Visit},
-    topic::{CleanupPolicy, Partition, TopicConfig, TopicName, TopicPartition, TopicSpec},
+    topic::{Partition, TopicName, TopicPartition, TopicSpec},
 };

@@ -8,7 +8,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{BatchBuilder, Offset, RecordBatch, Result, TopicPartition, TopicSpec};
+use crate::{BatchBuilder, Offset, RecordBatch, Result, Timestamp, TopicPartition, TopicSpec};
 
 /// Who reads: positions are committed under this name (Kafka: `group.id`; an application's id).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +37,15 @@ pub struct PartitionOffsets {
     pub earliest: Offset,
     /// The offset that the next record will get. All before it is committed and, in mode `fsync`, on disk.
     pub end: Offset,
+}
+
+/// Where in a partition a record of some time is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimedOffset {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its time.
+    pub timestamp: Timestamp,
 }
 
 /// What a read found.
@@ -112,6 +121,13 @@ pub trait Log: Send + Sync + 'static {
     /// the damage when the bytes on disk are not those that were written.
     async fn read(&self, partition: &TopicPartition, from: Offset, bytes_max: usize) -> Result<Fetched>;
 
+    /// The first record that is not older than `time` and can still be read; `None` when all are older (Kafka:
+    /// `offsetsForTimes`).
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such partition; `Corrupt` as for [`Log::read`].
+    async fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>>;
+
     /// Opens a producer and fences every earlier one of the same name.
     ///
     /// # Errors
@@ -123,6 +139,13 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable`, `Closed`.
     async fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Result<Option<Committed>>;
+
+    /// Makes positions durable that go with no record: those of a reader that writes elsewhere, or of somebody who sends a
+    /// group back.
+    ///
+    /// # Errors
+    /// `Invalid` when a partition does not exist; nothing is committed then.
+    async fn commit_positions(&self, positions: &Positions) -> Result<()>;
 
     /// Waits until something became visible after `seen`, and says up to where. Returns at once when it already has.
     /// Safe to drop half way.

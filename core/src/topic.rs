@@ -4,7 +4,7 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, TopicConfig};
 
 /// Longest topic name, so that `<topic>-<partition>` fits in a file name (Kafka: `Topic.MAX_NAME_LENGTH`).
 const NAME_BYTES_MAX: usize = 249;
@@ -98,36 +98,8 @@ impl fmt::Debug for TopicPartition {
     }
 }
 
-/// What becomes of old records (Kafka: `cleanup.policy`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum CleanupPolicy {
-    /// They are deleted by age and size.
-    #[default]
-    Delete,
-    /// The last record of each key is kept.
-    Compact,
-    /// Both: the last record of each key, until it is too old.
-    CompactDelete,
-}
-
-/// Settings of a topic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TopicConfig {
-    /// Kafka: `cleanup.policy`.
-    pub cleanup_policy: CleanupPolicy,
-    /// A new segment file is begun when the active one would grow beyond this (Kafka: `segment.bytes`).
-    pub segment_bytes: u64,
-}
-
-impl Default for TopicConfig {
-    fn default() -> Self {
-        Self { cleanup_policy: CleanupPolicy::Delete, segment_bytes: 1 << 30 }
-    }
-}
-
 /// A topic: its name, how many partitions it has, and its settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicSpec {
     /// Its name.
     pub name: TopicName,

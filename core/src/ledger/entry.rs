@@ -1,9 +1,13 @@
 //! What happens to a log, as values.
 
-use crate::{Committed, GroupId, Partition, ProducerName, RecordBatch, TopicSpec, Written};
+use std::num::NonZeroU32;
+
+use crate::{
+    Committed, GroupId, Offset, Partition, ProducerName, RecordBatch, TopicConfig, TopicSpec, Written,
+};
 
 /// Number of a topic; never used again for another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TopicId(pub u32);
 
 /// A partition by number.
@@ -25,7 +29,7 @@ pub struct Incarnation {
 }
 
 /// The unit of change. A commit is several, which become durable together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Entry {
     /// A topic exists from here on.
     TopicCreated {
@@ -33,6 +37,32 @@ pub enum Entry {
         id: TopicId,
         /// Name, partitions, settings.
         spec: TopicSpec,
+    },
+    /// A topic has other settings from here on.
+    TopicAltered {
+        /// Its number.
+        id: TopicId,
+        /// All its settings.
+        config: TopicConfig,
+    },
+    /// A topic has more partitions from here on.
+    PartitionsAdded {
+        /// Its number.
+        id: TopicId,
+        /// How many it has now.
+        partitions: NonZeroU32,
+    },
+    /// A topic is gone, with its records and the positions in it.
+    TopicDeleted {
+        /// Its number.
+        id: TopicId,
+    },
+    /// Records of a partition are gone.
+    RecordsDeleted {
+        /// Its partition.
+        place: Place,
+        /// The first offset that is left.
+        before: Offset,
     },
     /// Earlier producers of this name are fenced from here on.
     ProducerOpened {
@@ -50,6 +80,8 @@ pub enum Entry {
     },
     /// A group has moved on.
     Positions(GroupPositions),
+    /// A group and its positions are gone.
+    GroupDeleted(GroupId),
 }
 
 /// [`Positions`](crate::Positions) with partitions by number.

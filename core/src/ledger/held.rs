@@ -3,34 +3,19 @@
 use std::collections::BTreeMap;
 
 use super::{Incarnation, Place, sequences::advance};
-use crate::{BatchBuilder, Error, ProducerStamp, RecordBatch, Result, TopicPartition};
+use crate::{BatchBuilder, Error, ProducerStamp, RecordBatch, Result, TopicConfig, TopicPartition};
 
-/// Largest batch a log takes unless it is told otherwise (Kafka: `message.max.bytes`, 1 MiB and a header).
+/// Largest batch of a topic that does not say otherwise (Kafka: `max.message.bytes`, 1 MiB and a header).
 pub const BATCH_BYTES_MAX: usize = (1 << 20) + 12;
 
 /// Largest sum of batches in one commit unless a log is told otherwise.
 pub const COMMIT_BYTES_MAX: usize = 256 << 20;
 
-/// How much a producer may hold back.
-#[derive(Debug, Clone, Copy)]
-pub struct HeldLimits {
-    /// Per batch.
-    pub batch_bytes_max: usize,
-    /// All batches of a commit together.
-    pub commit_bytes_max: usize,
-}
-
-impl Default for HeldLimits {
-    fn default() -> Self {
-        Self { batch_bytes_max: BATCH_BYTES_MAX, commit_bytes_max: COMMIT_BYTES_MAX }
-    }
-}
-
 /// Closed batches that wait for their commit.
 #[derive(Debug)]
 pub struct Held {
     producer: Incarnation,
-    limits: HeldLimits,
+    bytes_max: usize,
     batches: Vec<(Place, RecordBatch)>,
     bytes: usize,
     sequences: BTreeMap<Place, Numbers>,
@@ -48,10 +33,10 @@ struct Numbers {
 }
 
 impl Held {
-    /// Nothing yet, for `producer`.
+    /// Nothing yet, for `producer`, and at most `bytes_max` bytes at a time.
     #[must_use]
-    pub fn new(producer: Incarnation, limits: HeldLimits) -> Self {
-        Self { producer, limits, batches: Vec::new(), bytes: 0, sequences: BTreeMap::new() }
+    pub fn new(producer: Incarnation, bytes_max: usize) -> Self {
+        Self { producer, bytes_max, batches: Vec::new(), bytes: 0, sequences: BTreeMap::new() }
     }
 
     /// Whose it is.
@@ -66,31 +51,31 @@ impl Held {
         self.bytes
     }
 
-    /// Closes `batch` and keeps it; it is empty afterwards, whatever comes of it.
+    /// Closes `batch` for a topic with settings `config`, and keeps it; it is empty afterwards, whatever comes of it.
     ///
     /// # Errors
     /// `Invalid` when it is larger than the limits; nothing of it is kept.
     pub fn append(
         &mut self,
-        place: Place,
-        partition: &TopicPartition,
+        (place, partition): (Place, &TopicPartition),
+        config: &TopicConfig,
         batch: &mut BatchBuilder,
     ) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
         let (size, count) = (batch.size(), batch.record_count());
-        let HeldLimits { batch_bytes_max, commit_bytes_max } = self.limits;
-        if size > batch_bytes_max {
+        let (batch_max, commit_max) = (config.max_message_bytes, self.bytes_max);
+        if size as u64 > u64::from(batch_max) {
             batch.clear();
             return Err(Error::invalid(format!(
-                "batch is too large: close it earlier, or raise `batch_bytes_max`. partition={partition}, bytes={size}, batch_bytes_max={batch_bytes_max}"
+                "batch is too large: close it earlier, or raise the topic's `max.message.bytes`. partition={partition}, bytes={size}, max.message.bytes={batch_max}"
             )));
         }
-        if self.bytes + size > commit_bytes_max {
+        if self.bytes + size > commit_max {
             batch.clear();
             return Err(Error::invalid(format!(
-                "commit is too large: commit earlier, or raise `commit_bytes_max`. partition={partition}, bytes={}, commit_bytes_max={commit_bytes_max}",
+                "commit is too large: commit earlier, or raise `commit_bytes_max`. partition={partition}, bytes={}, commit_bytes_max={commit_max}",
                 self.bytes + size
             )));
         }

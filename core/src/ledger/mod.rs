@@ -4,21 +4,30 @@
 //! [`Entry`]s) and, apart from that, applies entries: a log makes the entries durable in between, and after a crash
 //! applies those it finds.
 
+mod admin;
 mod entry;
 mod held;
+mod retention;
 mod sequences;
+mod times;
 
 use std::collections::BTreeMap;
 
 pub use self::{
+    admin::{PARTITIONS_MAX, no_such_topic},
     entry::{Commit, Decision, Entry, GroupPositions, Incarnation, Place, TopicId},
-    held::{BATCH_BYTES_MAX, COMMIT_BYTES_MAX, Held, HeldLimits},
+    held::{BATCH_BYTES_MAX, COMMIT_BYTES_MAX, Held},
+    retention::{Piece, retention},
     sequences::{REMEMBERED_BATCHES, SeenBatch, Sequences, Verdict, advance},
+    times::first_at,
 };
 use crate::{
     Committed, Error, ErrorKind, GroupId, Offset, Partition, PartitionOffsets, ProducerName, RecordBatch,
     Result, TopicName, TopicPartition, TopicSpec, Written,
 };
+
+/// What can be read of a partition in which nothing was ever written.
+const NEW_PARTITION: PartitionOffsets = PartitionOffsets { earliest: Offset(0), end: Offset(0) };
 
 /// All that a log knows besides the records.
 #[derive(Debug, Default)]
@@ -29,12 +38,14 @@ pub struct Ledger {
     producer_ids: BTreeMap<ProducerName, i64>,
     positions: BTreeMap<GroupId, BTreeMap<Place, Committed>>,
     batch_bytes_largest: usize,
+    /// Numbers of deleted topics are not given to others: files and positions go by them.
+    next_topic_id: TopicId,
 }
 
 #[derive(Debug)]
 struct Topic {
     spec: TopicSpec,
-    ends: Vec<Offset>,
+    offsets: Vec<PartitionOffsets>,
 }
 
 #[derive(Debug)]
@@ -62,7 +73,9 @@ impl Ledger {
                 )))
             };
         }
-        let id = TopicId(self.topics.keys().next_back().map_or(0, |last| last.0 + 1));
+        admin::check_partitions(&spec.name, spec.partitions)?;
+        spec.config.check().map_err(|e| e.context(format!("topic={}", spec.name)))?;
+        let id = self.next_topic_id;
         Ok(Some(Entry::TopicCreated { id, spec: spec.clone() }))
     }
 
@@ -222,6 +235,14 @@ impl Ledger {
                 Ok(())
             }
             Entry::Batch { place, batch } => self.apply_batch(*place, batch),
+            Entry::TopicAltered { id, config } => self.apply_config(*id, config),
+            Entry::PartitionsAdded { id, partitions } => self.apply_partitions(*id, *partitions),
+            Entry::TopicDeleted { id } => self.apply_deletion(*id),
+            Entry::RecordsDeleted { place, before } => self.apply_records_deleted(*place, *before),
+            Entry::GroupDeleted(group) => {
+                self.positions.remove(group);
+                Ok(())
+            }
             Entry::Positions(positions) => {
                 let group = self.positions.entry(positions.group.clone()).or_default();
                 group.extend(positions.committed.iter().cloned());
@@ -231,12 +252,13 @@ impl Ledger {
     }
 
     fn apply_topic(&mut self, id: TopicId, spec: &TopicSpec) -> Result<()> {
-        if self.topics.contains_key(&id) || self.names.contains_key(&spec.name) {
+        if id < self.next_topic_id || self.names.contains_key(&spec.name) {
             return Err(Error::corrupt(format!("topic was created twice. topic={}, id={}", spec.name, id.0)));
         }
-        let ends = spec.topic_partitions().map(|_| Offset(0)).collect();
+        let offsets = spec.topic_partitions().map(|_| NEW_PARTITION).collect();
         self.names.insert(spec.name.clone(), id);
-        self.topics.insert(id, Topic { spec: spec.clone(), ends });
+        self.topics.insert(id, Topic { spec: spec.clone(), offsets });
+        self.next_topic_id = TopicId(id.0.saturating_add(1));
         Ok(())
     }
 
@@ -249,7 +271,7 @@ impl Ledger {
     }
 
     fn apply_batch(&mut self, place: Place, batch: &RecordBatch) -> Result<()> {
-        let end = self.end_mut(place)?;
+        let PartitionOffsets { end, .. } = self.offsets_mut(place)?;
         if batch.base_offset() != *end {
             return Err(Error::corrupt(format!(
                 "batch does not follow the end of its partition. topic_id={}, partition={}, batch={batch:?}, end={end}",
@@ -269,9 +291,9 @@ impl Ledger {
         Ok(())
     }
 
-    fn end_mut(&mut self, place: Place) -> Result<&mut Offset> {
+    fn offsets_mut(&mut self, place: Place) -> Result<&mut PartitionOffsets> {
         let index = place.partition.0 as usize;
-        self.topics.get_mut(&place.topic).and_then(|topic| topic.ends.get_mut(index)).ok_or_else(|| {
+        self.topics.get_mut(&place.topic).and_then(|topic| topic.offsets.get_mut(index)).ok_or_else(|| {
             Error::corrupt(format!(
                 "partition was never created. topic_id={}, partition={}",
                 place.topic.0, place.partition
@@ -293,12 +315,12 @@ impl Ledger {
         self.topics.get(&id).map(|topic| &topic.spec)
     }
 
-    /// All partitions with their ends.
-    pub fn ends(&self) -> impl Iterator<Item = (Place, Offset)> {
+    /// All partitions with their offsets, in order.
+    pub fn all_offsets(&self) -> impl Iterator<Item = (Place, PartitionOffsets)> {
         self.topics.iter().flat_map(|(id, topic)| {
             (0..)
-                .zip(&topic.ends)
-                .map(|(number, end)| (Place { topic: *id, partition: Partition(number) }, *end))
+                .zip(&topic.offsets)
+                .map(|(number, offsets)| (Place { topic: *id, partition: Partition(number) }, *offsets))
         })
     }
 
@@ -324,7 +346,19 @@ impl Ledger {
     /// The offset that the next record of a partition will get.
     #[must_use]
     pub fn end(&self, place: Place) -> Option<Offset> {
-        self.topics.get(&place.topic)?.ends.get(place.partition.0 as usize).copied()
+        self.offsets(place).map(|offsets| offsets.end)
+    }
+
+    /// What can be read of a partition.
+    #[must_use]
+    pub fn offsets(&self, place: Place) -> Option<PartitionOffsets> {
+        self.topics.get(&place.topic)?.offsets.get(place.partition.0 as usize).copied()
+    }
+
+    /// The number that the next topic will get.
+    #[must_use]
+    pub fn next_topic_id(&self) -> TopicId {
+        self.next_topic_id
     }
 
     /// The position that `group` has committed.
@@ -366,12 +400,27 @@ impl Ledger {
         })
     }
 
-    /// Sets the end of a partition.
+    /// Sets what can be read of a partition.
     ///
     /// # Errors
-    /// `Corrupt` when there is no such partition.
-    pub fn restore_end(&mut self, place: Place, end: Offset) -> Result<()> {
-        *self.end_mut(place)? = end;
+    /// `Corrupt` when there is no such partition, or it would end before it begins.
+    pub fn restore_offsets(&mut self, place: Place, offsets: PartitionOffsets) -> Result<()> {
+        if offsets.earliest > offsets.end {
+            return Err(Error::corrupt(format!("partition ends before it begins. offsets={offsets:?}")));
+        }
+        *self.offsets_mut(place)? = offsets;
+        Ok(())
+    }
+
+    /// Sets the number that the next topic will get.
+    ///
+    /// # Errors
+    /// `Corrupt` when a topic has that number, or a later one.
+    pub fn restore_next_topic_id(&mut self, id: TopicId) -> Result<()> {
+        if id < self.next_topic_id {
+            return Err(Error::corrupt(format!("number of the next topic was given before. id={}", id.0)));
+        }
+        self.next_topic_id = id;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BatchBuilder, Headers, ProducerStamp, Timestamp};
+use crate::{BatchBuilder, CleanupPolicy, Headers, ProducerStamp, Timestamp, TopicChanges, TopicConfig};
 
 fn stamp(epoch: i16, sequence: i32) -> ProducerStamp {
     ProducerStamp { id: 7, epoch, sequence }
@@ -145,6 +145,82 @@ fn entries_that_do_not_follow_are_corrupt() {
     assert!(Sequences::restore(None, vec![SeenBatch { first: 0, last: 0, base: Offset(0) }]).is_err());
 }
 
+fn alter(ledger: &mut Ledger, changes: &TopicChanges) -> Result<usize> {
+    let entries = ledger.alter_topic(&TopicName::new("t").unwrap(), changes)?;
+    entries.iter().for_each(|entry| ledger.apply(entry).unwrap());
+    Ok(entries.len())
+}
+
+#[test]
+fn topics_change_all_at_once_or_not_at_all() {
+    let (mut ledger, _, place) = ledger();
+    let setting = |key: &str, value: Option<&str>| (key.to_owned(), value.map(str::to_owned));
+    let both = TopicChanges {
+        partitions: std::num::NonZeroU32::new(3),
+        settings: vec![setting("cleanup.policy", Some("compact")), setting("segment.ms", Some("5"))],
+    };
+    assert_eq!(alter(&mut ledger, &both).unwrap(), 2);
+    assert_eq!(alter(&mut ledger, &both).unwrap(), 0, "it is so already");
+    for wrong in [
+        TopicChanges { partitions: std::num::NonZeroU32::new(2), settings: vec![] },
+        TopicChanges { partitions: std::num::NonZeroU32::new(u32::MAX), settings: vec![] },
+        TopicChanges {
+            settings: vec![setting("segment.ms", None), setting("segment.ms", Some("-5"))],
+            ..both
+        },
+        TopicChanges { partitions: None, settings: vec![setting("no.such", None)] },
+    ] {
+        assert_eq!(alter(&mut ledger, &wrong).unwrap_err().kind(), ErrorKind::Invalid, "{wrong:?}");
+    }
+    let spec = ledger.topic(place.topic).unwrap();
+    assert_eq!((spec.partitions.get(), spec.config.segment_ms), (3, 5));
+    assert_eq!(spec.config.cleanup_policy, CleanupPolicy::Compact);
+    assert_eq!(ledger.end(Place { partition: Partition(2), ..place }), Some(Offset(0)));
+    let reset = TopicChanges { partitions: None, settings: vec![setting("segment.ms", None)] };
+    assert_eq!(alter(&mut ledger, &reset).unwrap(), 1);
+    assert_eq!(ledger.topic(place.topic).unwrap().config.segment_ms, TopicConfig::default().segment_ms);
+}
+
+#[test]
+fn a_deleted_topic_leaves_nothing_and_its_number_is_not_used_again() {
+    let (mut ledger, producer, place) = ledger();
+    let committed = vec![(place, Committed { offset: Offset(0), metadata: Bytes::new() })];
+    let positions = Some(GroupPositions { group: GroupId("g".into()), committed });
+    let batches = vec![(place, batch(producer, 0, 2))];
+    let decision = ledger.commit(Commit { producer, batches, positions }).unwrap();
+    decision.entries.iter().for_each(|entry| ledger.apply(entry).unwrap());
+    let name = TopicName::new("t").unwrap();
+    let deleted = ledger.delete_topic(&name).unwrap();
+    ledger.apply(&deleted).unwrap();
+    assert_eq!(ledger.apply(&deleted).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(ledger.delete_topic(&name).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!((ledger.groups().count(), ledger.sequences().count()), (0, 0));
+    let error = commit(&mut ledger, producer, vec![(place, batch(producer, 2, 1))]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    let again = ledger.create_topic(&TopicSpec::new("t", 2).unwrap()).unwrap().unwrap();
+    ledger.apply(&again).unwrap();
+    let new = ledger.place(&TopicPartition::new(name, Partition(0))).unwrap();
+    assert_ne!(new.topic, place.topic);
+    assert_eq!(ledger.offsets(new), Some(NEW_PARTITION));
+    commit(&mut ledger, producer, vec![(new, batch(producer, 0, 1))]).unwrap();
+}
+
+#[test]
+fn records_are_deleted_from_the_front_and_never_come_back() {
+    let (mut ledger, producer, place) = ledger();
+    commit(&mut ledger, producer, vec![(place, batch(producer, 0, 5))]).unwrap();
+    let tp = ledger.partition(place).unwrap();
+    for (before, expected) in [(0, 0), (3, 3), (2, 3), (5, 5), (5, 5)] {
+        let entry = ledger.delete_records(&tp, Offset(before)).unwrap();
+        entry.iter().for_each(|entry| ledger.apply(entry).unwrap());
+        let offsets = ledger.offsets(place).unwrap();
+        assert_eq!((offsets.earliest, offsets.end), (Offset(expected), Offset(5)));
+    }
+    assert_eq!(ledger.delete_records(&tp, Offset(6)).unwrap_err().kind(), ErrorKind::Invalid);
+    let forged = Entry::RecordsDeleted { place, before: Offset(6) };
+    assert_eq!(ledger.apply(&forged).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
 #[test]
 fn a_copy_from_entries_is_the_same() {
     let (mut ledger, producer, place) = ledger();
@@ -155,7 +231,8 @@ fn a_copy_from_entries_is_the_same() {
     decision.entries.iter().for_each(|entry| ledger.apply(entry).unwrap());
     let mut copy = Ledger::default();
     ledger.entries().iter().for_each(|entry| copy.apply(entry).unwrap());
-    ledger.ends().for_each(|(place, end)| copy.restore_end(place, end).unwrap());
+    ledger.all_offsets().for_each(|(place, offsets)| copy.restore_offsets(place, offsets).unwrap());
+    copy.restore_next_topic_id(ledger.next_topic_id()).unwrap();
     ledger.sequences().for_each(|(id, place, seen)| copy.restore_sequences(id, place, seen.clone()).unwrap());
     copy.restore_batch_bytes_largest(ledger.batch_bytes_largest());
     assert_eq!(format!("{copy:?}"), format!("{ledger:?}"));
@@ -165,11 +242,12 @@ fn a_copy_from_entries_is_the_same() {
 fn held_numbers_go_back_with_what_is_forgotten() {
     let (mut ledger, producer, place) = ledger();
     let tp = ledger.partition(place).unwrap();
-    let mut held = Held::new(producer, HeldLimits { batch_bytes_max: 200, commit_bytes_max: 300 });
+    let mut held = Held::new(producer, 300);
+    let config = TopicConfig { max_message_bytes: 200, ..TopicConfig::default() };
     let append = |held: &mut Held, bytes: usize| {
         let mut builder = BatchBuilder::default();
         builder.push(Timestamp(0), None, Some(&vec![0; bytes]), &Headers::new());
-        held.append(place, &tp, &mut builder)
+        held.append((place, &tp), &config, &mut builder)
     };
     append(&mut held, 1).unwrap();
     held.forget();

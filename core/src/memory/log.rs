@@ -8,10 +8,12 @@ use std::{
 
 use async_trait::async_trait;
 
+use super::cleaning;
 use crate::{
-    BatchBuilder, Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion, Offset, PartitionOffsets,
-    Positions, Producer, ProducerName, RecordBatch, Result, Signal, TopicPartition, TopicSpec, Written,
-    ledger::{self, Commit, Entry, GroupPositions, Held, HeldLimits, Ledger, Place},
+    Admin, BatchBuilder, Cleaned, Clock, Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion,
+    Offset, PartitionOffsets, Positions, Producer, ProducerName, RecordBatch, Result, Signal, SystemClock,
+    TimedOffset, Timestamp, TopicChanges, TopicName, TopicPartition, TopicSpec, Written,
+    ledger::{self, COMMIT_BYTES_MAX, Commit, Entry, GroupPositions, Held, Ledger, Place},
 };
 
 /// Keeps all that was committed in memory. A clone is the same log.
@@ -24,22 +26,49 @@ use crate::{
 ///     assert_eq!(log.topics().await.unwrap().len(), 1);
 /// });
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryLog(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     appended: Signal,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Default)]
-struct State {
-    ledger: Ledger,
-    batches: BTreeMap<Place, Vec<RecordBatch>>,
+pub(super) struct State {
+    pub(super) ledger: Ledger,
+    pub(super) batches: BTreeMap<Place, Vec<RecordBatch>>,
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self::with_clock(Arc::new(SystemClock))
+    }
 }
 
 impl MemoryLog {
+    /// An empty log that tells the age of records by `clock`.
+    #[must_use]
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), appended: Signal::default(), clock }))
+    }
+
+    /// Applies what `decide` comes to, and wakes those who wait when it changed something.
+    fn change<T>(&self, decide: impl FnOnce(&Ledger) -> Result<(Vec<Entry>, T)>) -> Result<T> {
+        let (changed, answer) = {
+            let mut state = self.state();
+            let (entries, answer) = decide(&state.ledger)?;
+            let changed = !entries.is_empty();
+            state.apply(entries)?;
+            (changed, answer)
+        };
+        if changed {
+            self.0.appended.raise();
+        }
+        Ok(answer)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Decisions come before changes, so that a panic leaves a sound state.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -47,11 +76,17 @@ impl MemoryLog {
 }
 
 impl State {
-    fn apply(&mut self, entries: Vec<Entry>) -> Result<()> {
+    pub(super) fn apply(&mut self, entries: Vec<Entry>) -> Result<()> {
         for entry in entries {
             self.ledger.apply(&entry)?;
-            if let Entry::Batch { place, batch } = entry {
-                self.batches.entry(place).or_default().push(batch);
+            match entry {
+                Entry::Batch { place, batch } => self.batches.entry(place).or_default().push(batch),
+                Entry::TopicDeleted { id } => self.batches.retain(|place, _| place.topic != id),
+                Entry::RecordsDeleted { place, before } => {
+                    let kept = self.batches.entry(place).or_default();
+                    kept.drain(..kept.partition_point(|batch| batch.next_offset() <= before));
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -59,15 +94,26 @@ impl State {
 
     fn offsets(&self, partition: &TopicPartition) -> Result<(Place, PartitionOffsets)> {
         let place = self.ledger.place(partition)?;
-        let end = self.ledger.end(place).unwrap_or_default();
-        Ok((place, PartitionOffsets { earliest: Offset(0), end }))
+        let offsets = self.ledger.offsets(place);
+        Ok((place, offsets.ok_or_else(|| ledger::unknown_partition(partition))?))
+    }
+
+    fn batches(&self, place: Place) -> &[RecordBatch] {
+        self.batches.get(&place).map_or(&[], Vec::as_slice)
+    }
+
+    fn place(&self, positions: &Positions) -> Result<GroupPositions> {
+        let committed = positions.committed.iter();
+        let committed = committed.map(|(partition, at)| Ok((self.ledger.place(partition)?, at.clone())));
+        Ok(GroupPositions { group: positions.group.clone(), committed: committed.collect::<Result<_>>()? })
     }
 }
 
 impl fmt::Debug for MemoryLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        let records: u64 = state.ledger.ends().map(|(_, end)| end.0).sum();
+        let records: u64 =
+            state.ledger.all_offsets().map(|(_, offsets)| offsets.end.0 - offsets.earliest.0).sum();
         write!(f, "MemoryLog({} topics, {records} records)", state.ledger.topics().count())
     }
 }
@@ -75,15 +121,7 @@ impl fmt::Debug for MemoryLog {
 #[async_trait]
 impl Log for MemoryLog {
     async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
-        let entry = {
-            let mut state = self.state();
-            let entry = state.ledger.create_topic(spec)?;
-            entry.map(|entry| state.apply(vec![entry])).transpose()?
-        };
-        if entry.is_some() {
-            self.0.appended.raise();
-        }
-        Ok(())
+        self.change(|ledger| Ok((ledger.create_topic(spec)?.into_iter().collect(), ())))
     }
 
     async fn topics(&self) -> Result<Vec<TopicSpec>> {
@@ -98,7 +136,7 @@ impl Log for MemoryLog {
         let state = self.state();
         let (place, offsets) = state.offsets(partition)?;
         ledger::check_range(partition, from, offsets)?;
-        let all = state.batches.get(&place).map_or(&[][..], Vec::as_slice);
+        let all = state.batches(place);
         let first = all.partition_point(|batch| batch.next_offset() <= from);
         let mut bytes = 0;
         let fits = |batch: &&RecordBatch| {
@@ -109,11 +147,22 @@ impl Log for MemoryLog {
         Ok(Fetched { batches: all[first..].iter().take_while(fits).cloned().collect(), end: offsets.end })
     }
 
+    async fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>> {
+        let state = self.state();
+        let (place, offsets) = state.offsets(partition)?;
+        for batch in state.batches(place).iter().filter(|batch| batch.max_timestamp() >= time) {
+            if let Some(found) = ledger::first_at(batch, time, offsets.earliest)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
     async fn producer(&self, name: &ProducerName) -> Result<Box<dyn Producer>> {
         let mut state = self.state();
         let (producer, entry) = state.ledger.open_producer(name);
         state.apply(vec![entry])?;
-        Ok(Box::new(MemoryProducer { log: self.clone(), held: Held::new(producer, HeldLimits::default()) }))
+        Ok(Box::new(MemoryProducer { log: self.clone(), held: Held::new(producer, COMMIT_BYTES_MAX) }))
     }
 
     async fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Result<Option<Committed>> {
@@ -122,9 +171,55 @@ impl Log for MemoryLog {
         Ok(place.and_then(|place| state.ledger.committed(group, place).cloned()))
     }
 
+    async fn commit_positions(&self, positions: &Positions) -> Result<()> {
+        let placed = self.state().place(positions)?;
+        self.change(|ledger| Ok((ledger.commit_positions(placed)?.into_iter().collect(), ())))
+    }
+
     async fn appended(&self, seen: LogVersion) -> Result<LogVersion> {
         let count = self.0.appended.after(seen.0).await;
         count.map(LogVersion).ok_or_else(|| Error::new(ErrorKind::Closed, "the log was closed"))
+    }
+}
+
+#[async_trait]
+impl Admin for MemoryLog {
+    async fn alter_topic(&self, topic: &TopicName, changes: &TopicChanges) -> Result<TopicSpec> {
+        self.change(|ledger| Ok((ledger.alter_topic(topic, changes)?, ())))?;
+        self.topics()
+            .await?
+            .into_iter()
+            .find(|spec| spec.name == *topic)
+            .ok_or_else(|| ledger::no_such_topic(topic))
+    }
+
+    async fn delete_topic(&self, topic: &TopicName) -> Result<()> {
+        self.change(|ledger| Ok((vec![ledger.delete_topic(topic)?], ())))
+    }
+
+    async fn delete_records(&self, partition: &TopicPartition, before: Offset) -> Result<Offset> {
+        self.change(|ledger| Ok((ledger.delete_records(partition, before)?.into_iter().collect(), ())))?;
+        Ok(self.offsets(partition).await?.earliest)
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupId>> {
+        Ok(self.state().ledger.groups().cloned().collect())
+    }
+
+    async fn positions(&self, group: &GroupId) -> Result<Vec<(TopicPartition, Committed)>> {
+        let state = self.state();
+        let positions = state.ledger.positions(group);
+        positions.map(|(place, at)| Ok((state.ledger.partition(place)?, at.clone()))).collect()
+    }
+
+    async fn delete_group(&self, group: &GroupId) -> Result<()> {
+        self.change(|ledger| Ok((vec![ledger.delete_group(group)?], ())))
+    }
+
+    async fn clean(&self) -> Result<Cleaned> {
+        let cleaned = cleaning::clean(&mut self.state(), self.0.clock.now())?;
+        self.0.appended.raise();
+        Ok(cleaned)
     }
 }
 
@@ -136,22 +231,15 @@ struct MemoryProducer {
 #[async_trait]
 impl Producer for MemoryProducer {
     fn append(&mut self, partition: &TopicPartition, batch: &mut BatchBuilder) -> Result<()> {
-        let place = self.log.state().ledger.place(partition).inspect_err(|_| batch.clear())?;
-        self.held.append(place, partition, batch)
+        let state = self.log.state();
+        let place = state.ledger.place(partition).inspect_err(|_| batch.clear())?;
+        let topic = state.ledger.topic(place.topic).ok_or_else(|| ledger::unknown_partition(partition))?;
+        self.held.append((place, partition), &topic.config, batch)
     }
 
     async fn commit(&mut self, positions: Option<&Positions>) -> Result<Vec<Written>> {
         let mut state = self.log.state();
-        let place = |(partition, committed): &(TopicPartition, Committed)| {
-            Ok((state.ledger.place(partition)?, committed.clone()))
-        };
-        let positions = match positions {
-            Some(Positions { group, committed }) => {
-                let committed = committed.iter().map(place).collect::<Result<_>>()?;
-                Some(GroupPositions { group: group.clone(), committed })
-            }
-            None => None,
-        };
+        let positions = positions.map(|positions| state.place(positions)).transpose()?;
         let commit = Commit { producer: self.held.producer(), batches: self.held.take(), positions };
         let decision = state.ledger.commit(commit).inspect_err(|_| self.held.settle_refused())?;
         let changed = !decision.entries.is_empty();
@@ -177,5 +265,6 @@ mod tests {
     #[test]
     fn keeps_the_contract() {
         contract::log::all(|| Arc::new(MemoryLog::default()));
+        contract::log::admin(|clock| Arc::new(MemoryLog::with_clock(clock)));
     }
 }

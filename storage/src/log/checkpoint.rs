@@ -4,9 +4,10 @@
 //!  0  magic    8 bytes "HWCHKPNT"
 //!  8  version  u32   1
 //! 12  crc      u32   CRC-32C of everything from 16 on
-//! 16  journal segment u64, byte u64, next group u64, size of the largest batch u64
-//! 48  count u32, entries as in the journal: topics, producers, positions
-//!     count u32, per partition: topic id u32, partition u32, end u64, begin of the active segment u64, its length u64
+//! 16  journal segment u64, byte u64, next group u64, size of the largest batch u64, number of the next topic u32
+//! 52  count u32, entries as in the journal: topics, producers, positions
+//!     count u32, per partition with files: topic id u32, partition u32, earliest u64, end u64, begin of the active segment
+//!     u64, its length u64
 //!     count u32, per producer and partition: producer id i64, topic id u32, partition u32, epoch i16,
 //!                count u8, per remembered batch: first sequence i32, last sequence i32, offset u64
 //! ```
@@ -17,8 +18,8 @@ use std::{fs, io, path::Path};
 
 use bytes::{Buf, BufMut, Bytes};
 use headwater_core::{
-    Error, Offset, Result,
-    ledger::{Ledger, Place, SeenBatch, Sequences},
+    Error, Offset, PartitionOffsets, Result,
+    ledger::{Ledger, Place, SeenBatch, Sequences, TopicId},
 };
 
 use super::{
@@ -34,6 +35,7 @@ const HEADER_BYTES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PartitionMark {
     pub(super) place: Place,
+    pub(super) earliest: Offset,
     pub(super) end: Offset,
     /// Offset with which the last segment begins.
     pub(super) active: Offset,
@@ -59,12 +61,14 @@ pub(super) fn encode(position: Position, ledger: &Ledger, partitions: &[Partitio
     out.put_u64(position.byte);
     out.put_u64(position.group);
     out.put_u64(ledger.batch_bytes_largest() as u64);
+    out.put_u32(ledger.next_topic_id().0);
     let entries = ledger.entries();
     codec::put_count(&mut out, entries.len());
     entries.iter().for_each(|entry| codec::put_entry(&mut out, entry));
     codec::put_count(&mut out, partitions.len());
     for mark in partitions {
         codec::put_place(&mut out, mark.place);
+        out.put_u64(mark.earliest.0);
         out.put_u64(mark.end.0);
         out.put_u64(mark.active.0);
         out.put_u64(mark.length);
@@ -125,17 +129,21 @@ fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
     let mut next = || input.try_get_u64().map_err(short);
     let position = Position { segment: next()?, byte: next()?, group: next()? };
     let largest = next()?;
+    let next_topic = TopicId(input.try_get_u32().map_err(short)?);
     let mut ledger = Ledger::default();
     ledger.restore_batch_bytes_largest(usize::try_from(largest).unwrap_or(usize::MAX));
     for _ in 0..input.try_get_u32().map_err(short)? {
         ledger.apply(&codec::take_entry(input)?)?;
     }
+    ledger.restore_next_topic_id(next_topic)?;
     let mut partitions = Vec::new();
     for _ in 0..input.try_get_u32().map_err(short)? {
         let place = codec::take_place(input)?;
         let mut next = || input.try_get_u64().map_err(short);
-        let mark = PartitionMark { place, end: Offset(next()?), active: Offset(next()?), length: next()? };
-        ledger.restore_end(place, mark.end)?;
+        let mut offset = || next().map(Offset);
+        let (earliest, end, active) = (offset()?, offset()?, offset()?);
+        let mark = PartitionMark { place, earliest, end, active, length: next()? };
+        ledger.restore_offsets(place, PartitionOffsets { earliest, end })?;
         partitions.push(mark);
     }
     for _ in 0..input.try_get_u32().map_err(short)? {
@@ -187,7 +195,8 @@ mod tests {
         let ledger = ledger();
         let position = Position { segment: 2, byte: 3, group: 4 };
         let place = Place { topic: TopicId(0), partition: Partition(0) };
-        let mark = PartitionMark { place, end: Offset(1), active: Offset(0), length: 68 };
+        let mark =
+            PartitionMark { place, earliest: Offset(0), end: Offset(1), active: Offset(0), length: 68 };
         let bytes = encode(position, &ledger, &[mark]);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let config = serde_json::to_vec(&TopicConfig::default()).unwrap();
@@ -196,11 +205,12 @@ mod tests {
             "485743484b504e5400000001",
             &hex[24..32],
             "0000000000000002000000000000000300000000000000040000000000000044",
+            "00000001",
             "00000002",
             &format!("01000000000000000100000001{}{:08x}{config_hex}", "74", config.len()),
             "0200000000000000000000_0000000170".replace('_', "").as_str(),
             "00000001",
-            "0000000000000000000000000000000100000000000000000000000000000044",
+            "00000000000000000000000000000000000000000000000100000000000000000000000000000044",
             "00000001",
             "0000000000000000_0000000000000000_0000_01_00000000_00000000_0000000000000000"
                 .replace('_', "")

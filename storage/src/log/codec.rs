@@ -5,21 +5,34 @@
 //! 2 producer opened   id i64, epoch i16, name
 //! 3 batch             topic id u32, partition u32, batch
 //! 4 positions         group, count u32, count times: topic id u32, partition u32, offset u64, metadata
+//! 5 topic altered     id u32, settings (JSON)
+//! 6 partitions added  id u32, partitions u32
+//! 7 topic deleted     id u32
+//! 8 records deleted   topic id u32, partition u32, first offset that is left u64
+//! 9 group deleted     group
 //! ```
 //!
 //! Each begins with its number as u8. Names, JSON, batches and metadata are a length u32 and bytes. All integers are
 //! big-endian.
 
+use std::num::NonZeroU32;
+
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 use headwater_core::{
-    Committed, Error, GroupId, Offset, Partition, ProducerName, RecordBatch, Result, TopicName, TopicSpec,
-    ledger::{Entry, GroupPositions, Incarnation, Place, TopicId},
+    Committed, Error, GroupId, Offset, Partition, ProducerName, RecordBatch, Result, TopicConfig, TopicName,
+    TopicSpec,
+    ledger::{Entry, GroupPositions, Incarnation, PARTITIONS_MAX, Place, TopicId},
 };
 
 const TOPIC_CREATED: u8 = 1;
 const PRODUCER_OPENED: u8 = 2;
 const BATCH: u8 = 3;
 const POSITIONS: u8 = 4;
+const TOPIC_ALTERED: u8 = 5;
+const PARTITIONS_ADDED: u8 = 6;
+const TOPIC_DELETED: u8 = 7;
+const RECORDS_DELETED: u8 = 8;
+const GROUP_DELETED: u8 = 9;
 
 /// Appends `entry`.
 pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
@@ -29,9 +42,7 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
             out.put_u32(id.0);
             out.put_u32(spec.partitions.get());
             put_bytes(out, spec.name.as_str().as_bytes());
-            let config =
-                serde_json::to_vec(&spec.config).expect("settings are plain data, which JSON can hold");
-            put_bytes(out, &config);
+            put_config(out, &spec.config);
         }
         Entry::ProducerOpened { name, producer } => {
             out.put_u8(PRODUCER_OPENED);
@@ -53,7 +64,35 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
                 put_bytes(out, &committed.metadata);
             }
         }
+        Entry::TopicAltered { id, config } => {
+            out.put_u8(TOPIC_ALTERED);
+            out.put_u32(id.0);
+            put_config(out, config);
+        }
+        Entry::PartitionsAdded { id, partitions } => {
+            out.put_u8(PARTITIONS_ADDED);
+            out.put_u32(id.0);
+            out.put_u32(partitions.get());
+        }
+        Entry::TopicDeleted { id } => {
+            out.put_u8(TOPIC_DELETED);
+            out.put_u32(id.0);
+        }
+        Entry::RecordsDeleted { place, before } => {
+            out.put_u8(RECORDS_DELETED);
+            put_place(out, *place);
+            out.put_u64(before.0);
+        }
+        Entry::GroupDeleted(group) => {
+            out.put_u8(GROUP_DELETED);
+            put_bytes(out, group.0.as_bytes());
+        }
     }
+}
+
+fn put_config(out: &mut Vec<u8>, config: &TopicConfig) {
+    let json = serde_json::to_vec(config).expect("settings are plain data, which JSON can hold");
+    put_bytes(out, &json);
 }
 
 /// Appends what stands in front of the bytes of a batch.
@@ -83,6 +122,16 @@ pub(super) fn take_entry(input: &mut Bytes) -> Result<Entry> {
             Ok(Entry::Batch { place, batch: RecordBatch::parse(take_bytes(input)?)? })
         }
         POSITIONS => take_positions(input),
+        TOPIC_ALTERED => Ok(Entry::TopicAltered { id: take_topic_id(input)?, config: take_config(input)? }),
+        PARTITIONS_ADDED => {
+            Ok(Entry::PartitionsAdded { id: take_topic_id(input)?, partitions: take_partitions(input)? })
+        }
+        TOPIC_DELETED => Ok(Entry::TopicDeleted { id: take_topic_id(input)? }),
+        RECORDS_DELETED => {
+            let place = take_place(input)?;
+            Ok(Entry::RecordsDeleted { place, before: Offset(input.try_get_u64().map_err(short)?) })
+        }
+        GROUP_DELETED => Ok(Entry::GroupDeleted(GroupId(take_text(input)?))),
         kind => {
             Err(Error::corrupt(format!("entry of unknown kind, perhaps of a newer version. kind={kind}")))
         }
@@ -90,21 +139,28 @@ pub(super) fn take_entry(input: &mut Bytes) -> Result<Entry> {
 }
 
 fn take_topic(input: &mut Bytes) -> Result<Entry> {
-    let id = TopicId(input.try_get_u32().map_err(short)?);
-    let partitions = input.try_get_u32().map_err(short)?;
+    let id = take_topic_id(input)?;
+    let partitions = take_partitions(input)?;
     let name = TopicName::new(take_text(input)?).map_err(|e| Error::corrupt("topic name").with_source(e))?;
-    let config = take_bytes(input)?;
-    let config = serde_json::from_slice(&config)
-        .map_err(|e| Error::corrupt(format!("settings of a topic. topic={name}")).with_source(e))?;
-    // A count that lies must not take memory for partitions that never were.
-    let partitions = std::num::NonZeroU32::new(partitions).filter(|count| count.get() <= PARTITIONS_MAX);
-    let partitions =
-        partitions.ok_or_else(|| Error::corrupt(format!("number of partitions of a topic. topic={name}")))?;
+    let config = take_config(input).map_err(|e| e.context(format!("topic={name}")))?;
     Ok(Entry::TopicCreated { id, spec: TopicSpec { name, partitions, config } })
 }
 
-/// Most partitions of one topic.
-pub(super) const PARTITIONS_MAX: u32 = 1 << 20;
+fn take_topic_id(input: &mut Bytes) -> Result<TopicId> {
+    input.try_get_u32().map(TopicId).map_err(short)
+}
+
+/// A count that lies must not take memory for partitions that never were.
+fn take_partitions(input: &mut Bytes) -> Result<NonZeroU32> {
+    let count = input.try_get_u32().map_err(short)?;
+    let legal = NonZeroU32::new(count).filter(|count| count.get() <= PARTITIONS_MAX);
+    legal.ok_or_else(|| Error::corrupt(format!("number of partitions that no topic has. partitions={count}")))
+}
+
+fn take_config(input: &mut Bytes) -> Result<TopicConfig> {
+    let json = take_bytes(input)?;
+    serde_json::from_slice(&json).map_err(|e| Error::corrupt("settings of a topic").with_source(e))
+}
 
 fn take_positions(input: &mut Bytes) -> Result<Entry> {
     let group = GroupId(take_text(input)?);

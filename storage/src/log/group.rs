@@ -215,18 +215,19 @@ mod tests {
         assert_eq!(super::entries(&header, body).unwrap(), entries);
     }
 
+    const SETTINGS: &str = r#"{"cleanup.policy":"delete","compression.type":"producer","delete.retention.ms":"86400000","max.message.bytes":"1048588","message.timestamp.type":"CreateTime","min.cleanable.dirty.ratio":"0.5","min.compaction.lag.ms":"0","retention.bytes":"-1","retention.ms":"-1","segment.bytes":"1073741824","segment.ms":"604800000"}"#;
+
     const SEED: Seed = Seed { segment: 3, salt: 0x5eed };
 
     /// Version 1, byte for byte: a log written today must open tomorrow.
     #[test]
     fn golden_bytes() {
         let hex: String = closed(&mut group()).iter().map(|byte| format!("{byte:02x}")).collect();
-        let settings: String =
-            br#"{"cleanup_policy":"Delete","segment_bytes":1073741824}"#.iter().map(|byte| format!("{byte:02x}")).collect();
+        let settings: String = SETTINGS.bytes().map(|byte| format!("{byte:02x}")).collect();
         let expected = [
             "48574731",
-            "8913b984",
-            "00000058",
+            "9ccdd06b",
+            "0000015f",
             "00000002",
             "0000000000000009",
             "0000000000000007",
@@ -235,13 +236,14 @@ mod tests {
             "00000002",
             "00000001",
             "74",
-            "00000036",
+            "0000013d",
             &settings,
             "02",
             "0000000000000005",
             "0006",
             "00000001",
             "70",
+            "00",
         ];
         assert_eq!(hex[..hex.len() - 64], expected.concat());
         assert!(hex[hex.len() - 64..].bytes().all(|digit| digit == b'0'));

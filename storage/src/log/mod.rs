@@ -37,13 +37,16 @@ use std::{
 use async_trait::async_trait;
 use futures::channel::oneshot;
 use headwater_core::{
-    Committed, Error, Fetched, GroupId, Log, LogVersion, Offset, PartitionOffsets, Producer, ProducerName,
-    Result, TopicPartition, TopicSpec,
-    ledger::{Held, HeldLimits},
+    Committed, Error, Fetched, GroupId, Log, LogVersion, Offset, PartitionOffsets, Positions, Producer,
+    ProducerName, Result, TimedOffset, Timestamp, TopicPartition, TopicSpec,
+    ledger::{self, Held},
 };
 
 pub use self::options::{Durability, LogOptions, RecoveryReport};
 use self::{producer::EmbeddedProducer, queue::Request, reader::Wanted, shared::Shared, visible::Source};
+
+/// Read at once when a record is looked for.
+const SEARCH_BYTES: usize = 1 << 20;
 
 /// No batch and no commit is larger, whatever the settings say.
 const BYTES_MAX: usize = 1 << 30;
@@ -173,12 +176,6 @@ impl EmbeddedLog {
 #[async_trait]
 impl Log for EmbeddedLog {
     async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
-        if spec.partitions.get() > codec::PARTITIONS_MAX {
-            let (topic, partitions, max) = (&spec.name, spec.partitions, codec::PARTITIONS_MAX);
-            return Err(Error::invalid(format!(
-                "too many partitions. topic={topic}, partitions={partitions}, max={max}"
-            )));
-        }
         let known = self
             .0
             .shared
@@ -218,22 +215,38 @@ impl Log for EmbeddedLog {
         Ok(Fetched { batches, end })
     }
 
+    async fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>> {
+        let PartitionOffsets { earliest, end } = self.offsets(partition).await?;
+        let mut next = earliest;
+        while next < end {
+            let fetched = self.read(partition, next, SEARCH_BYTES).await?;
+            for batch in fetched.batches {
+                next = batch.next_offset();
+                if let Some(found) = ledger::first_at(&batch, time, earliest)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     async fn producer(&self, name: &ProducerName) -> Result<Box<dyn Producer>> {
         check_name("producer", &name.0)?;
         let producer = self.ask(|to| Request::OpenProducer(name.clone(), to)).await?;
-        let LogOptions { batch_bytes_max, commit_bytes_max, .. } = self.0.shared.options;
-        // Lengths in the journal are u32, and in a batch i32.
-        let limits = HeldLimits {
-            batch_bytes_max: batch_bytes_max.min(BYTES_MAX),
-            commit_bytes_max: commit_bytes_max.min(BYTES_MAX),
-        };
-        let held = Held::new(producer, limits);
+        // Lengths in the journal are u32.
+        let bytes_max = self.0.shared.options.commit_bytes_max.min(BYTES_MAX);
+        let held = Held::new(producer, bytes_max);
         Ok(Box::new(EmbeddedProducer::new(Arc::clone(&self.0), held)))
     }
 
     async fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Result<Option<Committed>> {
         self.0.shared.check_readable()?;
         Ok(self.0.shared.visible().committed(group, partition))
+    }
+
+    async fn commit_positions(&self, positions: &Positions) -> Result<()> {
+        let placed = self.0.shared.placed(positions)?;
+        self.ask(|to| Request::CommitPositions(placed, to)).await
     }
 
     async fn appended(&self, seen: LogVersion) -> Result<LogVersion> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headwater_core::ledger::{BATCH_BYTES_MAX, COMMIT_BYTES_MAX};
+use headwater_core::ledger::COMMIT_BYTES_MAX;
 
 /// When a commit counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,8 +30,6 @@ pub struct LogOptions {
     pub tail_bytes_max: usize,
     /// How much may wait to be written before a commit has to wait itself.
     pub queue_bytes_max: usize,
-    /// Largest batch that a producer may append (Kafka: `message.max.bytes`).
-    pub batch_bytes_max: usize,
     /// Largest sum of batches and positions in one commit; 1 GiB at most.
     pub commit_bytes_max: usize,
     /// How many segment files are kept open for reading, and as many for writing.
@@ -46,7 +44,6 @@ impl Default for LogOptions {
             checkpoint_bytes: 64 << 20,
             tail_bytes_max: 32 << 20,
             queue_bytes_max: 32 << 20,
-            batch_bytes_max: BATCH_BYTES_MAX,
             commit_bytes_max: COMMIT_BYTES_MAX,
             open_files_max: 128,
         }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use headwater_core::{Error, Offset, RecordBatch, Result, TopicSpec, ledger::Place};
+use headwater_core::{Error, Offset, PartitionOffsets, RecordBatch, Result, TopicSpec, ledger::Place};
 
 use super::{
     checkpoint::PartitionMark,
@@ -82,9 +82,16 @@ impl PartitionWriter {
     }
 
     /// Where it stands; everything pushed must have been written. `None` when it has no files.
-    pub(super) fn mark(&self, place: Place, end: Offset) -> Option<PartitionMark> {
+    pub(super) fn mark(&self, place: Place, offsets: PartitionOffsets) -> Option<PartitionMark> {
         assert!(self.unwritten.is_empty(), "a checkpoint comes after everything was written");
-        self.active.map(|active| PartitionMark { place, end, active: active.base, length: active.length })
+        let PartitionOffsets { earliest, end } = offsets;
+        self.active.map(|active| PartitionMark {
+            place,
+            earliest,
+            end,
+            active: active.base,
+            length: active.length,
+        })
     }
 
     /// Writes everything that was pushed; returns the segments that were written to, and the offset after the last

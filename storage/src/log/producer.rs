@@ -44,12 +44,7 @@ impl EmbeddedProducer {
     }
 
     fn placed(&self, positions: &Positions) -> Result<GroupPositions> {
-        let visible = self.owner.shared.visible();
-        let committed = positions.committed.iter();
-        let committed = committed.map(|(partition, at)| Ok((visible.place(partition)?, at.clone())));
-        let placed =
-            GroupPositions { group: positions.group.clone(), committed: committed.collect::<Result<_>>()? };
-        super::check_name("group", &placed.group.0)?;
+        let placed = self.owner.shared.placed(positions)?;
         let bytes_max = self.owner.shared.options.commit_bytes_max.min(super::BYTES_MAX);
         let bytes = self.held.bytes() + placed.bytes();
         if bytes > bytes_max {
@@ -65,8 +60,9 @@ impl EmbeddedProducer {
 #[async_trait]
 impl Producer for EmbeddedProducer {
     fn append(&mut self, partition: &TopicPartition, batch: &mut BatchBuilder) -> Result<()> {
-        let place = self.owner.shared.visible().place(partition).inspect_err(|_| batch.clear())?;
-        self.held.append(place, partition, batch)
+        let visible = self.owner.shared.visible();
+        let (place, config) = visible.place_and_config(partition).inspect_err(|_| batch.clear())?;
+        self.held.append((place, partition), config, batch)
     }
 
     async fn commit(&mut self, positions: Option<&Positions>) -> Result<Vec<Written>> {

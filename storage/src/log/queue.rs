@@ -21,6 +21,8 @@ pub(super) enum Request {
     CreateTopic(TopicSpec, oneshot::Sender<Result<()>>),
     OpenProducer(ProducerName, oneshot::Sender<Result<Incarnation>>),
     Commit(Commit, oneshot::Sender<Result<Vec<Written>>>),
+    /// Positions that go with no record.
+    CommitPositions(GroupPositions, oneshot::Sender<Result<()>>),
     Checkpoint(oneshot::Sender<Result<()>>),
     /// The last one: nothing is taken after it.
     Close(oneshot::Sender<Result<()>>),
@@ -33,6 +35,7 @@ impl Request {
     fn bytes(&self) -> usize {
         let (batches, positions) = match self {
             Request::Commit(commit, _) => (commit.batches.as_slice(), commit.positions.as_ref()),
+            Request::CommitPositions(positions, _) => (&[][..], Some(positions)),
             _ => (&[][..], None),
         };
         let positions = positions.map_or(0, GroupPositions::bytes);

@@ -9,7 +9,7 @@
 use std::{collections::BTreeSet, fs, io, path::Path, sync::Arc};
 
 use headwater_core::{
-    Error, Offset, Partition, Result, TopicName, TopicPartition,
+    Error, Offset, Partition, PartitionOffsets, Result, TopicName, TopicPartition,
     ledger::{Entry, Ledger},
 };
 
@@ -196,9 +196,9 @@ impl Restore<'_> {
                 self.visible.apply(entry, self.layout);
             }
         }
-        let places: Vec<_> = self.books.ledger.ends().collect();
+        let places: Vec<_> = self.books.ledger.all_offsets().collect();
         let mut marks = marks.iter().peekable();
-        for (place, end) in places {
+        for (place, PartitionOffsets { end, .. }) in places {
             let mark = marks.next_if(|mark| mark.place == place);
             let partition = self.books.ledger.partition(place)?;
             let folder = self.layout.partition(&partition);

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use headwater_core::{Error, ErrorKind, Result, Signal};
+use headwater_core::{Error, ErrorKind, Positions, Result, Signal, ledger::GroupPositions};
 
 use super::{
     layout::Layout,
@@ -58,6 +58,15 @@ impl Shared {
     pub(super) fn visible(&self) -> RwLockReadGuard<'_, Visible> {
         // A panic in between would be a bug of ours, and stop the journal thread; what it left can still be read.
         self.visible.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Positions with partitions by number.
+    pub(super) fn placed(&self, positions: &Positions) -> Result<GroupPositions> {
+        super::check_name("group", &positions.group.0)?;
+        let visible = self.visible();
+        let committed = positions.committed.iter();
+        let committed = committed.map(|(partition, at)| Ok((visible.place(partition)?, at.clone())));
+        Ok(GroupPositions { group: positions.group.clone(), committed: committed.collect::<Result<_>>()? })
     }
 
     /// For the journal thread.

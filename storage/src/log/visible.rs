@@ -6,7 +6,8 @@ use std::{
 };
 
 use headwater_core::{
-    Committed, GroupId, Offset, PartitionOffsets, RecordBatch, Result, TopicName, TopicPartition, TopicSpec,
+    Committed, GroupId, Offset, PartitionOffsets, RecordBatch, Result, TopicConfig, TopicName,
+    TopicPartition, TopicSpec,
     ledger::{self, Entry, Place, TopicId},
 };
 
@@ -59,7 +60,6 @@ impl Visible {
                 self.names.insert(spec.name.clone(), id);
                 self.topics.insert(id, VisibleTopic { spec, partitions });
             }
-            Entry::ProducerOpened { .. } => {}
             Entry::Batch { place, batch } => {
                 self.batch_bytes_largest = self.batch_bytes_largest.max(batch.bytes().len());
                 let partition = self.partition_mut(place);
@@ -70,6 +70,8 @@ impl Visible {
             Entry::Positions(positions) => {
                 self.positions.entry(positions.group).or_default().extend(positions.committed);
             }
+            // Nobody asks this log for those yet.
+            _ => {}
         }
     }
 
@@ -105,6 +107,13 @@ impl Visible {
 
     pub(super) fn topics(&self) -> Vec<TopicSpec> {
         self.names.keys().filter_map(|name| self.topic(name).cloned()).collect()
+    }
+
+    /// Where a partition is kept, and the settings of its topic.
+    pub(super) fn place_and_config(&self, partition: &TopicPartition) -> Result<(Place, &TopicConfig)> {
+        let (place, _) = self.find(partition)?;
+        let topic = self.topics.get(&place.topic).ok_or_else(|| ledger::unknown_partition(partition))?;
+        Ok((place, &topic.spec.config))
     }
 
     /// Where a partition is kept.

@@ -167,6 +167,12 @@ impl Writer {
                 });
                 round.answers.push(Answer::Committed(to, answer));
             }
+            Request::CommitPositions(positions, to) => {
+                let decided = self.books.ledger.commit_positions(positions);
+                let decided =
+                    decided.map(|entry| entry.into_iter().for_each(|entry| self.enter(entry, round)));
+                round.answers.push(Answer::Done(to, decided));
+            }
             Request::Checkpoint(to) => {
                 round.checkpoint = true;
                 round.answers.push(Answer::Checkpointed(to));
@@ -284,10 +290,11 @@ impl Writer {
         self.books.write_out(&self.shared)?;
         self.journal.sync()?;
         let position = self.journal.position();
-        let marks = self.books.partitions.iter().filter_map(|(place, partition)| {
-            let end = self.books.ledger.end(*place)?;
-            partition.mark(*place, end)
-        });
+        let marks = self
+            .books
+            .partitions
+            .iter()
+            .filter_map(|(place, partition)| partition.mark(*place, self.books.ledger.offsets(*place)?));
         let bytes = checkpoint::encode(position, &self.books.ledger, &marks.collect::<Vec<_>>());
         let unsynced = self.books.files.take_unsynced();
         let path = self.shared.layout.checkpoint();
@@ -362,7 +369,7 @@ impl Books {
                 self.tail.push_back(*place);
                 self.tail_bytes += batch.bytes().len() + BATCH_OVERHEAD_BYTES;
             }
-            Entry::ProducerOpened { .. } | Entry::Positions(_) => {}
+            _ => {}
         }
         visible.apply(entry, &shared.layout);
     }

@@ -1,7 +1,10 @@
 //! What every [`Log`] does: `all` panics where one does not.
 
+mod admin;
+mod cleaning;
 mod producing;
 mod reading;
+mod times;
 mod topics;
 mod waiting;
 
@@ -13,8 +16,8 @@ use std::{
 };
 
 use crate::{
-    BatchBuilder, Headers, Log, Offset, Partition, Producer, ProducerName, Result, Timestamp, TopicName,
-    TopicPartition, TopicSpec,
+    Admin, BatchBuilder, Clock, Headers, Log, ManualClock, Offset, Partition, Producer, ProducerName, Result,
+    Timestamp, TopicName, TopicPartition, TopicSpec,
 };
 
 /// Runs every check on a log of its own, which `open` makes: empty, and like no other.
@@ -34,9 +37,21 @@ pub fn all(open: impl Fn() -> Arc<dyn Log>) {
     reading::all(&open);
     producing::all(&open);
     waiting::all(&open);
+    times::all(&open);
+}
+
+/// As [`all`], for logs that can be looked after and tell the age of records by a clock that is handed to `open`.
+///
+/// # Panics
+/// When the log does not do what it should.
+pub fn admin(open: impl Fn(Arc<dyn Clock>) -> Arc<dyn Admin>) {
+    admin::all(&|| open(Arc::new(ManualClock::default())));
+    cleaning::all(&|clock| open(clock));
 }
 
 type Open<'a> = &'a dyn Fn() -> Arc<dyn Log>;
+type OpenAdmin<'a> = &'a dyn Fn() -> Arc<dyn Admin>;
+type OpenWithClock<'a> = &'a dyn Fn(Arc<dyn Clock>) -> Arc<dyn Admin>;
 
 /// Runs `future` on this thread. `core` has no runtime, and needs none.
 fn block_on<F: Future>(future: F) -> F::Output {

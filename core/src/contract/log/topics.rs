@@ -13,7 +13,11 @@ async fn a_topic_is_created_once(open: Open<'_>) {
     let log = open();
     assert_eq!(log.topics().await.expect("topics"), []);
     create(&*log, "b", 3).await;
-    let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, segment_bytes: 12345 };
+    let config = TopicConfig {
+        cleanup_policy: CleanupPolicy::Compact,
+        segment_bytes: 12345,
+        ..TopicConfig::default()
+    };
     let compacted = TopicSpec { config, ..TopicSpec::new("a", 1).expect("legal") };
     log.create_topic(&compacted).await.expect("a topic with settings");
     create(&*log, "b", 3).await;

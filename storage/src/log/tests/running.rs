@@ -162,15 +162,16 @@ fn after_an_error_of_the_disk_nothing_is_written_and_everything_can_be_read() {
 #[test]
 fn batches_have_a_limit() {
     let folder = tempfile::tempdir().unwrap();
-    let options = LogOptions { batch_bytes_max: 300, commit_bytes_max: 500, ..tiny() };
+    let options = LogOptions { commit_bytes_max: 500, ..tiny() };
     let log = EmbeddedLog::open_with(folder.path(), options).unwrap();
-    create(&log, "t", 1, 5000);
+    let config = TopicConfig { max_message_bytes: 300, ..TopicConfig::default() };
+    block_on(log.create_topic(&TopicSpec { config, ..TopicSpec::new("t", 1).unwrap() })).unwrap();
     let mut p = producer(&log, "p");
     let mut large = BatchBuilder::default();
     large.push(Timestamp(0), None, Some(&[0; 300]), &Headers::new());
     let error = p.append(&tp("t", 0), &mut large).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
-    assert!(error.to_string().contains("batch_bytes_max=300"), "{error}");
+    assert!(error.to_string().contains("max.message.bytes=300"), "{error}");
     append(&mut *p, &tp("t", 0), &["z".repeat(200)]);
     let mut second = BatchBuilder::default();
     second.push(Timestamp(0), None, Some(&[0; 200]), &Headers::new());
