@@ -14,7 +14,7 @@
 //!
 //! All integers are big-endian.
 
-use std::{fs, io, path::Path};
+use std::io;
 
 use bytes::{Buf, BufMut, Bytes};
 use headwater_core::{
@@ -25,6 +25,7 @@ use headwater_core::{
 use super::{
     codec::{self, short},
     journal::Position,
+    layout::Layout,
 };
 
 const MAGIC: &[u8; 8] = b"HWCHKPNT";
@@ -94,8 +95,9 @@ pub(super) fn encode(position: Position, ledger: &Ledger, partitions: &[Partitio
 ///
 /// # Errors
 /// `Corrupt` when it is damaged, `Invalid` when it is of another version.
-pub(super) fn read(path: &Path) -> Result<Option<Checkpoint>> {
-    let bytes = match fs::read(path) {
+pub(super) fn read(layout: &Layout) -> Result<Option<Checkpoint>> {
+    let path = layout.checkpoint();
+    let bytes = match layout.fs.read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         bytes => {
             bytes.map_err(|e| Error::io(format!("cannot read checkpoint. file={}", path.display()), e))?

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -10,28 +9,32 @@ use std::{
 
 use headwater_core::{Error, Result};
 
-use super::layout;
+use super::{
+    fs::{DataFile, FileSystem, Open},
+    layout::Layout,
+};
 
 /// Files that readers share. The least recently used is closed when there are too many.
 #[derive(Debug)]
 pub(super) struct ReadFiles {
-    open: Mutex<Open>,
+    fs: Arc<dyn FileSystem>,
+    open: Mutex<OpenFiles>,
     files_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Open {
-    files: HashMap<PathBuf, (Arc<File>, u64)>,
+struct OpenFiles {
+    files: HashMap<PathBuf, (Arc<dyn DataFile>, u64)>,
     uses: u64,
 }
 
 impl ReadFiles {
-    pub(super) fn new(files_max: usize) -> Self {
-        Self { open: Mutex::default(), files_max: files_max.max(1) }
+    pub(super) fn new(fs: Arc<dyn FileSystem>, files_max: usize) -> Self {
+        Self { fs, open: Mutex::default(), files_max: files_max.max(1) }
     }
 
     /// The file at `path`, which is opened without holding anybody up.
-    pub(super) fn open(&self, path: &Path) -> io::Result<Arc<File>> {
+    pub(super) fn open(&self, path: &Path) -> io::Result<Arc<dyn DataFile>> {
         {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.uses += 1;
@@ -41,7 +44,7 @@ impl ReadFiles {
                 return Ok(Arc::clone(file));
             }
         }
-        let file = Arc::new(File::open(path)?);
+        let file = self.fs.open(path, Open::Read)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.files.len() >= self.files_max {
             let oldest = open.files.iter().min_by_key(|(_, (_, used))| *used).map(|(path, _)| path.clone());
@@ -62,6 +65,7 @@ impl ReadFiles {
 /// those who had the file open when it happened.
 #[derive(Debug)]
 pub(super) struct WriteFiles {
+    pub(super) layout: Layout,
     open: BTreeMap<PathBuf, WriteFile>,
     new_entries: BTreeSet<PathBuf>,
     files_max: usize,
@@ -70,7 +74,7 @@ pub(super) struct WriteFiles {
 
 #[derive(Debug)]
 struct WriteFile {
-    file: Arc<File>,
+    file: Arc<dyn DataFile>,
     dirty: bool,
     used: u64,
 }
@@ -78,40 +82,41 @@ struct WriteFile {
 /// What must be synced before a checkpoint holds.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
-    files: Vec<(PathBuf, Arc<File>)>,
+    files: Vec<(PathBuf, Arc<dyn DataFile>)>,
     folders: BTreeSet<PathBuf>,
 }
 
 impl WriteFiles {
-    pub(super) fn new(files_max: usize) -> Self {
-        Self { open: BTreeMap::new(), new_entries: BTreeSet::new(), files_max: files_max.max(1), uses: 0 }
+    pub(super) fn new(layout: Layout, files_max: usize) -> Self {
+        let files_max = files_max.max(1);
+        Self { layout, open: BTreeMap::new(), new_entries: BTreeSet::new(), files_max, uses: 0 }
     }
 
     /// Begins an empty file at `path`, whatever was there.
-    pub(super) fn create(&mut self, path: &Path) -> Result<Arc<File>> {
+    pub(super) fn create(&mut self, path: &Path) -> Result<Arc<dyn DataFile>> {
         if let Some(folder) = path.parent() {
-            layout::create_folder(folder)?;
+            self.layout.create_folder(folder)?;
             // The folder, its topic's and the one above: they may be new, or not on disk since an earlier crash.
             self.new_entries.extend(folder.ancestors().take(3).map(Path::to_owned));
         }
         self.open.remove(path);
-        self.insert(path, File::options().read(true).write(true).create(true).truncate(true).open(path))
+        self.insert(path, Open::Truncate)
     }
 
     /// The file at `path`, to write to it.
-    pub(super) fn open(&mut self, path: &Path) -> Result<Arc<File>> {
+    pub(super) fn open(&mut self, path: &Path) -> Result<Arc<dyn DataFile>> {
         self.uses += 1;
         if let Some(open) = self.open.get_mut(path) {
             open.used = self.uses;
             open.dirty = is_durable(path);
             return Ok(Arc::clone(&open.file));
         }
-        self.insert(path, File::options().read(true).write(true).open(path))
+        self.insert(path, Open::Write)
     }
 
-    fn insert(&mut self, path: &Path, file: io::Result<File>) -> Result<Arc<File>> {
+    fn insert(&mut self, path: &Path, how: Open) -> Result<Arc<dyn DataFile>> {
+        let file = self.layout.fs.open(path, how);
         let file = file.map_err(|e| Error::io(format!("cannot open segment. file={}", path.display()), e))?;
-        let file = Arc::new(file);
         if self.open.len() >= self.files_max {
             self.close_one()?;
         }
@@ -124,7 +129,7 @@ impl WriteFiles {
         let oldest =
             self.open.iter().min_by_key(|(_, open)| (open.dirty, open.used)).map(|(path, _)| path.clone());
         let Some((path, open)) = oldest.and_then(|path| self.open.remove_entry(&path)) else { return Ok(()) };
-        if open.dirty { sync_file(&path, &open.file) } else { Ok(()) }
+        if open.dirty { sync_file(&path, &*open.file) } else { Ok(()) }
     }
 
     /// A file in `folder` was removed.
@@ -145,9 +150,9 @@ impl WriteFiles {
 
 impl Unsynced {
     /// Puts it all on disk.
-    pub(super) fn sync(&self) -> Result<()> {
-        self.files.iter().try_for_each(|(path, file)| sync_file(path, file))?;
-        self.folders.iter().try_for_each(|folder| layout::sync_folder(folder))
+    pub(super) fn sync(&self, layout: &Layout) -> Result<()> {
+        self.files.iter().try_for_each(|(path, file)| sync_file(path, &**file))?;
+        self.folders.iter().try_for_each(|folder| layout.sync_folder(folder))
     }
 }
 
@@ -156,6 +161,6 @@ fn is_durable(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "log")
 }
 
-fn sync_file(path: &Path, file: &File) -> Result<()> {
+fn sync_file(path: &Path, file: &dyn DataFile) -> Result<()> {
     file.sync_data().map_err(|e| Error::io(format!("cannot sync segment. file={}", path.display()), e))
 }

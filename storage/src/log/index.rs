@@ -8,15 +8,12 @@
 //! One entry of 8 bytes for about 4 KiB of records, big-endian (Kafka: `OffsetIndex`). Nothing depends on it: an entry
 //! is checked against the segment when it is used, and an index that is missing or wrong is made again.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
-};
+use std::{io, path::Path};
 
 use bytes::{Buf, BufMut};
 use headwater_core::{BATCH_HEADER_BYTES, Offset, batch_size};
+
+use super::fs::{DataFile, FileSystem, Open};
 
 pub(super) const ENTRY_BYTES: u64 = 8;
 /// Kafka: `index.interval.bytes`.
@@ -56,7 +53,7 @@ pub(super) struct Found {
 /// A segment with `length` good bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Indexed<'a> {
-    pub(super) log: &'a File,
+    pub(super) log: &'a dyn DataFile,
     pub(super) base: Offset,
     pub(super) length: u64,
 }
@@ -64,8 +61,8 @@ pub(super) struct Indexed<'a> {
 impl Indexed<'_> {
     /// The last batch in `index` that ends at or before `from`; the segment's first when there is none. `None` when the
     /// index is wrong.
-    pub(super) fn find(&self, index: &File, from: Offset) -> io::Result<Option<Found>> {
-        let count = index.metadata()?.len() / ENTRY_BYTES;
+    pub(super) fn find(&self, index: &dyn DataFile, from: Offset) -> io::Result<Option<Found>> {
+        let count = index.len()? / ENTRY_BYTES;
         let entry = |number: u64| {
             let mut entry = [0; 8];
             index.read_exact_at(&mut entry, number * ENTRY_BYTES).map(|()| split(&entry))
@@ -135,10 +132,15 @@ impl Indexed<'_> {
 
     /// Checks the index of the segment that is written next, cuts it back to the segment's length, and makes it again
     /// when it is wrong; says whether it did.
-    pub(super) fn repair(&self, path: &Path, batch_bytes_largest: usize) -> io::Result<(IndexTail, bool)> {
-        let entries = match fs::read(path) {
+    pub(super) fn repair(
+        &self,
+        fs: &dyn FileSystem,
+        path: &Path,
+        batch_bytes_largest: usize,
+    ) -> io::Result<(IndexTail, bool)> {
+        let entries = match fs.read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::write(path, [])?;
+                fs.write(path, &[])?;
                 Vec::new()
             }
             entries => entries?,
@@ -163,7 +165,7 @@ impl Indexed<'_> {
         };
         if holds && uncovered <= INTERVAL_BYTES + 2 * batch_bytes_largest as u64 {
             if good < entries.len() as u64 {
-                File::options().write(true).open(path)?.set_len(good)?;
+                fs.open(path, Open::Write)?.set_len(good)?;
             }
             if good > 0 || uncovered <= INTERVAL_BYTES {
                 return Ok((IndexTail { bytes: good, since: uncovered }, false));
@@ -171,7 +173,7 @@ impl Indexed<'_> {
         }
         let (bytes, tail) = self.build()?;
         let rebuilt = bytes != entries;
-        fs::write(path, bytes)?;
+        fs.write(path, &bytes)?;
         Ok((tail, rebuilt))
     }
 }

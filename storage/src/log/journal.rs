@@ -16,18 +16,18 @@
 //! record that somebody made to look like one.
 
 use std::{
-    fs::{self, File},
     hash::{BuildHasher, Hasher, RandomState},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::{Buf, BufMut};
 use headwater_core::{Error, Result};
 
 use super::{
+    fs::{DataFile, Open},
     group::{GROUP_HEADER_BYTES, GroupBuilder, Seed},
-    layout::{self, Layout},
+    layout::Layout,
 };
 
 pub(super) const SEGMENT_HEADER_BYTES: u64 = 64;
@@ -56,7 +56,7 @@ pub(super) struct Position {
 pub(super) struct Journal {
     layout: Layout,
     segment_bytes: u64,
-    file: File,
+    file: Arc<dyn DataFile>,
     seed: Seed,
     position: Position,
     /// The file has been written up to here, if only with zeros.
@@ -83,7 +83,7 @@ impl Journal {
         end: Position,
     ) -> Result<Self> {
         for segment in from..=end.segment {
-            layout::sync_file(&layout.journal_segment(segment))?;
+            layout.sync_file(&layout.journal_segment(segment))?;
         }
         Self::begin(layout, segment_bytes, end.segment + 1, end.group)
     }
@@ -99,8 +99,8 @@ impl Journal {
             ))
         })?;
         let open = || {
-            let file = File::options().read(true).write(true).open(&path)?;
-            let zeroed = file.metadata()?.len();
+            let file = layout.fs.open(&path, Open::Write)?;
+            let zeroed = file.len()?;
             Ok((file, zeroed))
         };
         let (file, zeroed) =
@@ -167,19 +167,18 @@ impl Journal {
 
     /// Frees the segments before `segment`: a checkpoint that does not need them is on disk.
     pub(super) fn recycle_before(&self, segment: u64) -> Result<()> {
-        let mut spares = layout::numbered(&self.layout.journal(), "spare")?.len();
-        for old in layout::numbered(&self.layout.journal(), "journal")? {
+        let mut spares = self.layout.numbered(&self.layout.journal(), "spare")?.len();
+        for old in self.layout.numbered(&self.layout.journal(), "journal")? {
             if old >= segment {
                 break;
             }
             let path = self.layout.journal_segment(old);
-            let size = fs::metadata(&path).map_or(u64::MAX, |metadata| metadata.len());
+            let size = self.layout.fs.size(&path).unwrap_or(u64::MAX);
             if spares < SPARES_MAX && size <= self.segment_bytes.saturating_mul(2) {
-                layout::rename(&path, &self.layout.journal_spare(old))?;
+                self.layout.rename(&path, &self.layout.journal_spare(old))?;
                 spares += 1;
             } else {
-                fs::remove_file(&path)
-                    .map_err(|e| Error::io(format!("cannot remove. file={}", path.display()), e))?;
+                self.layout.remove_file(&path)?;
             }
         }
         Ok(())
@@ -187,10 +186,10 @@ impl Journal {
 }
 
 /// Makes the file of a segment, from a spare one where there is one; returns how far it has been written before.
-fn begin_segment(layout: &Layout, seed: Seed, first_group: u64) -> Result<(File, u64)> {
+fn begin_segment(layout: &Layout, seed: Seed, first_group: u64) -> Result<(Arc<dyn DataFile>, u64)> {
     let Seed { segment, salt } = seed;
     let spare =
-        layout::numbered(&layout.journal(), "spare")?.first().map(|spare| layout.journal_spare(*spare));
+        layout.numbered(&layout.journal(), "spare")?.first().map(|spare| layout.journal_spare(*spare));
     let path = spare.unwrap_or_else(|| layout.journal_spare(segment));
     let mut header = Vec::with_capacity(128);
     header.put_slice(MAGIC);
@@ -203,18 +202,17 @@ fn begin_segment(layout: &Layout, seed: Seed, first_group: u64) -> Result<(File,
     header[12..16].copy_from_slice(&crc.to_be_bytes());
     // With the zeros that mark the end of the journal.
     header.resize(64 + GROUP_HEADER_BYTES, 0);
-    layout::note(|| format!("begin {segment}"));
     let write = || {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let file = layout.fs.open(&path, Open::Create)?;
         file.write_all_at(&header, 0)?;
-        file.sync_all()?;
-        let zeroed = file.metadata()?.len();
+        file.sync_data()?;
+        let zeroed = file.len()?;
         Ok((file, zeroed))
     };
     let begun =
         write().map_err(|e| Error::io(format!("cannot begin journal file. file={}", path.display()), e))?;
-    layout::rename(&path, &layout.journal_segment(segment))?;
-    layout::sync_folder(&layout.journal())?;
+    layout.rename(&path, &layout.journal_segment(segment))?;
+    layout.sync_folder(&layout.journal())?;
     Ok(begun)
 }
 
@@ -222,7 +220,7 @@ fn begin_segment(layout: &Layout, seed: Seed, first_group: u64) -> Result<(File,
 #[derive(Debug)]
 pub(super) struct SegmentFile {
     pub(super) path: PathBuf,
-    pub(super) file: File,
+    pub(super) file: Arc<dyn DataFile>,
     pub(super) length: u64,
     pub(super) first_group: u64,
     pub(super) seed: Seed,
@@ -232,13 +230,13 @@ impl SegmentFile {
     /// Opens a segment and checks its header; `None` when there is no such file.
     pub(super) fn open(layout: &Layout, sequence: u64) -> Result<Option<Self>> {
         let path = layout.journal_segment(sequence);
-        if !path.exists() {
+        if !layout.exists(&path)? {
             return Ok(None);
         }
         let mut header = [0; HEADER_BYTES];
         let mut read = || {
-            let file = File::open(&path)?;
-            let length = file.metadata()?.len();
+            let file = layout.fs.open(&path, Open::Read)?;
+            let length = file.len()?;
             if length >= SEGMENT_HEADER_BYTES {
                 file.read_exact_at(&mut header, 0)?;
             }

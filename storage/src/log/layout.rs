@@ -11,12 +11,14 @@
 //! ```
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use headwater_core::{Error, Offset, Result, TopicName, TopicPartition};
+
+use super::fs::{FileSystem, Open};
 
 /// Digits in the name of a numbered file.
 const DIGITS: usize = 20;
@@ -24,13 +26,18 @@ const DIGITS: usize = 20;
 /// What `format` holds.
 pub(super) const FORMAT: &str = "headwater-log 1\n";
 
-/// Names the files of one log.
+/// Names the files of one log, and says on which file system they are.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) folder: PathBuf,
+    pub(super) fs: Arc<dyn FileSystem>,
 }
 
 impl Layout {
+    pub(super) fn new(folder: &Path, fs: Arc<dyn FileSystem>) -> Self {
+        Self { folder: folder.to_owned(), fs }
+    }
+
     pub(super) fn lock(&self) -> PathBuf {
         self.folder.join("LOCK")
     }
@@ -71,14 +78,20 @@ impl Layout {
     /// Moves a folder that is where a new topic's will be, and of which the log knows nothing, to a name that no topic has.
     pub(super) fn set_aside(&self, topic: &TopicName) -> Result<()> {
         let folder = self.topic(topic);
-        if !folder.exists() {
+        if !self.exists(&folder)? {
             return Ok(());
         }
-        let mut names = (1..).map(|number| self.topics().join(format!("{topic}~{number}")));
-        let aside = names.find(|name| !name.exists()).expect("the numbers do not end");
+        let mut number = 1;
+        let aside = loop {
+            let name = self.topics().join(format!("{topic}~{number}"));
+            if !self.exists(&name)? {
+                break name;
+            }
+            number += 1;
+        };
         tracing::warn!(from = %folder.display(), to = %aside.display(), "the new topic's folder was there: moved away");
-        rename(&folder, &aside)?;
-        sync_folder(&self.topics())
+        self.rename(&folder, &aside)?;
+        self.sync_folder(&self.topics())
     }
 }
 
@@ -92,91 +105,90 @@ pub(super) fn index_file(folder: &Path, base: Offset) -> PathBuf {
     folder.join(format!("{:020}.index", base.0))
 }
 
-/// The numbers of the files in `folder` called `<number>.<extension>`, in order; none when there is no folder.
-pub(super) fn numbered(folder: &Path, extension: &str) -> Result<Vec<u64>> {
-    let failed = |e| Error::io(format!("cannot list folder. folder={}", folder.display()), e);
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut numbers = Vec::new();
-    for entry in entries {
-        let path = PathBuf::from(entry.map_err(failed)?.file_name());
-        if path.extension().is_none_or(|found| found != extension) {
-            continue;
-        }
-        // As they are written: another name would be taken for a file that is not there.
-        let digits = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| stem.len() == DIGITS);
-        match digits.and_then(|digits| digits.parse::<u64>().ok()) {
-            Some(number) => numbers.push(number),
-            None => {
-                tracing::warn!(folder = %folder.display(), file = %path.display(), "not a file of the log: ignored");
+/// What is made of several steps, or whose errors need words.
+impl Layout {
+    pub(super) fn exists(&self, path: &Path) -> Result<bool> {
+        self.fs.exists(path).map_err(|e| Error::io(format!("cannot look. path={}", path.display()), e))
+    }
+
+    /// The numbers of the files in `folder` called `<number>.<extension>`, in order; none when there is no folder.
+    pub(super) fn numbered(&self, folder: &Path, extension: &str) -> Result<Vec<u64>> {
+        let names = match self.fs.list(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            names => {
+                names.map_err(|e| Error::io(format!("cannot list folder. folder={}", folder.display()), e))?
+            }
+        };
+        let mut numbers = Vec::new();
+        for path in names.into_iter().map(PathBuf::from) {
+            if path.extension().is_none_or(|found| found != extension) {
+                continue;
+            }
+            // As they are written: another name would be taken for a file that is not there.
+            let digits = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| stem.len() == DIGITS);
+            match digits.and_then(|digits| digits.parse::<u64>().ok()) {
+                Some(number) => numbers.push(number),
+                None => {
+                    tracing::warn!(folder = %folder.display(), file = %path.display(), "not a file of the log: ignored");
+                }
             }
         }
+        numbers.sort_unstable();
+        Ok(numbers)
     }
-    numbers.sort_unstable();
-    Ok(numbers)
-}
 
-/// Makes folders that are missing, durably.
-pub(super) fn create_folder_durably(path: &Path) -> Result<()> {
-    let missing: Vec<_> =
-        path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
-    create_folder(path)?;
-    missing.iter().filter_map(|folder| folder.parent()).try_for_each(sync_folder)
-}
+    /// Makes folders that are missing, durably.
+    pub(super) fn create_folder_durably(&self, path: &Path) -> Result<()> {
+        let mut above = Vec::new();
+        for folder in path.ancestors().take_while(|folder| !folder.as_os_str().is_empty()) {
+            if self.exists(folder)? {
+                break;
+            }
+            above.extend(folder.parent());
+        }
+        self.create_folder(path)?;
+        above.into_iter().try_for_each(|folder| self.sync_folder(folder))
+    }
 
-/// Makes folders that are missing; their entries are on disk after a [`sync_folder`] of the folders above.
-pub(super) fn create_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path)
-        .map_err(|e| Error::io(format!("cannot create folder. folder={}", path.display()), e))
-}
+    /// Makes folders that are missing; their entries are on disk after a [`Layout::sync_folder`] of the folders above.
+    pub(super) fn create_folder(&self, path: &Path) -> Result<()> {
+        let created = self.fs.create_folder(path);
+        created.map_err(|e| Error::io(format!("cannot create folder. folder={}", path.display()), e))
+    }
 
-/// Makes created, renamed and removed files of a folder durable.
-pub(super) fn sync_folder(path: &Path) -> Result<()> {
-    // The parent of a relative path of one name.
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    note(|| format!("sync {}", path.display()));
-    let synced = File::open(path).and_then(|folder| folder.sync_all());
-    synced.map_err(|e| Error::io(format!("cannot sync folder. folder={}", path.display()), e))
-}
+    /// Makes created, renamed and removed files of a folder durable.
+    pub(super) fn sync_folder(&self, path: &Path) -> Result<()> {
+        // The parent of a relative path of one name.
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let synced = self.fs.sync_folder(path);
+        synced.map_err(|e| Error::io(format!("cannot sync folder. folder={}", path.display()), e))
+    }
 
-/// Puts on disk what was written to a file, by whomever.
-pub(super) fn sync_file(path: &Path) -> Result<()> {
-    note(|| format!("sync {}", path.display()));
-    let synced = File::open(path).and_then(|file| file.sync_data());
-    synced.map_err(|e| Error::io(format!("cannot sync. file={}", path.display()), e))
-}
+    /// Puts on disk what was written to a file, by whomever.
+    pub(super) fn sync_file(&self, path: &Path) -> Result<()> {
+        let synced = self.fs.open(path, Open::Read).and_then(|file| file.sync_data());
+        synced.map_err(|e| Error::io(format!("cannot sync. file={}", path.display()), e))
+    }
 
-/// Renames a file.
-pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
-    let renamed = fs::rename(from, to);
-    renamed.map_err(|e| Error::io(format!("cannot rename. from={}, to={}", from.display(), to.display()), e))
-}
+    /// Renames a file.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let renamed = self.fs.rename(from, to);
+        renamed
+            .map_err(|e| Error::io(format!("cannot rename. from={}, to={}", from.display(), to.display()), e))
+    }
 
-/// Replaces a whole file, durably: after a crash it is the old one or the new one.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let new = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(|e| Error::io(format!("cannot write. file={}", new.display()), e))?;
-    rename(&new, path)?;
-    sync_folder(path.parent().unwrap_or(path))
-}
+    /// Removes a file.
+    pub(super) fn remove_file(&self, path: &Path) -> Result<()> {
+        let removed = self.fs.remove_file(path);
+        removed.map_err(|e| Error::io(format!("cannot remove. file={}", path.display()), e))
+    }
 
-#[cfg(test)]
-thread_local! {
-    /// What this thread put on disk, in order: no test can look at a disk without the system's memory in front of it.
-    pub(super) static NOTES: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
-}
-
-/// Notes it for tests.
-pub(super) fn note(what: impl FnOnce() -> String) {
-    #[cfg(test)]
-    NOTES.with_borrow_mut(|notes| notes.push(what()));
-    #[cfg(not(test))]
-    drop(what);
+    /// Replaces a whole file, durably: after a crash it is the old one or the new one.
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let new = path.with_extension("new");
+        let written = self.fs.write(&new, bytes).and_then(|file| file.sync_data());
+        written.map_err(|e| Error::io(format!("cannot write. file={}", new.display()), e))?;
+        self.rename(&new, path)?;
+        self.sync_folder(path.parent().unwrap_or(path))
+    }
 }

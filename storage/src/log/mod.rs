@@ -1,6 +1,6 @@
 //! The embedded log: one process, one folder, one journal.
 //!
-//! Read in this order: `layout` (which files), `group` and `codec` (what a journal group looks like),
+//! Read in this order: `layout` (which files) and `fs` (what is done with them), `group` and `codec` (what a journal group looks like),
 //! `journal`, `writer` (what happens in which order), `partition` and `reader` (segments), `checkpoint`,
 //! `recovery`.
 //!
@@ -11,6 +11,7 @@
 mod checkpoint;
 mod codec;
 mod files;
+mod fs;
 mod group;
 mod index;
 mod journal;
@@ -43,7 +44,14 @@ use headwater_core::{
 };
 
 pub use self::options::{Durability, LogOptions, RecoveryReport};
-use self::{producer::EmbeddedProducer, queue::Request, reader::Wanted, shared::Shared, visible::Source};
+use self::{
+    fs::{FileSystem, RealFs},
+    producer::EmbeddedProducer,
+    queue::Request,
+    reader::Wanted,
+    shared::Shared,
+    visible::Source,
+};
 
 /// Read at once when a record is looked for.
 const SEARCH_BYTES: usize = 1 << 20;
@@ -104,7 +112,11 @@ impl EmbeddedLog {
     /// file and byte when what is there is not what was written (nothing is changed then), `Invalid` when another
     /// version of Headwater wrote it.
     pub fn open_with(folder: impl AsRef<Path>, options: LogOptions) -> Result<Self> {
-        let (shared, writer) = recovery::open(folder.as_ref(), options)?;
+        Self::open_on(Arc::new(RealFs), folder.as_ref(), options)
+    }
+
+    fn open_on(fs: Arc<dyn FileSystem>, folder: &Path, options: LogOptions) -> Result<Self> {
+        let (shared, writer) = recovery::open(folder, options, fs)?;
         let thread = thread::Builder::new().name("headwater-journal".into()).spawn(move || writer.run());
         let thread = thread.map_err(|e| Error::io("cannot start the journal thread", e))?;
         Ok(Self(Arc::new(Owner { shared, thread: Mutex::new(Some(thread)) })))

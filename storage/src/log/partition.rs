@@ -1,7 +1,6 @@
 //! The files of a partition: written lazily, in Kafka's layout, from the batches that are in the journal already.
 
 use std::{
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,8 +10,9 @@ use headwater_core::{Error, Offset, PartitionOffsets, RecordBatch, Result, Topic
 use super::{
     checkpoint::PartitionMark,
     files::WriteFiles,
+    fs::DataFile,
     index::IndexTail,
-    layout::{self, index_file, log_file},
+    layout::{index_file, log_file},
 };
 
 /// Small batches are gathered up to this much, so that each is not a write of its own.
@@ -156,17 +156,17 @@ impl PartitionWriter {
                 gathered.extend_from_slice(batch.bytes());
             }
             if large || gathered.len() >= GATHER_BYTES {
-                write_at(&file, &gathered, at, &path)?;
+                write_at(&*file, &gathered, at, &path)?;
                 at += gathered.len() as u64;
                 gathered.clear();
             }
             if large {
-                write_at(&file, batch.bytes(), at, &path)?;
+                write_at(&*file, batch.bytes(), at, &path)?;
                 at += size;
             }
             active.length += size;
         }
-        write_at(&file, &gathered, at, &path)?;
+        write_at(&*file, &gathered, at, &path)?;
         if !entries.is_empty() {
             let path = index_file(&self.folder, active.base);
             write_at(&*files.open(&path)?, &entries, active.index.bytes, &path)?;
@@ -176,7 +176,7 @@ impl PartitionWriter {
     }
 }
 
-fn write_at(file: &std::fs::File, bytes: &[u8], at: u64, path: &Path) -> Result<()> {
+fn write_at(file: &dyn DataFile, bytes: &[u8], at: u64, path: &Path) -> Result<()> {
     let written = file.write_all_at(bytes, at);
     written.map_err(|e| Error::io(format!("cannot write segment. file={}, byte={at}", path.display()), e))
 }
@@ -191,17 +191,17 @@ pub(super) fn cut_back(
     files: &mut WriteFiles,
 ) -> Result<FileSpan> {
     let mut segments = Vec::new();
-    for base in layout::numbered(folder, "log")?.into_iter().map(Offset) {
+    for base in files.layout.numbered(folder, "log")?.into_iter().map(Offset) {
         let path = log_file(folder, base);
         let failed = |e| Error::io(format!("cannot cut segment. file={}", path.display()), e);
         let Some(mark) = mark.filter(|mark| base <= mark.active) else {
-            std::fs::remove_file(&path).map_err(failed)?;
+            files.layout.remove_file(&path)?;
             // An index without its segment is of no use, and need not be there.
-            let _ = std::fs::remove_file(index_file(folder, base));
+            let _ = files.layout.fs.remove_file(&index_file(folder, base));
             files.removed_from(folder);
             continue;
         };
-        let mut length = path.metadata().map_err(failed)?.len();
+        let mut length = files.layout.fs.size(&path).map_err(failed)?;
         if base == mark.active {
             if length < mark.length {
                 return Err(Error::corrupt(format!(

@@ -1,11 +1,9 @@
 //! Reads batches from the files of a partition, and notices when they are not what was written.
 
 use std::{
-    fs::{self, File},
     io,
-    os::unix::fs::FileExt,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -13,8 +11,9 @@ use headwater_core::{Error, ErrorKind, Offset, RecordBatch, Result, TopicPartiti
 
 use super::{
     files::ReadFiles,
+    fs::{DataFile, FileSystem},
     index::{Found, Indexed},
-    layout::{self, index_file, log_file},
+    layout::{index_file, log_file},
     partition::{FileSpan, Segment},
 };
 
@@ -24,6 +23,7 @@ const READ_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(4 << 20);
 /// Reads what is in files.
 #[derive(Debug)]
 pub(super) struct Reader {
+    fs: Arc<dyn FileSystem>,
     files: ReadFiles,
     /// Held while an index is made again.
     repair: Mutex<()>,
@@ -40,8 +40,8 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Reader {
-    pub(super) fn new(files_max: usize) -> Self {
-        Self { files: ReadFiles::new(files_max), repair: Mutex::new(()) }
+    pub(super) fn new(fs: Arc<dyn FileSystem>, files_max: usize) -> Self {
+        Self { files: ReadFiles::new(Arc::clone(&fs), files_max), fs, repair: Mutex::new(()) }
     }
 
     /// Whole batches from the one that holds `wanted.from` on, of one segment.
@@ -64,13 +64,19 @@ impl Reader {
         let place = |e: Error| damage(e, wanted, &path);
         let log = self.files.open(&path).map_err(|e| place(unreadable(&e, "cannot open segment")))?;
         let start = self
-            .find(span, segment, &log, wanted.from)
+            .find(span, segment, &*log, wanted.from)
             .map_err(|e| place(unreadable(&e, "cannot read index")))?;
-        Walk { log: &log, segment, end, wanted, at: start }.run().map_err(place)
+        Walk { log: &*log, segment, end, wanted, at: start }.run().map_err(place)
     }
 
     /// Where to begin. The index only helps: without it, at the front of the segment.
-    fn find(&self, span: &FileSpan, segment: &Segment, log: &File, from: Offset) -> io::Result<Found> {
+    fn find(
+        &self,
+        span: &FileSpan,
+        segment: &Segment,
+        log: &dyn DataFile,
+        from: Offset,
+    ) -> io::Result<Found> {
         let path = index_file(&span.folder, segment.base);
         let indexed = Indexed { log, base: segment.base, length: segment.length };
         if let Some(found) = self.look_up(&indexed, &path, from)? {
@@ -88,7 +94,7 @@ impl Reader {
         tracing::info!(file = %path.display(), "index is missing or wrong: made again");
         let (entries, _) = indexed.build()?;
         let new = path.with_extension("new");
-        if fs::write(&new, entries).is_ok() && layout::rename(&new, &path).is_ok() {
+        if self.fs.write(&new, &entries).is_ok() && self.fs.rename(&new, &path).is_ok() {
             self.files.forget(&path);
             return Ok(self.look_up(&indexed, &path, from)?.unwrap_or(front));
         }
@@ -101,7 +107,7 @@ impl Reader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             index => index?,
         };
-        match indexed.find(&index, from) {
+        match indexed.find(&*index, from) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             found => found,
         }
@@ -110,7 +116,7 @@ impl Reader {
 
 /// One way through a segment: from batch to batch, each of which must follow the one before.
 struct Walk<'a> {
-    log: &'a File,
+    log: &'a dyn DataFile,
     segment: &'a Segment,
     /// Offset after the segment's last record.
     end: Offset,

@@ -6,7 +6,7 @@
 //! 3. The journal's entries are applied once more, in their order.
 //! 4. A new checkpoint and a new journal segment make that durable; until then, a crash begins at 1 again.
 
-use std::{collections::BTreeSet, fs, io, path::Path, sync::Arc};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 use headwater_core::{
     Error, Offset, Partition, PartitionOffsets, Result, TopicName, TopicPartition,
@@ -16,9 +16,10 @@ use headwater_core::{
 use super::{
     checkpoint::{self, Checkpoint, PartitionMark},
     files::WriteFiles,
+    fs::FileSystem,
     index::Indexed,
     journal::{Journal, Position, SEGMENT_HEADER_BYTES},
-    layout::{self, FORMAT, Layout, index_file, log_file},
+    layout::{FORMAT, Layout, index_file, log_file},
     lock::FolderLock,
     options::{LogOptions, RecoveryReport},
     partition::{self, Active, FileSpan, PartitionWriter},
@@ -29,16 +30,20 @@ use super::{
 };
 
 /// Opens the log in `folder`, a new one when there is none.
-pub(super) fn open(folder: &Path, options: LogOptions) -> Result<(Arc<Shared>, Writer)> {
-    let layout = Layout { folder: folder.to_owned() };
-    layout::create_folder_durably(folder)?;
+pub(super) fn open(
+    folder: &Path,
+    options: LogOptions,
+    fs: Arc<dyn FileSystem>,
+) -> Result<(Arc<Shared>, Writer)> {
+    let layout = Layout::new(folder, fs);
+    layout.create_folder_durably(folder)?;
     // Before anything is made in it.
-    if !layout.format().exists() {
+    if !layout.exists(&layout.format())? {
         check_empty(&layout)?;
     }
     let lock = FolderLock::take(&layout.lock())?;
     check_format(&layout)?;
-    let checkpoint = match checkpoint::read(&layout.checkpoint())? {
+    let checkpoint = match checkpoint::read(&layout)? {
         Some(checkpoint) => checkpoint,
         None => begin(&layout, &options)?,
     };
@@ -76,7 +81,7 @@ fn recover(
     let Checkpoint { position, ledger, partitions } = checkpoint;
     let mut restore = Restore {
         layout: &layout,
-        books: Books::new(ledger, WriteFiles::new(options.open_files_max)),
+        books: Books::new(ledger, WriteFiles::new(layout.clone(), options.open_files_max)),
         visible: Visible::default(),
         indexes_rebuilt: 0,
     };
@@ -107,17 +112,17 @@ fn recover(
 
 fn check_format(layout: &Layout) -> Result<()> {
     let path = layout.format();
-    match fs::read_to_string(&path) {
-        Ok(format) if format == FORMAT => Ok(()),
+    match layout.fs.read(&path) {
+        Ok(format) if format == FORMAT.as_bytes() => Ok(()),
         Ok(format) => Err(Error::invalid(format!(
             "log is of another version: open it with the Headwater that wrote it. file={}, version=`{}`, known=`{}`",
             path.display(),
-            format.trim().escape_debug(),
+            String::from_utf8_lossy(&format).trim().escape_debug(),
             FORMAT.trim()
         ))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             check_empty(layout)?;
-            layout::replace(&path, FORMAT.as_bytes())
+            layout.replace(&path, FORMAT.as_bytes())
         }
         Err(error) => Err(Error::io(format!("cannot read. file={}", path.display()), error)),
     }
@@ -128,8 +133,7 @@ fn check_empty(layout: &Layout) -> Result<()> {
     let folder = layout.folder.display();
     let failed = |e| Error::io(format!("cannot list folder. folder={folder}"), e);
     let mut foreign = None;
-    for entry in fs::read_dir(&layout.folder).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
+    for name in layout.fs.list(&layout.folder).map_err(failed)? {
         match name.to_str() {
             // What an interrupted beginning leaves, and what a new file system has.
             Some("LOCK" | "format.new" | "lost+found") => {}
@@ -160,24 +164,24 @@ fn begin(layout: &Layout, options: &LogOptions) -> Result<Checkpoint> {
             layout.checkpoint().display()
         )))
     };
-    layout::create_folder(&layout.journal())?;
-    layout::create_folder(&layout.topics())?;
-    let topics = fs::read_dir(layout.topics()).map_err(|e| Error::io("cannot list topics", e))?;
-    if topics.count() > 0 {
+    layout.create_folder(&layout.journal())?;
+    layout.create_folder(&layout.topics())?;
+    let topics = layout.fs.list(&layout.topics()).map_err(|e| Error::io("cannot list topics", e))?;
+    if !topics.is_empty() {
         return lost();
     }
     let position = Position { segment: 1, byte: SEGMENT_HEADER_BYTES, group: 1 };
-    match layout::numbered(&layout.journal(), "journal")?.as_slice() {
+    match layout.numbered(&layout.journal(), "journal")?.as_slice() {
         [] => drop(Journal::begin(layout, options.journal_segment_bytes, position.segment, position.group)?),
         // Somebody was interrupted here.
         [1] if scan::scan(layout, position, &mut |_| Ok(()))?.groups == 0 => {
-            layout::sync_folder(&layout.journal())?;
+            layout.sync_folder(&layout.journal())?;
         }
         _ => return lost(),
     }
-    layout::sync_folder(&layout.folder)?;
+    layout.sync_folder(&layout.folder)?;
     let ledger = Ledger::default();
-    layout::replace(&layout.checkpoint(), &checkpoint::encode(position, &ledger, &[]))?;
+    layout.replace(&layout.checkpoint(), &checkpoint::encode(position, &ledger, &[]))?;
     Ok(Checkpoint { position, ledger, partitions: Vec::new() })
 }
 
@@ -222,9 +226,9 @@ impl Restore<'_> {
     fn active(&mut self, span: &FileSpan, mark: &PartitionMark) -> Result<Active> {
         let path = log_file(&span.folder, mark.active);
         let log = self.books.files.open(&path)?;
-        let indexed = Indexed { log: &log, base: mark.active, length: mark.length };
+        let indexed = Indexed { log: &*log, base: mark.active, length: mark.length };
         let index = index_file(&span.folder, mark.active);
-        let repaired = indexed.repair(&index, self.books.ledger.batch_bytes_largest());
+        let repaired = indexed.repair(&*self.layout.fs, &index, self.books.ledger.batch_bytes_largest());
         let (index, rebuilt) =
             repaired.map_err(|e| Error::io(format!("cannot make index. file={}", index.display()), e))?;
         self.indexes_rebuilt += u64::from(rebuilt);
@@ -236,16 +240,15 @@ impl Restore<'_> {
     fn strays(&mut self, created: &BTreeSet<TopicName>) -> Result<()> {
         let folder = self.layout.topics();
         let failed = |e| Error::io(format!("cannot list folder. folder={}", folder.display()), e);
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let topic = entry.file_name().to_str().and_then(|name| TopicName::new(name).ok());
+        for name in self.layout.fs.list(&folder).map_err(failed)? {
+            let topic = name.to_str().and_then(|name| TopicName::new(name).ok());
             if topic.as_ref().is_some_and(|topic| self.visible.topic(topic).is_some()) {
                 continue;
             }
             match topic.filter(|topic| created.contains(topic)) {
                 Some(topic) => self.remove_segments(&topic)?,
                 None => tracing::warn!(
-                    path = %entry.path().display(),
+                    path = %folder.join(&name).display(),
                     "not of any topic of this log, and left alone: move it away if you do not need it"
                 ),
             }
@@ -256,9 +259,8 @@ impl Restore<'_> {
     fn remove_segments(&mut self, topic: &TopicName) -> Result<()> {
         let folder = self.layout.topic(topic);
         let failed = |e| Error::io(format!("cannot list folder. folder={}", folder.display()), e);
-        for partition in fs::read_dir(&folder).map_err(failed)? {
-            let number = partition.map_err(failed)?.file_name().to_str().and_then(|name| name.parse().ok());
-            let Some(number) = number else { continue };
+        for name in self.layout.fs.list(&folder).map_err(failed)? {
+            let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
             let stray = self.layout.partition(&TopicPartition::new(topic.clone(), Partition(number)));
             partition::cut_back(&stray, None, &mut self.books.files)?;
         }

@@ -1,7 +1,5 @@
 //! Reads the journal from a position to its end, and says whether that end is a torn group or damage.
 
-use std::os::unix::fs::FileExt;
-
 use bytes::Bytes;
 use headwater_core::{Error, Result, ledger::Entry};
 
@@ -9,7 +7,7 @@ use super::{
     BYTES_MAX,
     group::{self, GROUP_HEADER_BYTES, GroupHeader, Seed},
     journal::{Position, SEGMENT_HEADER_BYTES, SegmentFile},
-    layout::{self, Layout},
+    layout::Layout,
 };
 
 /// No group is larger: a round of requests and the largest commit, with what goes around each batch.
@@ -72,7 +70,7 @@ pub(super) fn scan(
             None => break,
         }
     }
-    if layout::numbered(&layout.journal(), "journal")?.last().is_some_and(|last| *last > found.end.segment) {
+    if layout.numbered(&layout.journal(), "journal")?.last().is_some_and(|last| *last > found.end.segment) {
         return Err(missing(layout, found.end.segment + 1));
     }
     found.torn_bytes = torn(&segment, found.end)?;

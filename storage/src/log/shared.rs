@@ -1,6 +1,6 @@
 //! What the handles of a log and its journal thread share.
 
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use headwater_core::{Error, ErrorKind, Positions, Result, Signal, ledger::GroupPositions};
 
@@ -43,11 +43,11 @@ impl Shared {
     ) -> Self {
         let (visible, recovery) = opened;
         Self {
-            layout,
             recovery,
             queue: Queue::new(options.queue_bytes_max),
             appended: Signal::default(),
-            reader: Reader::new(options.open_files_max),
+            reader: Reader::new(Arc::clone(&layout.fs), options.open_files_max),
+            layout,
             options,
             visible: RwLock::new(visible),
             state: Mutex::new(State::Open(lock)),

@@ -20,7 +20,7 @@ use super::{
     files::{Unsynced, WriteFiles},
     group::GroupBuilder,
     journal::{Journal, Position},
-    layout,
+    layout::Layout,
     options::Durability,
     partition::PartitionWriter,
     queue::{Answer, Request},
@@ -297,8 +297,8 @@ impl Writer {
             .filter_map(|(place, partition)| partition.mark(*place, self.books.ledger.offsets(*place)?));
         let bytes = checkpoint::encode(position, &self.books.ledger, &marks.collect::<Vec<_>>());
         let unsynced = self.books.files.take_unsynced();
-        let path = self.shared.layout.checkpoint();
-        let write = move || write_checkpoint(&unsynced, &path, &bytes);
+        let layout = self.shared.layout.clone();
+        let write = move || write_checkpoint(&unsynced, &layout, &bytes);
         let thread = thread::Builder::new().name("headwater-checkpoint".into()).spawn(write);
         let thread = thread.map_err(|e| Error::io("cannot start the checkpoint thread", e))?;
         self.checkpoint = Some(RunningCheckpoint { thread, position });
@@ -343,9 +343,9 @@ fn answer_without_checkpoint(answers: Vec<Answer>, error: &Error) {
 }
 
 /// The order that matters: what the checkpoint speaks of is on disk before it.
-fn write_checkpoint(unsynced: &Unsynced, path: &std::path::Path, bytes: &[u8]) -> Result<()> {
-    unsynced.sync()?;
-    layout::replace(path, bytes)
+fn write_checkpoint(unsynced: &Unsynced, layout: &Layout, bytes: &[u8]) -> Result<()> {
+    unsynced.sync(layout)?;
+    layout.replace(&layout.checkpoint(), bytes)
 }
 
 impl Books {

@@ -4,7 +4,6 @@ use super::*;
 use crate::log::{
     group::GroupHeader,
     journal::{Position, SEGMENT_HEADER_BYTES},
-    layout::Layout,
     scan,
 };
 
@@ -22,7 +21,7 @@ pub(super) fn crashed(checkpointed: u64, journaled: u64) -> TempDir {
 }
 
 pub(super) fn journal_file(folder: &Path, segment: u64) -> std::path::PathBuf {
-    Layout { folder: folder.to_owned() }.journal_segment(segment)
+    layout(folder).journal_segment(segment)
 }
 
 /// Begin and end (without padding) of each group in a journal file.
@@ -137,7 +136,7 @@ fn damage_in_an_earlier_journal_file_or_a_missing_one_is_corrupt() {
     commit_both(&mut *producer(&log, "p"), 0..30);
     log.crash();
     drop(log);
-    let segments = layout::numbered(&folder.path().join("journal"), "journal").unwrap();
+    let segments = numbered(&folder.path().join("journal"), "journal");
     assert!(segments.len() > 5, "{segments:?}");
     for segment in &segments[..segments.len() - 1] {
         let copy = tempfile::tempdir().unwrap();
@@ -196,7 +195,7 @@ fn what_an_earlier_use_left_in_a_journal_file_is_not_replayed() {
         commits += 7 + round;
         log.crash();
         drop(log);
-        let newest = *layout::numbered(&folder.path().join("journal"), "journal").unwrap().last().unwrap();
+        let newest = *numbered(&folder.path().join("journal"), "journal").last().unwrap();
         let bytes = fs::read(journal_file(folder.path(), newest)).unwrap();
         let end = groups(&bytes).last().map_or(64, |(_, end)| *end);
         stale += usize::from(bytes[end..].windows(4).any(|window| window == b"HWG1"));
@@ -227,7 +226,7 @@ fn a_crash_in_the_middle_of_recovery_is_harmless() {
     // The new journal file is there, and the checkpoint still is the old one.
     let half = tempfile::tempdir().unwrap();
     copy_folder(crashed.path(), half.path());
-    let layout = Layout { folder: half.path().to_owned() };
+    let layout = layout(half.path());
     let from = Position { segment: 1, byte: SEGMENT_HEADER_BYTES, group: 1 };
     let end = scan::scan(&layout, from, &mut |_| Ok(())).unwrap().end;
     drop(journal::Journal::begin(&layout, 1 << 20, 2, end.group).unwrap());

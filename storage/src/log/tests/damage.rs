@@ -21,7 +21,7 @@ fn closed() -> TempDir {
 
 fn segment_files(folder: &Path, extension: &str) -> Vec<std::path::PathBuf> {
     let folder = folder.join("topics/t/0");
-    let numbers = layout::numbered(&folder, extension).unwrap();
+    let numbers = numbered(&folder, extension);
     numbers.iter().map(|number| folder.join(format!("{number:020}.{extension}"))).collect()
 }
 

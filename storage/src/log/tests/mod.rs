@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod disk;
 mod model;
 mod rules;
 mod running;
@@ -15,7 +16,7 @@ use headwater_core::{
 };
 use tempfile::TempDir;
 
-use super::*;
+use super::{layout::Layout, *};
 
 /// So small that everything happens often: segments, spills, checkpoints, recycled journals.
 fn tiny() -> LogOptions {
@@ -125,6 +126,15 @@ fn copy_folder(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+fn layout(folder: &Path) -> Layout {
+    Layout::new(folder, Arc::new(RealFs))
+}
+
+/// The numbers of the files in `folder` with this extension.
+fn numbered(folder: &Path, extension: &str) -> Vec<u64> {
+    layout(folder).numbered(folder, extension).unwrap()
 }
 
 /// All files but LOCK, with their bytes.

@@ -13,8 +13,10 @@ use futures::future::BoxFuture;
 
 use super::{
     crash::{crashed, groups, journal_file},
+    disk::{Disk, Op},
     *,
 };
+use crate::log::fs::Open;
 
 /// A closed log with several segments in each of two partitions.
 fn with_segments() -> TempDir {
@@ -36,12 +38,24 @@ fn commit_value(producer: &mut dyn Producer, value: &[u8]) {
 fn the_folder_is_not_given_free_while_a_checkpoint_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let options = LogOptions { checkpoint_bytes: 3000, journal_segment_bytes: 4096, ..LogOptions::default() };
-    let log = EmbeddedLog::open_with(folder.path(), options).unwrap();
+    // The checkpoint's thread cannot go on before somebody lets it.
+    let (release, held) = sync_channel::<()>(1);
+    let (armed, held) = (Arc::new(AtomicBool::new(false)), Mutex::new(held));
+    let disk = Disk::with({
+        let armed = Arc::clone(&armed);
+        move |op, path| {
+            if armed.load(Ordering::SeqCst)
+                && op == Op::Open(Open::Truncate)
+                && path.ends_with("checkpoint.new")
+            {
+                held.lock().unwrap().recv().unwrap();
+            }
+            Ok(())
+        }
+    });
+    let log = disk.open_log(folder.path(), options).unwrap();
     create(&log, "t", 2, 500);
-    // The checkpoint's thread cannot open this for writing before somebody reads it.
-    let held = folder.path().join("checkpoint.new");
-    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
-    rustix::fs::mknodat(rustix::fs::CWD, &held, kind, mode, 0).unwrap();
+    armed.store(true, Ordering::SeqCst);
     // The next journal file cannot be made.
     fs::create_dir(journal_file(folder.path(), 2)).unwrap();
     let mut p = producer(&log, "p");
@@ -59,7 +73,7 @@ fn the_folder_is_not_given_free_while_a_checkpoint_is_written() {
         scope.spawn(move || {
             assert_eq!(never.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
             released.store(true, Ordering::SeqCst);
-            fs::read(&held).unwrap();
+            release.send(()).unwrap();
         });
         drop((p, log));
         assert!(released.load(Ordering::SeqCst), "the log was gone, and its checkpoint still to come");
@@ -69,13 +83,14 @@ fn the_folder_is_not_given_free_while_a_checkpoint_is_written() {
 #[test]
 fn what_recovery_read_is_on_disk_before_the_next_journal_file_is_begun() {
     let folder = crashed(2, 3);
-    layout::NOTES.take();
-    drop(EmbeddedLog::open_with(folder.path(), lazy()).unwrap());
-    let notes = layout::NOTES.take();
-    let sync = format!("sync {}", journal_file(folder.path(), 1).display());
-    let synced = notes.iter().position(|note| *note == sync).unwrap_or_else(|| panic!("{notes:?}"));
-    let begun = notes.iter().position(|note| note == "begin 2").unwrap_or_else(|| panic!("{notes:?}"));
-    assert!(synced < begun, "{notes:?}");
+    let disk = Disk::default();
+    drop(disk.open_log(folder.path(), lazy()).unwrap());
+    let done = disk.done();
+    let when = |op, segment| {
+        let path = journal_file(folder.path(), segment);
+        done.iter().position(|done| *done == (op, path.clone())).unwrap_or_else(|| panic!("{done:?}"))
+    };
+    assert!(when(Op::SyncFile, 1) < when(Op::Rename, 2), "{done:?}");
 }
 
 #[test]
@@ -113,11 +128,11 @@ fn the_value_of_a_record_is_never_taken_for_a_group() {
 fn the_entries_of_new_folders_are_on_disk() {
     let above = tempfile::tempdir().unwrap();
     let folder = above.path().join("a/b");
-    layout::NOTES.take();
-    drop(EmbeddedLog::open(&folder).unwrap());
-    let notes = layout::NOTES.take();
+    let disk = Disk::default();
+    drop(disk.open_log(&folder, LogOptions::default()).unwrap());
+    let done = disk.done();
     for synced in [above.path(), &above.path().join("a")] {
-        assert!(notes.contains(&format!("sync {}", synced.display())), "{notes:?}");
+        assert!(done.contains(&(Op::SyncFolder, synced.to_owned())), "{done:?}");
     }
 }
 
@@ -169,7 +184,7 @@ fn nothing_is_written_in_front_of_a_group_that_was_cut() {
     fs::write(&path, journal).unwrap();
     let log = EmbeddedLog::open_with(folder.path(), lazy()).unwrap();
     assert!(log.recovery().torn_bytes_cut >= (stale.1 - end) as u64, "{:?}", log.recovery());
-    let files = layout::numbered(&folder.path().join("journal"), "journal").unwrap();
+    let files = numbered(&folder.path().join("journal"), "journal");
     assert_eq!(files, [2], "the next group is in another file");
     // As long as the group that was lost.
     drop(producer(&log, "p"));
@@ -222,7 +237,7 @@ fn a_first_offset_that_is_damaged_is_corrupt_and_no_panic() {
     for which in ["last", "second"] {
         let folder = with_segments();
         let partition = folder.path().join("topics/t/0");
-        let bases = layout::numbered(&partition, "log").unwrap();
+        let bases = numbered(&partition, "log");
         let base = if which == "last" { *bases.last().unwrap() } else { bases[1] };
         let path = partition.join(format!("{base:020}.log"));
         let mut bytes = fs::read(&path).unwrap();

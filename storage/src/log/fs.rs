@@ -1,0 +1,195 @@
+//! The port to the file system: all that the log does with files goes through it, so that tests can put a disk
+//! underneath that fails.
+//!
+//! Few methods, and each does one thing: a test that fails the n-th of them has failed everything that can fail. What is
+//! made of several is a function over them, here or in `layout`, which also gives errors their words.
+
+use std::{
+    ffi::OsString,
+    fmt::Debug,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::Arc,
+};
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Open {
+    /// To read what is there.
+    Read,
+    /// To read and write what is there.
+    Write,
+    /// To read and write what is there; an empty one when there is none.
+    Create,
+    /// To read and write an empty one, whatever was there.
+    Truncate,
+}
+
+/// Folders and the names in them.
+pub(super) trait FileSystem: Debug + Send + Sync {
+    /// Opens a file.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DataFile>>;
+
+    /// Whether there is a file or a folder of this name.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Bytes of a file, without opening it.
+    fn size(&self, path: &Path) -> io::Result<u64>;
+
+    /// Names in a folder, in no order.
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
+
+    /// Makes a folder, and those above it, where they are missing.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Puts created, renamed and removed names of a folder on disk.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file or a folder another name, in place of what had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+}
+
+/// An open file. Reads and writes say where, and may be called from any thread.
+pub(super) trait DataFile: Debug + Send + Sync {
+    /// Reads some bytes from `at` on, at least one unless the file ends there.
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize>;
+
+    /// Writes some of `bytes`, at least one, from `at` on. They are on disk after a sync.
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
+
+    /// Cuts the file, or makes it longer with zeros.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+
+    /// Bytes in it.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Puts on disk what was written to it, by whomever, and what is needed to find it again.
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+impl dyn DataFile + '_ {
+    /// Fills `bytes`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file ends before that.
+    pub(super) fn read_exact_at(&self, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.read_at(bytes, at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    bytes = bytes.get_mut(count..).unwrap_or_default();
+                    at += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes`. After an error some of them may be there.
+    pub(super) fn write_all_at(&self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write_at(bytes, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    at += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl dyn FileSystem + '_ {
+    /// A whole file, which is small.
+    pub(super) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.open(path, Open::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Makes a whole file, in place of what was there. It is on disk after a sync.
+    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<Arc<dyn DataFile>> {
+        let file = self.open(path, Open::Truncate)?;
+        file.write_all_at(bytes, 0)?;
+        Ok(file)
+    }
+}
+
+/// The file system of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RealFs;
+
+impl FileSystem for RealFs {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DataFile>> {
+        let write = how != Open::Read;
+        let create = matches!(how, Open::Create | Open::Truncate);
+        let file = File::options()
+            .read(true)
+            .write(write)
+            .create(create)
+            .truncate(how == Open::Truncate)
+            .open(path)?;
+        Ok(Arc::new(file))
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        path.metadata().map(|metadata| metadata.len())
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
+
+impl DataFile for File {
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        FileExt::read_at(self, bytes, at)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        FileExt::write_at(self, bytes, at)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.metadata().map(|metadata| metadata.len())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
