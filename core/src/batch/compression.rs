@@ -1,12 +1,7 @@
 //! The codecs that records of a batch are compressed with: into their bytes, and back within bounds.
 
-use std::{
-    fmt,
-    io::{self, BufRead, Read, Write},
-    str::FromStr,
-};
+use std::{fmt, io, str::FromStr};
 
-use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zstd::{
     bulk::Compressor,
@@ -14,7 +9,7 @@ use zstd::{
     zstd_safe,
 };
 
-use super::BATCH_HEADER_BYTES;
+use super::{BATCH_HEADER_BYTES, lz4};
 use crate::{Error, Result};
 
 /// Records of one batch take at most this much memory when they are decompressed; a batch that would take more is
@@ -26,9 +21,6 @@ const ZSTD_LEVEL: i32 = 3;
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// The length of the content that a zstd frame states is believed up to this many times the length of the frame.
 const ZSTD_RATIO_BELIEVED: usize = 64;
-/// Bits of the byte behind the magic number of an LZ4 frame.
-const LZ4_FLAGS_AT: usize = 4;
-const LZ4_INDEPENDENT_BLOCKS: u8 = 0x20;
 
 /// The codec of a batch; its words are those of Kafka's `compression.type`.
 ///
@@ -98,7 +90,7 @@ impl Compression {
         }
         let packed = match self {
             Self::None => return Ok(None),
-            Self::Lz4 => lz4(records),
+            Self::Lz4 => lz4::pack(records),
             Self::Zstd => zstd(records),
         };
         let packed = packed.map_err(|e| Error::io(format!("cannot compress a batch with {self}"), e))?;
@@ -110,7 +102,7 @@ impl Compression {
     pub(super) fn unpack(self, packed: &[u8]) -> Result<Vec<u8>> {
         let records = match self {
             Self::None => Ok(packed.to_vec()),
-            Self::Lz4 => unlz4(packed),
+            Self::Lz4 => lz4::unpack(packed),
             Self::Zstd => unzstd(packed),
         };
         records.map_err(|e| {
@@ -121,18 +113,10 @@ impl Compression {
 }
 
 /// Room for a header, and some for what comes behind it.
-fn behind_header(room: usize) -> Vec<u8> {
+pub(super) fn behind_header(room: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(BATCH_HEADER_BYTES + room);
     out.resize(BATCH_HEADER_BYTES, 0);
     out
-}
-
-/// A frame that Kafka's `Lz4BlockInputStream` reads, with the settings of its `Lz4BlockOutputStream`.
-fn lz4(records: &[u8]) -> io::Result<Vec<u8>> {
-    let settings = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
-    let mut frame = FrameEncoder::with_frame_info(settings, behind_header(records.len() / 2));
-    frame.write_all(records)?;
-    Ok(frame.finish()?)
 }
 
 fn zstd(records: &[u8]) -> io::Result<Vec<u8>> {
@@ -143,38 +127,6 @@ fn zstd(records: &[u8]) -> io::Result<Vec<u8>> {
     // The room was for the worst case, and the batch may be held for long.
     out.shrink_to_fit();
     Ok(out)
-}
-
-fn unlz4(packed: &[u8]) -> io::Result<Vec<u8>> {
-    if packed.get(LZ4_FLAGS_AT).is_some_and(|flags| flags & LZ4_INDEPENDENT_BLOCKS == 0) {
-        return Err(damaged("blocks depend on one another, which Kafka does not allow"));
-    }
-    let mut out = Vec::new();
-    grow(&mut out, packed.len().saturating_mul(4).min(DECOMPRESSED_BYTES_MAX))?;
-    let mut frame = FrameDecoder::new(Whole(packed));
-    loop {
-        let block = frame.fill_buf()?;
-        if block.is_empty() {
-            break;
-        }
-        grow(&mut out, block.len())?;
-        out.extend_from_slice(block);
-        let read = block.len();
-        frame.consume(read);
-    }
-    if frame.get_ref().0.is_empty() { Ok(out) } else { Err(damaged("bytes after the end of the frame")) }
-}
-
-/// The bytes of a whole frame: reading beyond them is an error, where the decoder would take it for the end.
-struct Whole<'a>(&'a [u8]);
-
-impl Read for Whole<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.0.read(buf)? {
-            0 if !buf.is_empty() => Err(damaged("the frame is cut short")),
-            read => Ok(read),
-        }
-    }
 }
 
 fn unzstd(packed: &[u8]) -> io::Result<Vec<u8>> {
@@ -206,10 +158,10 @@ fn unzstd(packed: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Makes room for `more` bytes: twice what there was, if that is not too much.
-fn grow(out: &mut Vec<u8>, more: usize) -> io::Result<()> {
+pub(super) fn grow(out: &mut Vec<u8>, more: usize) -> io::Result<()> {
     let needed = out.len() + more;
     if needed > DECOMPRESSED_BYTES_MAX {
-        return Err(damaged(format!("more than {DECOMPRESSED_BYTES_MAX} bytes come out")));
+        return Err(too_large());
     }
     if needed > out.capacity() {
         let room = (2 * out.capacity()).clamp(needed, DECOMPRESSED_BYTES_MAX);
@@ -218,7 +170,11 @@ fn grow(out: &mut Vec<u8>, more: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn damaged(what: impl Into<String>) -> io::Error {
+pub(super) fn too_large() -> io::Error {
+    damaged(format!("more than {DECOMPRESSED_BYTES_MAX} bytes come out"))
+}
+
+pub(super) fn damaged(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 

@@ -26,6 +26,7 @@ mod builder;
 mod compression;
 mod cursor;
 mod header;
+mod lz4;
 mod retain;
 mod varint;
 

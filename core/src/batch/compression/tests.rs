@@ -1,6 +1,10 @@
 //! Codecs: what goes in comes out, and no frame does harm.
 
+use std::io::Write;
+
 use bytes::Bytes;
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+use proptest::prelude::*;
 
 use super::*;
 use crate::{
@@ -115,6 +119,21 @@ fn blocks_that_depend_on_one_another_are_refused() {
     assert!(error.report().contains("depend"), "{}", error.report());
 }
 
+/// Block by block, with the room for each found by trying.
+#[test]
+fn lz4_blocks_of_every_size_and_kind_come_back() {
+    let mut content: Vec<u8> = (0..3_000_000u32).flat_map(|at| (at / 1000).to_be_bytes()).collect();
+    content.extend_from_slice(&vec![0; 9_000_000]);
+    content.extend((0..300_000u32).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]));
+    for size in [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max1MB, BlockSize::Max4MB] {
+        let settings =
+            FrameInfo::new().block_mode(BlockMode::Independent).block_size(size).content_checksum(true);
+        let mut frame = FrameEncoder::with_frame_info(settings, Vec::new());
+        frame.write_all(&content).unwrap();
+        assert!(Compression::Lz4.unpack(&frame.finish().unwrap()).unwrap() == content);
+    }
+}
+
 /// A few kilobytes that want to be more than there is room for.
 #[test]
 fn bombs_are_refused() {
@@ -210,5 +229,44 @@ fn a_frame_cut_anywhere_is_noticed() {
         let longer = [frame, &[0]].concat();
         let error = with_frame(&good, &longer).and_then(|batch| records(&batch)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{codec}");
+    }
+}
+
+proptest! {
+    /// Behind checksums that hold: an error or some bytes, never a panic, never more than the limit.
+    #[test]
+    fn a_damaged_frame_does_no_harm(
+        content in prop::collection::vec(prop_oneof![Just(7u8), any::<u8>()], 100..3000),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        for codec in CODECS {
+            let Some(packed) = codec.pack(&content).unwrap() else { continue };
+            let mut frame = packed[BATCH_HEADER_BYTES..].to_vec();
+            for (at, byte) in &damage {
+                let at = at.index(frame.len());
+                frame[at] = *byte;
+            }
+            for frame in [&frame[..], &frame[..cut.index(frame.len())]] {
+                if let Ok(records) = codec.unpack(frame) {
+                    prop_assert!(records.capacity() <= DECOMPRESSED_BYTES_MAX);
+                }
+            }
+        }
+    }
+
+    /// As above, and the head of an LZ4 frame is right: what follows is not noticed by its checksum.
+    #[test]
+    fn hostile_lz4_blocks_do_no_harm(blocks in prop::collection::vec(any::<Vec<u8>>(), 0..5), stored in any::<u8>()) {
+        let mut frame = packed(Compression::Lz4, &[7; 1000])[..7].to_vec();
+        for (at, block) in blocks.iter().enumerate() {
+            let length = u32::try_from(block.len()).unwrap() | (u32::from(stored >> at) & 1) << 31;
+            frame.extend_from_slice(&length.to_le_bytes());
+            frame.extend_from_slice(block);
+        }
+        frame.extend_from_slice(&[0; 4]);
+        if let Ok(records) = Compression::Lz4.unpack(&frame) {
+            prop_assert!(records.len() <= blocks.len() * (64 << 10));
+        }
     }
 }
