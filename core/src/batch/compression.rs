@@ -12,12 +12,14 @@ use zstd::{
 use super::{BATCH_HEADER_BYTES, lz4};
 use crate::{Error, Result};
 
-/// Records of one batch take at most this much memory when they are decompressed; a batch that would take more is
-/// `Corrupt`. One that is larger before it is compressed is not compressed, so whatever is written can be read.
+/// Records of one batch take at most this much memory when they are decompressed, and zstd as much again for its window
+/// while it works; a batch that would take more is `Corrupt`. One that is larger before it is compressed is not
+/// compressed, so whatever is written can be read.
 pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 /// What Kafka compresses with unless it is told otherwise (`compression.zstd.level`).
 const ZSTD_LEVEL: i32 = 3;
-/// What zstd's highest level wants, and Kafka's clients accept. Its memory is touched only as far as records come out.
+/// The window that zstd's highest level wants, and Kafka's clients accept: 128 MiB, which are reserved, and touched only
+/// as far as records come out. zstd takes none when it finds room for all of a stated content.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// The length of the content that a zstd frame states is believed up to this many times the length of the frame.
 const ZSTD_RATIO_BELIEVED: usize = 64;
