@@ -25,8 +25,8 @@ pub mod serdes;
 pub use self::{
     admin::{Admin, Cleaned, TopicChanges},
     batch::{
-        BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchBuilder, BatchMark, HeadersRef, ProducerStamp,
-        RecordBatch, RecordCursor, RecordRef, batch_size,
+        BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchBuilder, BatchMark, Compression, DECOMPRESSED_BYTES_MAX,
+        HeadersRef, ProducerStamp, RecordBatch, RecordCursor, RecordRef, batch_size,
     },
     clock::{Clock, ManualClock, SystemClock},
     config::{CleanupPolicy, CompressionType, TimestampType, TopicConfig},

@@ -1,9 +1,7 @@
 //! Encodes records straight into the bytes of a batch.
 
-use bytes::Bytes;
-
-use super::{BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, CRC_FROM, MAGIC, RecordBatch, varint};
-use crate::{Headers, Timestamp};
+use super::{BATCH_HEADER_BYTES, Compression, RecordBatch, attributes::Attributes, header::Header, varint};
+use crate::{Headers, Result, Timestamp};
 
 /// Who wrote a batch, and which sequence number its first record has. The log uses it to drop a batch sent twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,29 +141,65 @@ impl BatchBuilder {
         self.count = 0;
     }
 
-    /// Closes the batch and begins the next.
+    /// Closes the batch, uncompressed, and begins the next.
     ///
     /// # Panics
-    /// When it is empty: an empty batch is a bug of the caller.
+    /// When it is empty, or larger than 2 GiB: a bug of the caller.
     pub fn finish(&mut self, stamp: ProducerStamp) -> RecordBatch {
         assert!(self.count > 0, "an empty batch is never closed");
         let capacity = self.buf.len();
-        let mut buf = std::mem::replace(&mut self.buf, Vec::with_capacity(capacity + capacity / 8));
-        let length =
-            i32::try_from(buf.len() - BATCH_PREFIX_BYTES).expect("a batch is closed long before 2 GiB");
-        buf[8..12].copy_from_slice(&length.to_be_bytes());
-        buf[16] = MAGIC;
-        buf[23..27].copy_from_slice(&(self.count - 1).to_be_bytes());
-        buf[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
-        buf[35..43].copy_from_slice(&self.max_timestamp.to_be_bytes());
-        buf[43..51].copy_from_slice(&stamp.id.to_be_bytes());
-        buf[51..53].copy_from_slice(&stamp.epoch.to_be_bytes());
-        buf[53..57].copy_from_slice(&stamp.sequence.to_be_bytes());
-        buf[57..61].copy_from_slice(&self.count.to_be_bytes());
-        let crc = crc32c::crc32c(&buf[CRC_FROM..]);
-        buf[17..21].copy_from_slice(&crc.to_be_bytes());
+        let buf = std::mem::replace(&mut self.buf, Vec::with_capacity(capacity + capacity / 8));
+        let batch = self.header(stamp).seal(buf).expect("a batch is closed long before 2 GiB");
         self.count = 0;
-        RecordBatch { bytes: Bytes::from(buf) }
+        batch
+    }
+
+    /// Closes the batch with its records compressed, and begins the next. Records that compressing would not make
+    /// smaller, and more than [`DECOMPRESSED_BYTES_MAX`](crate::DECOMPRESSED_BYTES_MAX) of them, stay uncompressed:
+    /// [`RecordBatch::compression`] says what became of them.
+    ///
+    /// ```
+    /// use headwater_core::{BatchBuilder, Compression, Headers, ProducerStamp, Timestamp};
+    /// let mut builder = BatchBuilder::default();
+    /// builder.push(Timestamp(5), Some(b"key"), Some(&[7; 1000]), &Headers::new());
+    /// let batch = builder.finish_compressed(ProducerStamp::NONE, Compression::Zstd).unwrap();
+    /// assert_eq!(batch.compression(), Compression::Zstd);
+    /// assert!(batch.bytes().len() < 150);
+    /// assert_eq!(batch.cursor().next().unwrap().unwrap().value, Some(&[7; 1000][..]));
+    /// ```
+    ///
+    /// # Errors
+    /// `Unavailable` when the codec gets no memory: the records are still there, and the call may be repeated.
+    ///
+    /// # Panics
+    /// As [`BatchBuilder::finish`].
+    pub fn finish_compressed(
+        &mut self,
+        stamp: ProducerStamp,
+        compression: Compression,
+    ) -> Result<RecordBatch> {
+        assert!(self.count > 0, "an empty batch is never closed");
+        let Some(packed) = compression.pack(&self.buf[BATCH_HEADER_BYTES..])? else {
+            return Ok(self.finish(stamp));
+        };
+        let header = self.header(stamp);
+        let attributes = header.attributes.with_codec(compression);
+        let batch = Header { attributes, ..header }.seal(packed)?;
+        self.clear();
+        Ok(batch)
+    }
+
+    fn header(&self, stamp: ProducerStamp) -> Header {
+        Header {
+            base_offset: 0,
+            leader_epoch: 0,
+            attributes: Attributes::default(),
+            last_offset_delta: self.count - 1,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            stamp,
+            count: self.count,
+        }
     }
 }
 

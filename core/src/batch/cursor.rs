@@ -1,9 +1,11 @@
 //! Walks the records of a batch without copying them.
 
+use std::fmt;
+
 use bytes::Bytes;
 
-use super::{BATCH_HEADER_BYTES, RecordBatch, varint};
-use crate::{Error, Headers, Offset, Result, Timestamp};
+use super::{BATCH_HEADER_BYTES, Compression, RECORD_BYTES_MIN, RecordBatch, varint};
+use crate::{Error, Headers, Offset, Result, Timestamp, TimestampType};
 
 /// A record as it lies in its batch.
 #[derive(Debug, Clone, Copy)]
@@ -75,10 +77,17 @@ impl<'a> HeadersRef<'a> {
 
 /// Reads the records of one batch, front to back; owns the batch.
 ///
-/// Records are found a few at a time, so that whoever processes them can look ahead.
-#[derive(Debug)]
+/// Records are found a few at a time, so that whoever processes them can look ahead. Those of a compressed batch are
+/// decompressed first, all at once: a cursor then holds up to [`DECOMPRESSED_BYTES_MAX`](crate::DECOMPRESSED_BYTES_MAX).
 pub struct RecordCursor {
     batch: RecordBatch,
+    /// The records' bytes: those of the batch, until they are unpacked, which is once, and only with a codec.
+    records: Bytes,
+    packed: Compression,
+    base_offset: Offset,
+    base_timestamp: i64,
+    /// The timestamp of all records, where the log gave them one.
+    append_time: Option<Timestamp>,
     /// Where the first record lies that was not found yet, and how many such there are.
     at: usize,
     left: u32,
@@ -109,9 +118,18 @@ impl RecordCursor {
     pub(super) fn new(batch: &RecordBatch) -> Self {
         let nothing =
             Span { offset: Offset(0), timestamp: Timestamp(0), key: NULL, value: NULL, headers: (0, 0) };
+        let append_time = match batch.timestamp_type() {
+            TimestampType::CreateTime => None,
+            TimestampType::LogAppendTime => Some(batch.max_timestamp()),
+        };
         Self {
             batch: batch.clone(),
-            at: BATCH_HEADER_BYTES,
+            records: batch.bytes.slice(BATCH_HEADER_BYTES..),
+            packed: batch.compression(),
+            base_offset: batch.base_offset(),
+            base_timestamp: batch.i64_at(27),
+            append_time,
+            at: 0,
             left: batch.record_count(),
             block: [nothing; Self::BLOCK],
             found: 0,
@@ -128,7 +146,7 @@ impl RecordCursor {
     /// Moves to the next record; `false` at the end of the batch.
     ///
     /// # Errors
-    /// `Corrupt` when the bytes are not those of a record, although the checksum of the batch holds.
+    /// `Corrupt` when the bytes are not those of a record, or of a codec, although the checksum of the batch holds.
     #[inline]
     pub fn advance(&mut self) -> Result<bool> {
         if self.place + 1 < self.found {
@@ -141,6 +159,9 @@ impl RecordCursor {
     /// Finds the next records, up to a malformed one, which is an error when its turn comes.
     fn find(&mut self) -> Result<bool> {
         (self.found, self.place) = (0, 0);
+        if self.packed != Compression::None && self.left > 0 {
+            self.unpack()?;
+        }
         while self.left > 0 && self.found < Self::BLOCK {
             let Some(span) = self.read() else {
                 if self.found == 0 {
@@ -152,7 +173,30 @@ impl RecordCursor {
             self.found += 1;
             self.left -= 1;
         }
+        if self.found == 0 && self.at > 0 && self.at < self.records.len() {
+            return Err(self.malformed());
+        }
         Ok(self.found > 0)
+    }
+
+    /// Puts what comes out of the codec in the place of the records.
+    #[cold]
+    fn unpack(&mut self) -> Result<()> {
+        let codec = std::mem::take(&mut self.packed);
+        let left = std::mem::take(&mut self.left);
+        let records = codec
+            .unpack(&self.records)
+            .map_err(|e| e.context(format!("batch {}..{}", self.base_offset, self.batch.next_offset())))?;
+        if left as usize > records.len() / RECORD_BYTES_MIN {
+            return Err(Error::corrupt(format!(
+                "record count of a batch is more than its bytes hold. batch={:?}, records={left}, decompressed={}",
+                self.batch,
+                records.len()
+            )));
+        }
+        self.records = Bytes::from(records);
+        self.left = left;
+        Ok(())
     }
 
     /// The place of the current record among those found with it, from 0 to below [`RecordCursor::BLOCK`].
@@ -164,7 +208,7 @@ impl RecordCursor {
 
     /// The keys of the records that were found together with the current one.
     pub fn block_keys(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        self.block[..self.found].iter().map(|span| slice(&self.batch.bytes, span.key))
+        self.block[..self.found].iter().map(|span| slice(&self.records, span.key))
     }
 
     /// The record it stands on, after [`RecordCursor::advance`] said `true`.
@@ -172,7 +216,7 @@ impl RecordCursor {
     #[must_use]
     pub fn current(&self) -> Option<RecordRef<'_>> {
         let span = self.head()?;
-        let bytes = &self.batch.bytes[..];
+        let bytes = &self.records[..];
         Some(RecordRef {
             offset: span.offset,
             timestamp: span.timestamp,
@@ -214,14 +258,27 @@ impl RecordCursor {
         self.block[..self.found].get(self.place)
     }
 
+    /// The bytes of all records, unpacked, and where the current one ends among them; it begins where the one before
+    /// it ends.
+    pub(super) fn place_in_records(&self) -> Option<(&Bytes, usize)> {
+        self.head().map(|span| (&self.records, span.headers.1 as usize))
+    }
+
+    /// What lies at `at` is no record, or one too many. The cursor is at its end from here on.
+    #[cold]
     fn malformed(&mut self) -> Error {
+        let at = std::mem::replace(&mut self.at, self.records.len());
         self.left = 0;
-        Error::corrupt(format!("malformed record. batch={:?}, byte={}", self.batch, self.at))
+        let codec = self.batch.compression();
+        Error::corrupt(format!(
+            "malformed record. batch={:?}, compression={codec}, byte_of_records={at}",
+            self.batch
+        ))
     }
 
     #[inline]
     fn read(&mut self) -> Option<Span> {
-        let bytes = &self.batch.bytes[..];
+        let bytes = &self.records[..];
         let mut at = self.at;
         let length = usize::try_from(varint::get(bytes, &mut at)?).ok()?;
         let end = at.checked_add(length)?;
@@ -239,14 +296,21 @@ impl RecordCursor {
         // Cannot wrap: a batch is shorter than 2 GiB.
         #[expect(clippy::cast_possible_truncation, reason = "a batch is shorter than 2 GiB")]
         let headers = (headers_at as u32, end as u32);
-        let base_timestamp = self.batch.i64_at(27);
+        // Timestamps far apart wrap here as they did when they were written.
+        let create_time = Timestamp(self.base_timestamp.wrapping_add(timestamp_delta));
         Some(Span {
-            offset: Offset(self.batch.base_offset().0.checked_add(offset_delta)?),
-            timestamp: Timestamp(base_timestamp.wrapping_add(timestamp_delta)),
+            offset: Offset(self.base_offset.0.checked_add(offset_delta)?),
+            timestamp: self.append_time.unwrap_or(create_time),
             key,
             value,
             headers,
         })
+    }
+}
+
+impl fmt::Debug for RecordCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordCursor({:?}, at {:?})", self.batch, self.offset())
     }
 }
 

@@ -6,9 +6,9 @@
 //! 12  partition leader epoch  i32   outside the checksum
 //! 16  magic                   i8    2
 //! 17  crc                     u32   CRC-32C of everything from 21 to the end
-//! 21  attributes              i16   compression, timestamp type, transactional, control
+//! 21  attributes              i16   bits 0-2 codec, 3 log append time, 4 transactional, 5 control, 6 delete horizon
 //! 23  last offset delta       i32
-//! 27  base timestamp          i64
+//! 27  base timestamp          i64   what timestamp deltas count from; the delete horizon where there is one
 //! 35  max timestamp           i64
 //! 43  producer id             i64
 //! 51  producer epoch          i16
@@ -17,21 +17,30 @@
 //! 61  records: length varint, attributes i8, timestamp delta varint, offset delta varint, key, value, headers
 //! ```
 //!
+//! With a codec, all that begins at 61 is one frame of it, and the records are what comes out.
+//!
 //! All integers are big-endian, varints are zig-zag (Kafka: `DefaultRecordBatch`, `DefaultRecord`).
 
+mod attributes;
 mod builder;
+mod compression;
 mod cursor;
+mod header;
+mod lz4;
+mod retain;
 mod varint;
 
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
+use self::attributes::Attributes;
 pub use self::{
     builder::{BatchBuilder, BatchMark, ProducerStamp},
+    compression::{Compression, DECOMPRESSED_BYTES_MAX},
     cursor::{HeadersRef, RecordCursor, RecordRef},
 };
-use crate::{Error, Offset, Result, Timestamp};
+use crate::{Error, Offset, Result, Timestamp, TimestampType};
 
 /// Bytes before the first record.
 pub const BATCH_HEADER_BYTES: usize = 61;
@@ -52,7 +61,8 @@ impl RecordBatch {
     /// Takes the batch at the front of `bytes` and leaves the rest; `None` when `bytes` does not hold a whole one.
     ///
     /// # Errors
-    /// `Corrupt` when the header is not one of a batch or the checksum does not hold.
+    /// `Corrupt` when the header is not one of a batch or the checksum does not hold, `Invalid` when it is compressed
+    /// with gzip or snappy. Records are not decompressed here: [`RecordCursor::advance`] does it.
     pub fn take(bytes: &mut Bytes) -> Result<Option<Self>> {
         let Some(size) = batch_size(bytes)? else { return Ok(None) };
         if bytes.len() < size {
@@ -66,7 +76,7 @@ impl RecordBatch {
     /// All of `bytes` as one batch.
     ///
     /// # Errors
-    /// `Corrupt` when it is not exactly one whole batch.
+    /// `Corrupt` when it is not exactly one whole batch; as [`RecordBatch::take`].
     pub fn parse(mut bytes: Bytes) -> Result<Self> {
         match Self::take(&mut bytes)? {
             Some(batch) if bytes.is_empty() => Ok(batch),
@@ -83,12 +93,13 @@ impl RecordBatch {
                 self.base_offset()
             )));
         }
-        if self.attributes() & 0x07 != 0 {
-            return Err(Error::invalid("compressed batches cannot be read yet"));
-        }
+        let codec =
+            self.attributes().codec().map_err(|e| e.context(format!("batch at {}", self.base_offset())))?;
         let records = self.bytes.len() - BATCH_HEADER_BYTES;
+        // How much comes out of compressed records is seen when they do.
+        let records_max = if codec == Compression::None { records } else { DECOMPRESSED_BYTES_MAX };
         let count = self.i32_at(57);
-        let fits = usize::try_from(count).is_ok_and(|count| count * RECORD_BYTES_MIN <= records);
+        let fits = usize::try_from(count).is_ok_and(|count| count <= records_max / RECORD_BYTES_MIN);
         let delta = self.i32_at(23);
         let first = self.i64_at(0);
         if !fits
@@ -124,8 +135,8 @@ impl RecordBatch {
         self.i32_at(17).cast_unsigned()
     }
 
-    fn attributes(&self) -> i16 {
-        self.i16_at(21)
+    fn attributes(&self) -> Attributes {
+        Attributes(self.i16_at(21))
     }
 
     /// The batch as it is on disk and on the wire.
@@ -146,13 +157,45 @@ impl RecordBatch {
         self.base_offset().plus(u64::from(self.i32_at(23).cast_unsigned())).next()
     }
 
+    /// What its records are compressed with.
+    #[must_use]
+    pub fn compression(&self) -> Compression {
+        // One that we have, or the batch would not have been taken.
+        self.attributes().codec().unwrap_or_default()
+    }
+
+    /// Whose time the timestamps of its records are.
+    #[must_use]
+    pub fn timestamp_type(&self) -> TimestampType {
+        self.attributes().timestamp_type()
+    }
+
+    /// Whether it belongs to a transaction: its records count when a control batch says that it was committed.
+    #[must_use]
+    pub fn is_transactional(&self) -> bool {
+        self.attributes().is_transactional()
+    }
+
+    /// Whether its one record is a marker that ends a transaction, and no data. A cursor reads it as any other: whoever
+    /// hands records to a user skips control batches first.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        self.attributes().is_control()
+    }
+
+    /// From when on compaction may take its tombstones and markers; `None` while it has not seen them (KIP-534).
+    #[must_use]
+    pub fn delete_horizon(&self) -> Option<Timestamp> {
+        self.attributes().has_delete_horizon().then(|| Timestamp(self.i64_at(27)))
+    }
+
     /// How many records it holds; fewer than offsets where compaction took some.
     #[must_use]
     pub fn record_count(&self) -> u32 {
         self.i32_at(57).cast_unsigned()
     }
 
-    /// The highest timestamp of its records.
+    /// The highest timestamp of its records; the one of them all with [`TimestampType::LogAppendTime`].
     #[must_use]
     pub fn max_timestamp(&self) -> Timestamp {
         Timestamp(self.i64_at(35))
@@ -172,7 +215,29 @@ impl RecordBatch {
         Self { bytes: bytes.freeze() }
     }
 
-    /// Walks its records.
+    /// The same batch with the time at which the log appended it as the timestamp of all its records (Kafka:
+    /// `message.timestamp.type=LogAppendTime`). Its records are not touched; the checksum is computed again.
+    ///
+    /// ```
+    /// use headwater_core::{BatchBuilder, Headers, ProducerStamp, Timestamp, TimestampType};
+    /// let mut builder = BatchBuilder::default();
+    /// builder.push(Timestamp(5), Some(b"key"), Some(b"value"), &Headers::new());
+    /// let batch = builder.finish(ProducerStamp::NONE).with_append_time(Timestamp(70));
+    /// assert_eq!(batch.timestamp_type(), TimestampType::LogAppendTime);
+    /// assert_eq!(batch.cursor().next().unwrap().unwrap().timestamp, Timestamp(70));
+    /// ```
+    #[must_use]
+    pub fn with_append_time(self, time: Timestamp) -> Self {
+        let attributes = self.attributes().with_append_time();
+        let mut bytes = BytesMut::from(self.bytes);
+        bytes[21..23].copy_from_slice(&attributes.0.to_be_bytes());
+        bytes[35..43].copy_from_slice(&time.0.to_be_bytes());
+        header::put_crc(&mut bytes);
+        Self { bytes: bytes.freeze() }
+    }
+
+    /// Walks its records. Costs nothing yet: compressed ones are decompressed by the first
+    /// [`RecordCursor::advance`], once per cursor.
     #[must_use]
     pub fn cursor(&self) -> RecordCursor {
         RecordCursor::new(self)

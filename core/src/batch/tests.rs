@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::Headers;
+use crate::{Headers, Result};
 
 fn three() -> RecordBatch {
     let mut builder = BatchBuilder::default();
@@ -12,6 +12,158 @@ fn three() -> RecordBatch {
     builder.push(Timestamp(990), None, Some(b""), &Headers::new().with("h", &b"x"[..]).with("h", &b"y"[..]));
     builder.push(Timestamp(1010), Some(b"k3"), None, &Headers::new());
     builder.finish(ProducerStamp { id: 7, epoch: 1, sequence: 42 })
+}
+
+/// A batch that Kafka made; see the file.
+pub(super) fn kafka(name: &str) -> Bytes {
+    let line =
+        include_str!("tests/kafka-4.3.1.txt").lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+    from_hex(line.unwrap()).into()
+}
+
+pub(super) fn from_hex(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+/// Bytes whose length and checksum hold, whatever else was done to them.
+pub(super) fn resealed(mut bytes: Vec<u8>) -> Bytes {
+    let length = i32::try_from(bytes.len() - BATCH_PREFIX_BYTES).unwrap();
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    header::put_crc(&mut bytes);
+    Bytes::from(bytes)
+}
+
+/// A record that owns its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owned {
+    pub(super) offset: u64,
+    pub(super) timestamp: i64,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Owned {
+    pub(super) fn of(record: &RecordRef<'_>) -> Self {
+        Self {
+            offset: record.offset.0,
+            timestamp: record.timestamp.0,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record.headers.iter().map(|(n, v)| (n.to_vec(), v.map(<[u8]>::to_vec))).collect(),
+        }
+    }
+}
+
+/// All records of a batch.
+pub(super) fn records(batch: &RecordBatch) -> Result<Vec<Owned>> {
+    let mut cursor = batch.cursor();
+    let mut records = Vec::new();
+    while cursor.advance()? {
+        records.push(Owned::of(&cursor.current().unwrap()));
+    }
+    Ok(records)
+}
+
+/// The records of the batches that Kafka made.
+fn kafkas_three() -> Vec<Owned> {
+    let header = |value: Option<&[u8]>| (b"h".to_vec(), value.map(<[u8]>::to_vec));
+    let record = |offset, timestamp, key: Option<&[u8]>, value: Option<&[u8]>| Owned {
+        offset,
+        timestamp,
+        key: key.map(<[u8]>::to_vec),
+        value: value.map(<[u8]>::to_vec),
+        headers: Vec::new(),
+    };
+    vec![
+        record(100, 1000, Some(b"k1"), Some(&[b'a'; 300])),
+        Owned { headers: vec![header(Some(b"x")), header(None)], ..record(101, 990, None, Some(b"")) },
+        record(102, 1010, Some(b"k3"), None),
+    ]
+}
+
+/// Three records as Kafka wrote them, through each codec and with each attribute.
+#[test]
+fn what_kafka_wrote_is_read() {
+    for (name, codec) in [
+        ("none", Compression::None),
+        ("lz4", Compression::Lz4),
+        ("zstd", Compression::Zstd),
+        ("append", Compression::Lz4),
+        ("horizon", Compression::None),
+    ] {
+        let batch = RecordBatch::parse(kafka(name)).unwrap();
+        let append_time = name == "append";
+        assert_eq!(batch.compression(), codec, "{name}");
+        assert_eq!(
+            (batch.base_offset(), batch.next_offset(), batch.record_count()),
+            (Offset(100), Offset(103), 3)
+        );
+        assert_eq!(batch.stamp(), ProducerStamp { id: 7, epoch: 1, sequence: 42 });
+        assert_eq!(batch.max_timestamp(), Timestamp(if append_time { 5555 } else { 1010 }), "{name}");
+        assert_eq!(batch.timestamp_type() == TimestampType::LogAppendTime, append_time, "{name}");
+        assert_eq!(batch.delete_horizon(), (name == "horizon").then_some(Timestamp(9999)), "{name}");
+        assert_eq!((batch.is_transactional(), batch.is_control()), (name == "horizon", false), "{name}");
+        let mut expected = kafkas_three();
+        if append_time {
+            expected.iter_mut().for_each(|record| record.timestamp = 5555);
+        }
+        assert_eq!(records(&batch).unwrap(), expected, "{name}");
+    }
+    for name in ["gzip", "snappy"] {
+        let error = RecordBatch::parse(kafka(name)).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Invalid);
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn a_marker_of_kafka_is_a_control_batch_with_one_record() {
+    let batch = RecordBatch::parse(kafka("marker")).unwrap();
+    assert!(batch.is_control() && batch.is_transactional());
+    let records = records(&batch).unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!((records[0].offset, records[0].timestamp), (100, 1234));
+    // Version 0, type 1: commit.
+    assert_eq!(records[0].key.as_deref(), Some(&[0, 0, 0, 1][..]));
+}
+
+/// What Kafka wrote, written by us: the same bytes where there is one way to write them.
+#[test]
+fn what_kafka_writes_is_written() {
+    let mut builder = BatchBuilder::default();
+    let headers: Headers =
+        [("h".to_owned(), Some(Bytes::from("x"))), ("h".to_owned(), None)].into_iter().collect();
+    builder.push(Timestamp(1000), Some(b"k1"), Some(&[b'a'; 300]), &Headers::new());
+    builder.push(Timestamp(990), None, Some(b""), &headers);
+    builder.push(Timestamp(1010), Some(b"k3"), None, &Headers::new());
+    let mut bytes = builder
+        .finish(ProducerStamp { id: 7, epoch: 1, sequence: 42 })
+        .at_offset(Offset(100))
+        .bytes()
+        .to_vec();
+    bytes[12..16].copy_from_slice(&3i32.to_be_bytes());
+    assert_eq!(bytes, kafka("none"));
+}
+
+#[test]
+fn append_time_is_that_of_all_records() {
+    let appended = three().with_append_time(Timestamp(7));
+    let appended = RecordBatch::parse(appended.bytes().clone()).unwrap();
+    assert_eq!(
+        (appended.timestamp_type(), appended.max_timestamp()),
+        (TimestampType::LogAppendTime, Timestamp(7))
+    );
+    let read = records(&appended).unwrap();
+    assert!(read.iter().all(|record| record.timestamp == 7));
+    let plain = records(&three()).unwrap();
+    assert!(
+        read.iter().zip(&plain).all(|(read, plain)| (&read.key, &read.value) == (&plain.key, &plain.value))
+    );
+    // The original is shared, and was not written to.
+    let original = three();
+    let _ = original.clone().with_append_time(Timestamp(7));
+    assert_eq!(original, three());
 }
 
 /// The layout, byte for byte, as `DefaultRecordBatch` of Apache Kafka writes it.
@@ -103,9 +255,17 @@ fn a_record_count_that_lies_is_refused_before_memory_is_touched() {
     let mut bytes = three().bytes().to_vec();
     bytes[57..61].copy_from_slice(&i32::MAX.to_be_bytes());
     bytes[23..27].copy_from_slice(&(i32::MAX - 1).to_be_bytes());
-    let crc = crc32c::crc32c(&bytes[21..]);
-    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    assert_eq!(RecordBatch::parse(Bytes::from(bytes)).unwrap_err().kind(), crate::ErrorKind::Corrupt);
+    assert_eq!(RecordBatch::parse(resealed(bytes)).unwrap_err().kind(), crate::ErrorKind::Corrupt);
+}
+
+#[test]
+fn a_record_more_than_the_header_says_is_noticed() {
+    let mut bytes = three().bytes().to_vec();
+    bytes[57..61].copy_from_slice(&2i32.to_be_bytes());
+    let mut cursor = RecordBatch::parse(resealed(bytes)).unwrap().cursor();
+    assert!(cursor.advance().unwrap() && cursor.advance().unwrap());
+    assert_eq!(cursor.advance().unwrap_err().kind(), crate::ErrorKind::Corrupt);
+    assert!(!cursor.advance().unwrap());
 }
 
 #[test]
@@ -120,42 +280,78 @@ fn rewind_forgets_records() {
     assert!(RecordBatch::parse(batch.bytes().clone()).is_ok());
 }
 
+#[test]
+fn finishing_compressed_leaves_an_empty_builder() {
+    let mut builder = BatchBuilder::default();
+    for codec in [Compression::None, Compression::Lz4, Compression::Zstd] {
+        builder.push(Timestamp(1), None, Some(&[b'a'; 300]), &Headers::new());
+        let batch = builder.finish_compressed(ProducerStamp::NONE, codec).unwrap();
+        assert_eq!((batch.compression(), batch.record_count()), (codec, 1));
+        assert!(builder.is_empty());
+    }
+}
+
 type Plain = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
+
+/// Bytes that a codec makes smaller, and bytes that it does not.
+fn some_bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Vec::new())),
+        any::<Vec<u8>>().prop_map(Some),
+        (any::<u8>(), 1usize..2000).prop_map(|(byte, count)| Some(vec![byte; count])),
+    ]
+}
+
+fn some_headers() -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
+    prop::collection::vec((any::<String>(), some_bytes()), 0..3)
+}
+
+prop_compose! {
+    /// What a batch may hold.
+    pub(super) fn some_records()(
+        records in prop::collection::vec((any::<i64>(), some_bytes(), some_bytes(), some_headers()), 1..40)
+    ) -> Vec<Plain> {
+        records
+    }
+}
+
+pub(super) fn some_codec() -> impl Strategy<Value = Compression> {
+    prop_oneof![Just(Compression::None), Just(Compression::Lz4), Just(Compression::Zstd)]
+}
+
+pub(super) fn built(records: &[Plain], codec: Compression) -> RecordBatch {
+    let mut builder = BatchBuilder::default();
+    for (ts, key, value, headers) in records {
+        let headers: Headers = headers.iter().map(|(n, v)| (n.clone(), v.clone().map(Bytes::from))).collect();
+        builder.push(Timestamp(*ts), key.as_deref(), value.as_deref(), &headers);
+    }
+    builder.finish_compressed(ProducerStamp { id: 7, epoch: 1, sequence: 42 }, codec).unwrap()
+}
 
 proptest! {
     #[test]
-    fn any_records_come_back(records in prop::collection::vec(any::<Plain>(), 1..40)) {
-        let mut builder = BatchBuilder::default();
-        for (ts, key, value, headers) in &records {
-            let headers: Headers = headers.iter().map(|(n, v)| (n.clone(), v.clone().map(Bytes::from))).collect();
-            builder.push(Timestamp(*ts), key.as_deref(), value.as_deref(), &headers);
+    fn any_records_come_back(plain in some_records(), codec in some_codec()) {
+        let batch = RecordBatch::parse(built(&plain, codec).bytes().clone()).unwrap();
+        prop_assert!(batch.compression() == codec || batch.compression() == Compression::None);
+        prop_assert_eq!(batch.max_timestamp().0, plain.iter().map(|record| record.0).max().unwrap());
+        let read = records(&batch).unwrap();
+        prop_assert_eq!(read.len(), plain.len());
+        for (offset, (read, (timestamp, key, value, headers))) in (0..).zip(read.into_iter().zip(plain)) {
+            let headers = headers.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect();
+            prop_assert_eq!(read, Owned { offset, timestamp, key, value, headers });
         }
-        let batch = RecordBatch::parse(builder.finish(ProducerStamp::NONE).bytes().clone()).unwrap();
-        let mut cursor = batch.cursor();
-        for (ts, key, value, headers) in &records {
-            let record = cursor.next().unwrap().unwrap();
-            prop_assert_eq!(record.timestamp, Timestamp(*ts));
-            prop_assert_eq!(record.key, key.as_deref());
-            prop_assert_eq!(record.value, value.as_deref());
-            let got: Vec<_> = record.headers.iter().map(|(n, v)| (n.to_vec(), v.map(<[u8]>::to_vec))).collect();
-            let want: Vec<_> = headers.iter().map(|(n, v)| (n.clone().into_bytes(), v.clone())).collect();
-            prop_assert_eq!(got, want);
-        }
-        prop_assert!(cursor.next().is_none());
     }
 
     /// Garbage behind a checksum that holds: an error, never a panic, never memory beyond the input.
     #[test]
-    fn hostile_records_do_no_harm(body in prop::collection::vec(any::<u8>(), 0..200), count in 0i32..40) {
+    fn hostile_records_do_no_harm(body in prop::collection::vec(any::<u8>(), 0..200), count in 0i32..40, codec in 0u8..16) {
         let mut bytes = three().bytes()[..61].to_vec();
         bytes.extend_from_slice(&body);
         bytes[57..61].copy_from_slice(&count.to_be_bytes());
         bytes[23..27].copy_from_slice(&(count.max(1) - 1).to_be_bytes());
-        let length = i32::try_from(bytes.len() - 12).unwrap();
-        bytes[8..12].copy_from_slice(&length.to_be_bytes());
-        let crc = crc32c::crc32c(&bytes[21..]);
-        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        if let Ok(batch) = RecordBatch::parse(Bytes::from(bytes)) {
+        bytes[22] = codec;
+        if let Ok(batch) = RecordBatch::parse(resealed(bytes)) {
             let mut cursor = batch.cursor();
             while let Some(Ok(record)) = cursor.next() {
                 let _ = record.headers.to_owned();

@@ -68,6 +68,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Serde<T> for Bincode {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde::Deserialize;
 
     use super::*;
@@ -87,7 +88,45 @@ mod tests {
             assert_eq!(serde.decode(&bytes).unwrap(), reading);
             assert!(serde.decode(&bytes[..bytes.len() - 1]).is_err());
         }
+    }
+
+    #[test]
+    fn bytes_behind_a_value_are_refused() {
         assert!(bincode::<u8>().decode(&[1, 2]).is_err());
+        assert!(json::<u8>().decode(b"1 2").is_err());
+        assert!(json::<u8>().decode(b"1}").is_err());
+        assert_eq!(json::<u8>().decode(b" 1\n").unwrap(), 1);
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        assert!(json::<String>().decode(b"\"\xff\"").is_err());
+        assert!(bincode::<String>().decode(&[1, 0xff]).is_err());
+        assert!(bincode::<bool>().decode(&[2]).is_err());
+        assert!(bincode::<char>().decode(&[0xff]).is_err());
+    }
+
+    /// JSON has no word for it, and `null` would come back as an error.
+    #[test]
+    fn a_number_that_json_cannot_hold_does_not_come_back_as_another() {
+        let mut bytes = Vec::new();
+        json::<f64>().encode(&f64::NAN, &mut bytes).unwrap();
+        assert!(json::<f64>().decode(&bytes).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_comes_back_and_hostile_bytes_do_no_harm(
+            value: (String, Option<i64>, Vec<u8>, bool, char),
+            hostile: Vec<u8>,
+        ) {
+            for serde in [json::<(String, Option<i64>, Vec<u8>, bool, char)>(), bincode()] {
+                let mut bytes = Vec::new();
+                serde.encode(&value, &mut bytes).unwrap();
+                prop_assert_eq!(&serde.decode(&bytes).unwrap(), &value);
+                let _ = serde.decode(&hostile);
+            }
+        }
     }
 
     #[test]

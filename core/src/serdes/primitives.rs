@@ -200,42 +200,4 @@ macro_rules! tuples {
 tuples!((A 0, B 1), (A 0, B 1, C 2), (A 0, B 1, C 2, D 3));
 
 #[cfg(test)]
-mod tests {
-    use std::fmt::Debug;
-
-    use super::*;
-
-    fn round_trip<T: DefaultSerde + PartialEq + Debug>(value: &T, expected: Option<&[u8]>) {
-        let serde = T::default_serde();
-        let mut bytes = Vec::new();
-        let present = serde.encode_nullable(value, &mut bytes).unwrap();
-        let bytes = present.then_some(&bytes[..]);
-        assert_eq!(bytes, expected);
-        assert_eq!(&serde.decode_nullable(bytes).unwrap(), value);
-    }
-
-    #[test]
-    fn bytes_are_those_of_kafka() {
-        round_trip(&"grüße".to_owned(), Some("grüße".as_bytes()));
-        round_trip(&1u64, Some(&[0, 0, 0, 0, 0, 0, 0, 1]));
-        round_trip(&-2i32, Some(&[0xff, 0xff, 0xff, 0xfe]));
-        round_trip(&1.5f64, Some(&[0x3f, 0xf8, 0, 0, 0, 0, 0, 0]));
-        round_trip(&true, Some(&[1]));
-        round_trip(&Uuid::nil(), Some(b"00000000-0000-0000-0000-000000000000"));
-        round_trip(&(), None);
-        round_trip(&None::<String>, None);
-        round_trip(&Some("x".to_owned()), Some(b"x"));
-        round_trip(&("a".to_owned(), 1u8), Some(&[0, 0, 0, 1, b'a', 0, 0, 0, 1, 1]));
-        round_trip(&(None::<String>, 1u8), Some(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 1]));
-    }
-
-    #[test]
-    fn what_is_not_a_value_is_an_error() {
-        assert!(u64::default_serde().decode(b"short").is_err());
-        assert!(String::default_serde().decode(&[0xff]).is_err());
-        assert!(bool::default_serde().decode(&[2]).is_err());
-        assert!(String::default_serde().decode_nullable(None).is_err());
-        assert!(<(String, u8)>::default_serde().decode(&[0, 0, 0, 9, 1]).is_err());
-        assert!(<(String, u8)>::default_serde().decode(&[0xff; 3]).is_err());
-    }
-}
+mod tests;
