@@ -163,7 +163,8 @@ impl RecordCursor {
             self.unpack()?;
         }
         while self.left > 0 && self.found < Self::BLOCK {
-            let Some(span) = self.read() else {
+            let base = (self.base_offset, self.base_timestamp);
+            let Some(span) = read(&self.records, &mut self.at, base) else {
                 if self.found == 0 {
                     return Err(self.malformed());
                 }
@@ -172,6 +173,9 @@ impl RecordCursor {
             self.block[self.found] = span;
             self.found += 1;
             self.left -= 1;
+        }
+        if let Some(time) = self.append_time {
+            self.block[..self.found].iter_mut().for_each(|span| span.timestamp = time);
         }
         if self.found == 0 && self.at > 0 && self.at < self.records.len() {
             return Err(self.malformed());
@@ -275,37 +279,36 @@ impl RecordCursor {
             self.batch
         ))
     }
+}
 
-    #[inline]
-    fn read(&mut self) -> Option<Span> {
-        let bytes = &self.records[..];
-        let mut at = self.at;
-        let length = usize::try_from(varint::get(bytes, &mut at)?).ok()?;
-        let end = at.checked_add(length)?;
-        let record = bytes.get(..end)?;
-        at += 1; // attributes: unused in version 2
-        let timestamp_delta = varint::get(record, &mut at)?;
-        let offset_delta = u64::try_from(varint::get(record, &mut at)?).ok()?;
-        let key = span(record, &mut at)?;
-        let value = span(record, &mut at)?;
-        let headers_at = at;
-        if record.get(at) != Some(&0) || at + 1 != end {
-            check_headers(record, at)?;
-        }
-        self.at = end;
-        // Cannot wrap: a batch is shorter than 2 GiB.
-        #[expect(clippy::cast_possible_truncation, reason = "a batch is shorter than 2 GiB")]
-        let headers = (headers_at as u32, end as u32);
-        // Timestamps far apart wrap here as they did when they were written.
-        let create_time = Timestamp(self.base_timestamp.wrapping_add(timestamp_delta));
-        Some(Span {
-            offset: Offset(self.base_offset.0.checked_add(offset_delta)?),
-            timestamp: self.append_time.unwrap_or(create_time),
-            key,
-            value,
-            headers,
-        })
+/// The record at `at` of `bytes`, in a batch with this base offset and timestamp; moves on behind it.
+#[inline]
+fn read(bytes: &[u8], next: &mut usize, base: (Offset, i64)) -> Option<Span> {
+    let mut at = *next;
+    let length = usize::try_from(varint::get(bytes, &mut at)?).ok()?;
+    let end = at.checked_add(length)?;
+    let record = bytes.get(..end)?;
+    at += 1; // attributes: unused in version 2
+    let timestamp_delta = varint::get(record, &mut at)?;
+    let offset_delta = u64::try_from(varint::get(record, &mut at)?).ok()?;
+    let key = span(record, &mut at)?;
+    let value = span(record, &mut at)?;
+    let headers_at = at;
+    if record.get(at) != Some(&0) || at + 1 != end {
+        check_headers(record, at)?;
     }
+    *next = end;
+    // Cannot wrap: a batch is shorter than 2 GiB.
+    #[expect(clippy::cast_possible_truncation, reason = "a batch is shorter than 2 GiB")]
+    let headers = (headers_at as u32, end as u32);
+    let (base_offset, base_timestamp) = base;
+    Some(Span {
+        offset: Offset(base_offset.0.checked_add(offset_delta)?),
+        timestamp: Timestamp(base_timestamp.wrapping_add(timestamp_delta)),
+        key,
+        value,
+        headers,
+    })
 }
 
 impl fmt::Debug for RecordCursor {

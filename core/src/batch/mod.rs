@@ -236,8 +236,8 @@ impl RecordBatch {
         Self { bytes: bytes.freeze() }
     }
 
-    /// Walks its records. Costs nothing yet: compressed ones are decompressed by the first
-    /// [`RecordCursor::advance`], once per cursor.
+    /// Walks its records. Those of a compressed batch are decompressed by the first [`RecordCursor::advance`], once per
+    /// cursor.
     #[must_use]
     pub fn cursor(&self) -> RecordCursor {
         RecordCursor::new(self)

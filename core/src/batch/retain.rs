@@ -209,7 +209,7 @@ impl Kept {
                 let timestamp_delta = varint::get(record, &mut rest)?.wrapping_add(shift);
                 let body = 1 + varint::size(timestamp_delta) + record.len() - rest;
                 varint::put(&mut out, i64::try_from(body).ok()?);
-                out.push(record[0]);
+                out.push(*record.first()?);
                 varint::put(&mut out, timestamp_delta);
                 out.extend_from_slice(&record[rest..]);
                 at += length;
