@@ -241,7 +241,10 @@ impl Producer for MemoryProducer {
         let mut state = self.log.state();
         let positions = positions.map(|positions| state.place(positions)).transpose()?;
         let commit = Commit { producer: self.held.producer(), batches: self.held.take(), positions };
-        let decision = state.ledger.commit(commit).inspect_err(|_| self.held.settle_refused())?;
+        let decision = state
+            .ledger
+            .commit(commit, self.log.0.clock.now())
+            .inspect_err(|_| self.held.settle_refused())?;
         let changed = !decision.entries.is_empty();
         state.apply(decision.entries)?;
         self.held.settle_written();

@@ -11,7 +11,7 @@ use std::{
 };
 
 use headwater_core::{
-    Error, Result,
+    Error, Result, Timestamp,
     ledger::{Decision, Entry, Ledger, Place},
 };
 
@@ -67,12 +67,20 @@ struct RunningCheckpoint {
 }
 
 /// What a round has come to so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Round {
+    /// When its records are appended.
+    now: Timestamp,
     entries: Vec<Entry>,
     answers: Vec<Answer>,
     checkpoint: bool,
     last: Option<Last>,
+}
+
+impl Round {
+    fn new(now: Timestamp) -> Self {
+        Self { now, entries: Vec::new(), answers: Vec::new(), checkpoint: false, last: None }
+    }
 }
 
 /// How it ends.
@@ -118,7 +126,7 @@ impl Writer {
 
     /// One round; `false` after the last.
     fn round(&mut self, requests: Vec<Request>) -> Result<bool> {
-        let mut round = Round::default();
+        let mut round = Round::new(self.shared.options.clock.now());
         for request in requests {
             self.decide(request, &mut round);
         }
@@ -160,7 +168,7 @@ impl Writer {
                 round.answers.push(Answer::Opened(to, Ok(producer)));
             }
             Request::Commit(commit, to) => {
-                let decided = self.books.ledger.commit(commit);
+                let decided = self.books.ledger.commit(commit, round.now);
                 let answer = decided.map(|Decision { entries, written }| {
                     entries.into_iter().for_each(|entry| self.enter(entry, round));
                     written
