@@ -318,6 +318,12 @@ impl Ledger {
         self.names.values().filter_map(|id| Some((*id, &self.topics.get(id)?.spec)))
     }
 
+    /// A topic by name.
+    #[must_use]
+    pub fn spec(&self, name: &TopicName) -> Option<&TopicSpec> {
+        self.topic(*self.names.get(name)?)
+    }
+
     /// Settings and name of a topic.
     #[must_use]
     pub fn topic(&self, id: TopicId) -> Option<&TopicSpec> {

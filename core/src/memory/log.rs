@@ -186,11 +186,7 @@ impl Log for MemoryLog {
 impl Admin for MemoryLog {
     async fn alter_topic(&self, topic: &TopicName, changes: &TopicChanges) -> Result<TopicSpec> {
         self.change(|ledger| Ok((ledger.alter_topic(topic, changes)?, ())))?;
-        self.topics()
-            .await?
-            .into_iter()
-            .find(|spec| spec.name == *topic)
-            .ok_or_else(|| ledger::no_such_topic(topic))
+        self.state().ledger.spec(topic).cloned().ok_or_else(|| ledger::no_such_topic(topic))
     }
 
     async fn delete_topic(&self, topic: &TopicName) -> Result<()> {
