@@ -32,6 +32,7 @@ impl ProducerStamp {
 /// ```
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
+    compression: Compression,
     buf: Vec<u8>,
     count: i32,
     base_timestamp: i64,
@@ -102,6 +103,18 @@ impl BatchBuilder {
             put_headers(out, headers, extra);
         }
         self.count += 1;
+    }
+
+    /// What the producer wants this batch and all later ones compressed with: a log closes them so, unless their topic's
+    /// `compression.type` says otherwise. [`Compression::None`] until then.
+    pub fn set_compression(&mut self, compression: Compression) {
+        self.compression = compression;
+    }
+
+    /// What [`BatchBuilder::set_compression`] said last.
+    #[must_use]
+    pub fn compression(&self) -> Compression {
+        self.compression
     }
 
     /// How many records it holds.

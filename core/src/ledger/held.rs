@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Incarnation, Place, sequences::advance};
-use crate::{BatchBuilder, Error, ProducerStamp, RecordBatch, Result, TopicConfig, TopicPartition};
+use crate::{
+    BatchBuilder, Compression, CompressionType, DECOMPRESSED_BYTES_MAX, Error, ProducerStamp, RecordBatch,
+    Result, TopicConfig, TopicPartition,
+};
 
 /// Largest batch of a topic that does not say otherwise (Kafka: `max.message.bytes`, 1 MiB and a header).
 pub const BATCH_BYTES_MAX: usize = (1 << 20) + 12;
@@ -51,10 +54,12 @@ impl Held {
         self.bytes
     }
 
-    /// Closes `batch` for a topic with settings `config`, and keeps it; it is empty afterwards, whatever comes of it.
+    /// Closes `batch` for a topic with settings `config`, compressed as they say, and keeps it; it is empty afterwards,
+    /// whatever comes of it.
     ///
     /// # Errors
-    /// `Invalid` when it is larger than the limits; nothing of it is kept.
+    /// `Invalid` when it is larger than the limits, as it would be kept; `Unavailable` when there is no memory to compress
+    /// it. Nothing of it is kept, and the next batch gets its sequence numbers.
     pub fn append(
         &mut self,
         (place, partition): (Place, &TopicPartition),
@@ -64,26 +69,20 @@ impl Held {
         if batch.is_empty() {
             return Ok(());
         }
-        let (size, count) = (batch.size(), batch.record_count());
-        let (batch_max, commit_max) = (config.max_message_bytes, self.bytes_max);
-        if size as u64 > u64::from(batch_max) {
-            batch.clear();
-            return Err(Error::invalid(format!(
-                "batch is too large: close it earlier, or raise the topic's `max.message.bytes`. partition={partition}, bytes={size}, max.message.bytes={batch_max}"
-            )));
-        }
-        if self.bytes + size > commit_max {
-            batch.clear();
-            return Err(Error::invalid(format!(
-                "commit is too large: commit earlier, or raise `commit_bytes_max`. partition={partition}, bytes={}, commit_bytes_max={commit_max}",
-                self.bytes + size
-            )));
-        }
-        let numbers = self.sequences.entry(place).or_default();
+        let numbers = self.sequences.get(&place).copied().unwrap_or_default();
         let Incarnation { id, epoch } = self.producer;
-        let closed = batch.finish(ProducerStamp { id, epoch, sequence: numbers.appended });
-        numbers.appended = advance(numbers.appended, count);
-        self.bytes += closed.bytes().len();
+        let stamp = ProducerStamp { id, epoch, sequence: numbers.appended };
+        let count = batch.record_count();
+        let closed = close(batch, stamp, (config, partition)).inspect_err(|_| batch.clear())?;
+        let bytes = self.bytes + closed.bytes().len();
+        if bytes > self.bytes_max {
+            return Err(Error::invalid(format!(
+                "commit is too large: commit earlier, or raise `commit_bytes_max`. partition={partition}, bytes={bytes}, commit_bytes_max={}",
+                self.bytes_max
+            )));
+        }
+        self.sequences.insert(place, Numbers { appended: advance(numbers.appended, count), ..numbers });
+        self.bytes = bytes;
         self.batches.push((place, closed));
         Ok(())
     }
@@ -121,4 +120,33 @@ impl Held {
             numbers.appended = numbers.sent;
         }
     }
+}
+
+/// The batch as it will be kept.
+fn close(
+    batch: &mut BatchBuilder,
+    stamp: ProducerStamp,
+    (config, partition): (&TopicConfig, &TopicPartition),
+) -> Result<RecordBatch> {
+    let compression = match config.compression_type {
+        CompressionType::Producer => batch.compression(),
+        CompressionType::Uncompressed => Compression::None,
+        CompressionType::Lz4 => Compression::Lz4,
+        CompressionType::Zstd => Compression::Zstd,
+    };
+    let max = config.max_message_bytes;
+    let check = |bytes: usize| {
+        if bytes as u64 <= u64::from(max) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "batch is too large: close it earlier, or raise the topic's `max.message.bytes`. partition={partition}, bytes={bytes}, max.message.bytes={max}"
+        )))
+    };
+    // What will not be compressed need not be closed to know its size.
+    if compression == Compression::None || batch.size() > DECOMPRESSED_BYTES_MAX {
+        check(batch.size())?;
+    }
+    let closed = batch.finish_compressed(stamp, compression)?;
+    check(closed.bytes().len()).map(|()| closed)
 }

@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     Committed, Error, ErrorKind, GroupId, Offset, Partition, PartitionOffsets, ProducerName, RecordBatch,
-    Result, TopicName, TopicPartition, TopicSpec, Written,
+    Result, Timestamp, TimestampType, TopicName, TopicPartition, TopicSpec, Written,
 };
 
 /// What can be read of a partition in which nothing was ever written.
@@ -91,12 +91,13 @@ impl Ledger {
         (producer, Entry::ProducerOpened { name: name.clone(), producer })
     }
 
-    /// What a commit comes to: which batches go where, and where those went that were written before.
+    /// What a commit comes to: which batches go where, and where those went that were written before. `now` is the time
+    /// of records in topics that go by append time.
     ///
     /// # Errors
     /// `Fenced` when the producer is not the newest of its name, `Invalid` when a partition does not exist or a batch
     /// is missing. Nothing may be written of it then.
-    pub fn commit(&self, commit: Commit) -> Result<Decision> {
+    pub fn commit(&self, commit: Commit, now: Timestamp) -> Result<Decision> {
         let state = self.producer_state(commit.producer)?;
         let mut batches = commit.batches;
         // Stable: batches of one partition stay in their order.
@@ -119,7 +120,8 @@ impl Ledger {
                 return Err(half_repeated(&batch));
             }
             if !run.duplicate {
-                decision.entries.push(Entry::Batch { place, batch: batch.at_offset(base) });
+                let batch = self.stamped(place, batch.at_offset(base), now);
+                decision.entries.push(Entry::Batch { place, batch });
             }
             last = Some(run);
         }
@@ -132,6 +134,13 @@ impl Ledger {
             decision.entries.push(Entry::Positions(positions));
         }
         Ok(decision)
+    }
+
+    fn stamped(&self, place: Place, batch: RecordBatch, now: Timestamp) -> RecordBatch {
+        match self.topic(place.topic).map(|topic| topic.config.message_timestamp_type) {
+            Some(TimestampType::LogAppendTime) => batch.with_append_time(now),
+            _ => batch,
+        }
     }
 
     fn producer_state(&self, producer: Incarnation) -> Result<&ProducerState> {
@@ -307,6 +316,12 @@ impl Ledger {
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = (TopicId, &TopicSpec)> {
         self.names.values().filter_map(|id| Some((*id, &self.topics.get(id)?.spec)))
+    }
+
+    /// A topic by name.
+    #[must_use]
+    pub fn spec(&self, name: &TopicName) -> Option<&TopicSpec> {
+        self.topic(*self.names.get(name)?)
     }
 
     /// Settings and name of a topic.

@@ -32,7 +32,7 @@ fn commit(
     producer: Incarnation,
     batches: Vec<(Place, RecordBatch)>,
 ) -> Result<Vec<Written>> {
-    let decision = ledger.commit(Commit { producer, batches, positions: None })?;
+    let decision = ledger.commit(Commit { producer, batches, positions: None }, Timestamp(0))?;
     decision.entries.iter().for_each(|entry| ledger.apply(entry).unwrap());
     Ok(decision.written)
 }
@@ -70,7 +70,7 @@ fn a_repeated_commit_does_not_move_positions_back() {
         let committed = vec![(place, Committed { offset: Offset(offset), metadata: Bytes::new() })];
         let positions = Some(GroupPositions { group: group.clone(), committed });
         let batches = vec![(place, batch(producer, sequence, 1))];
-        let decision = ledger.commit(Commit { producer, batches, positions }).unwrap();
+        let decision = ledger.commit(Commit { producer, batches, positions }, Timestamp(0)).unwrap();
         decision.entries.iter().for_each(|entry| ledger.apply(entry).unwrap());
         ledger.committed(&group, place).unwrap().offset
     };
@@ -187,7 +187,7 @@ fn a_deleted_topic_leaves_nothing_and_its_number_is_not_used_again() {
     let committed = vec![(place, Committed { offset: Offset(0), metadata: Bytes::new() })];
     let positions = Some(GroupPositions { group: GroupId("g".into()), committed });
     let batches = vec![(place, batch(producer, 0, 2))];
-    let decision = ledger.commit(Commit { producer, batches, positions }).unwrap();
+    let decision = ledger.commit(Commit { producer, batches, positions }, Timestamp(0)).unwrap();
     decision.entries.iter().for_each(|entry| ledger.apply(entry).unwrap());
     let name = TopicName::new("t").unwrap();
     let deleted = ledger.delete_topic(&name).unwrap();
@@ -227,7 +227,7 @@ fn a_copy_from_entries_is_the_same() {
     let committed = vec![(place, Committed { offset: Offset(3), metadata: Bytes::from_static(b"m") })];
     let positions = Some(GroupPositions { group: GroupId("g".into()), committed });
     let batches = vec![(place, batch(producer, 0, 2))];
-    let decision = ledger.commit(Commit { producer, batches, positions }).unwrap();
+    let decision = ledger.commit(Commit { producer, batches, positions }, Timestamp(0)).unwrap();
     decision.entries.iter().for_each(|entry| ledger.apply(entry).unwrap());
     let mut copy = Ledger::default();
     ledger.entries().iter().for_each(|entry| copy.apply(entry).unwrap());

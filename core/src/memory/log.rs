@@ -186,11 +186,7 @@ impl Log for MemoryLog {
 impl Admin for MemoryLog {
     async fn alter_topic(&self, topic: &TopicName, changes: &TopicChanges) -> Result<TopicSpec> {
         self.change(|ledger| Ok((ledger.alter_topic(topic, changes)?, ())))?;
-        self.topics()
-            .await?
-            .into_iter()
-            .find(|spec| spec.name == *topic)
-            .ok_or_else(|| ledger::no_such_topic(topic))
+        self.state().ledger.spec(topic).cloned().ok_or_else(|| ledger::no_such_topic(topic))
     }
 
     async fn delete_topic(&self, topic: &TopicName) -> Result<()> {
@@ -241,7 +237,10 @@ impl Producer for MemoryProducer {
         let mut state = self.log.state();
         let positions = positions.map(|positions| state.place(positions)).transpose()?;
         let commit = Commit { producer: self.held.producer(), batches: self.held.take(), positions };
-        let decision = state.ledger.commit(commit).inspect_err(|_| self.held.settle_refused())?;
+        let decision = state
+            .ledger
+            .commit(commit, self.log.0.clock.now())
+            .inspect_err(|_| self.held.settle_refused())?;
         let changed = !decision.entries.is_empty();
         state.apply(decision.entries)?;
         self.held.settle_written();

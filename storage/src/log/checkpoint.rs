@@ -6,8 +6,9 @@
 //! 12  crc      u32   CRC-32C of everything from 16 on
 //! 16  journal segment u64, byte u64, next group u64, size of the largest batch u64, number of the next topic u32
 //! 52  count u32, entries as in the journal: topics, producers, positions
-//!     count u32, per partition with files: topic id u32, partition u32, earliest u64, end u64, begin of the active segment
-//!     u64, its length u64
+//!     count u32, per partition in which something was written: topic id u32, partition u32, earliest u64, end u64,
+//!                begin of the active segment u64, its length u64, highest timestamp of its first batch i64, highest
+//!                timestamp i64 and the last offset of the first batch that has it u64
 //!     count u32, per producer and partition: producer id i64, topic id u32, partition u32, epoch i16,
 //!                count u8, per remembered batch: first sequence i32, last sequence i32, offset u64
 //! ```
@@ -18,7 +19,7 @@ use std::io;
 
 use bytes::{Buf, BufMut, Bytes};
 use headwater_core::{
-    Error, Offset, PartitionOffsets, Result,
+    Error, Offset, PartitionOffsets, Result, Timestamp,
     ledger::{Ledger, Place, SeenBatch, Sequences, TopicId},
 };
 
@@ -26,6 +27,7 @@ use super::{
     codec::{self, short},
     journal::Position,
     layout::Layout,
+    timeindex::Newest,
 };
 
 const MAGIC: &[u8; 8] = b"HWCHKPNT";
@@ -40,8 +42,12 @@ pub(super) struct PartitionMark {
     pub(super) end: Offset,
     /// Offset with which the last segment begins.
     pub(super) active: Offset,
-    /// Bytes in it.
+    /// Bytes in it; 0 when everything was deleted, and there is no segment: the next one begins at `end`.
     pub(super) length: u64,
+    /// The highest timestamp of its first batch.
+    pub(super) first: Timestamp,
+    /// Its highest timestamp.
+    pub(super) newest: Newest,
 }
 
 /// A checkpoint as read.
@@ -73,6 +79,9 @@ pub(super) fn encode(position: Position, ledger: &Ledger, partitions: &[Partitio
         out.put_u64(mark.end.0);
         out.put_u64(mark.active.0);
         out.put_u64(mark.length);
+        out.put_i64(mark.first.0);
+        out.put_i64(mark.newest.timestamp.0);
+        out.put_u64(mark.newest.offset.0);
     }
     codec::put_count(&mut out, ledger.sequences().count());
     for (id, place, sequences) in ledger.sequences() {
@@ -144,7 +153,11 @@ fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
         let mut next = || input.try_get_u64().map_err(short);
         let mut offset = || next().map(Offset);
         let (earliest, end, active) = (offset()?, offset()?, offset()?);
-        let mark = PartitionMark { place, earliest, end, active, length: next()? };
+        let length = next()?;
+        let first = Timestamp(input.try_get_i64().map_err(short)?);
+        let timestamp = Timestamp(input.try_get_i64().map_err(short)?);
+        let newest = Newest { timestamp, offset: Offset(input.try_get_u64().map_err(short)?) };
+        let mark = PartitionMark { place, earliest, end, active, length, first, newest };
         ledger.restore_offsets(place, PartitionOffsets { earliest, end })?;
         partitions.push(mark);
     }
@@ -170,7 +183,7 @@ fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
 #[cfg(test)]
 mod tests {
     use headwater_core::{
-        BatchBuilder, Headers, Partition, ProducerName, ProducerStamp, Timestamp, TopicConfig, TopicSpec,
+        BatchBuilder, Headers, Partition, ProducerName, ProducerStamp, TopicConfig, TopicSpec,
         ledger::{Entry, TopicId},
     };
 
@@ -197,8 +210,15 @@ mod tests {
         let ledger = ledger();
         let position = Position { segment: 2, byte: 3, group: 4 };
         let place = Place { topic: TopicId(0), partition: Partition(0) };
-        let mark =
-            PartitionMark { place, earliest: Offset(0), end: Offset(1), active: Offset(0), length: 68 };
+        let mark = PartitionMark {
+            place,
+            earliest: Offset(0),
+            end: Offset(1),
+            active: Offset(0),
+            length: 68,
+            first: Timestamp(-2),
+            newest: Newest { timestamp: Timestamp(5), offset: Offset(3) },
+        };
         let bytes = encode(position, &ledger, &[mark]);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let config = serde_json::to_vec(&TopicConfig::default()).unwrap();
@@ -213,6 +233,7 @@ mod tests {
             "0200000000000000000000_0000000170".replace('_', "").as_str(),
             "00000001",
             "00000000000000000000000000000000000000000000000100000000000000000000000000000044",
+            "fffffffffffffffe00000000000000050000000000000003",
             "00000001",
             "0000000000000000_0000000000000000_0000_01_00000000_00000000_0000000000000000"
                 .replace('_', "")

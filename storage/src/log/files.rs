@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use headwater_core::{Error, Result};
+use headwater_core::{Error, Result, ledger::TopicId};
 
 use super::{
     fs::{DataFile, FileSystem, Open},
@@ -15,6 +15,8 @@ use super::{
 };
 
 /// Files that readers share. The least recently used is closed when there are too many.
+///
+/// They go by topic number and path: the files of a deleted topic are never taken for those of a new one of its name.
 #[derive(Debug)]
 pub(super) struct ReadFiles {
     fs: Arc<dyn FileSystem>,
@@ -24,7 +26,7 @@ pub(super) struct ReadFiles {
 
 #[derive(Debug, Default)]
 struct OpenFiles {
-    files: HashMap<PathBuf, (Arc<dyn DataFile>, u64)>,
+    files: HashMap<(TopicId, PathBuf), (Arc<dyn DataFile>, u64)>,
     uses: u64,
 }
 
@@ -33,13 +35,14 @@ impl ReadFiles {
         Self { fs, open: Mutex::default(), files_max: files_max.max(1) }
     }
 
-    /// The file at `path`, which is opened without holding anybody up.
-    pub(super) fn open(&self, path: &Path) -> io::Result<Arc<dyn DataFile>> {
+    /// The file at `path`, of topic `topic`, which is opened without holding anybody up.
+    pub(super) fn open(&self, topic: TopicId, path: &Path) -> io::Result<Arc<dyn DataFile>> {
+        let key = (topic, path.to_owned());
         {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.uses += 1;
             let now = open.uses;
-            if let Some((file, used)) = open.files.get_mut(path) {
+            if let Some((file, used)) = open.files.get_mut(&key) {
                 *used = now;
                 return Ok(Arc::clone(file));
             }
@@ -47,26 +50,36 @@ impl ReadFiles {
         let file = self.fs.open(path, Open::Read)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.files.len() >= self.files_max {
-            let oldest = open.files.iter().min_by_key(|(_, (_, used))| *used).map(|(path, _)| path.clone());
-            oldest.and_then(|path| open.files.remove(&path));
+            let oldest = open.files.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
+            oldest.and_then(|key| open.files.remove(&key));
         }
         let now = open.uses;
-        open.files.insert(path.to_owned(), (Arc::clone(&file), now));
+        open.files.insert(key, (Arc::clone(&file), now));
         Ok(file)
     }
 
-    /// Closes a file that was replaced by another.
-    pub(super) fn forget(&self, path: &Path) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).files.remove(path);
+    /// Closes a file that was replaced by another, or removed.
+    pub(super) fn forget(&self, topic: TopicId, path: &Path) {
+        let key = (topic, path.to_owned());
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).files.remove(&key);
+    }
+
+    /// Closes all files of a topic.
+    pub(super) fn forget_topic(&self, topic: TopicId) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.files.retain(|(of, _), _| *of != topic);
     }
 }
 
-/// Files that the journal thread writes. A file stays open until it is on disk: an error of the disk is reported to
-/// those who had the file open when it happened.
+/// Files that the journal thread writes. A file stays open until it is on disk, as long as there are not too many: an
+/// error of the disk is surely reported to those who had the file open when it happened. What is closed before that is
+/// opened again to be synced, and is told of the error as long as the system remembers the file.
 #[derive(Debug)]
 pub(super) struct WriteFiles {
     pub(super) layout: Layout,
     open: BTreeMap<PathBuf, WriteFile>,
+    /// Files that were closed before they were on disk.
+    unsynced: BTreeSet<PathBuf>,
     new_entries: BTreeSet<PathBuf>,
     files_max: usize,
     uses: u64,
@@ -83,22 +96,27 @@ struct WriteFile {
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
     files: Vec<(PathBuf, Arc<dyn DataFile>)>,
+    closed: BTreeSet<PathBuf>,
     folders: BTreeSet<PathBuf>,
 }
 
 impl WriteFiles {
     pub(super) fn new(layout: Layout, files_max: usize) -> Self {
         let files_max = files_max.max(1);
-        Self { layout, open: BTreeMap::new(), new_entries: BTreeSet::new(), files_max, uses: 0 }
+        let (open, unsynced, new_entries) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { layout, open, unsynced, new_entries, files_max, uses: 0 }
+    }
+
+    /// Makes sure that a partition's folder is there, for a new file in it.
+    pub(super) fn create_folder(&mut self, folder: &Path) -> Result<()> {
+        self.layout.create_folder(folder)?;
+        // The folder, its topic's and the one above: they may be new, or not on disk since an earlier crash.
+        self.new_entries.extend(folder.ancestors().take(3).map(Path::to_owned));
+        Ok(())
     }
 
     /// Begins an empty file at `path`, whatever was there.
     pub(super) fn create(&mut self, path: &Path) -> Result<Arc<dyn DataFile>> {
-        if let Some(folder) = path.parent() {
-            self.layout.create_folder(folder)?;
-            // The folder, its topic's and the one above: they may be new, or not on disk since an earlier crash.
-            self.new_entries.extend(folder.ancestors().take(3).map(Path::to_owned));
-        }
         self.open.remove(path);
         self.insert(path, Open::Truncate)
     }
@@ -118,23 +136,37 @@ impl WriteFiles {
         let file = self.layout.fs.open(path, how);
         let file = file.map_err(|e| Error::io(format!("cannot open segment. file={}", path.display()), e))?;
         if self.open.len() >= self.files_max {
-            self.close_one()?;
+            self.close_one();
         }
         let dirty = is_durable(path);
         self.open.insert(path.to_owned(), WriteFile { file: Arc::clone(&file), dirty, used: self.uses });
         Ok(file)
     }
 
-    fn close_one(&mut self) -> Result<()> {
+    /// Does not sync it: with thousands of partitions, commits would wait for thousands of syncs.
+    fn close_one(&mut self) {
         let oldest =
             self.open.iter().min_by_key(|(_, open)| (open.dirty, open.used)).map(|(path, _)| path.clone());
-        let Some((path, open)) = oldest.and_then(|path| self.open.remove_entry(&path)) else { return Ok(()) };
-        if open.dirty { sync_file(&path, &*open.file) } else { Ok(()) }
+        let closed = oldest.and_then(|path| self.open.remove_entry(&path));
+        self.unsynced.extend(closed.filter(|(_, open)| open.dirty).map(|(path, _)| path));
     }
 
-    /// A file in `folder` was removed.
+    /// A file in `folder` was removed, or a folder.
     pub(super) fn removed_from(&mut self, folder: &Path) {
         self.new_entries.insert(folder.to_owned());
+    }
+
+    /// Closes a file that nobody needs any more.
+    pub(super) fn forget(&mut self, path: &Path) {
+        self.open.remove(path);
+        self.unsynced.remove(path);
+    }
+
+    /// Closes all files in `folder`, which nobody needs any more.
+    pub(super) fn forget_folder(&mut self, folder: &Path) {
+        self.open.retain(|path, _| !path.starts_with(folder));
+        self.unsynced.retain(|path| !path.starts_with(folder));
+        self.new_entries.retain(|path| !path.starts_with(folder));
     }
 
     /// All that was written and is perhaps not on disk.
@@ -144,7 +176,11 @@ impl WriteFiles {
             open.dirty = false;
             (path.clone(), Arc::clone(&open.file))
         });
-        Unsynced { files: files.collect(), folders: std::mem::take(&mut self.new_entries) }
+        Unsynced {
+            files: files.collect(),
+            closed: std::mem::take(&mut self.unsynced),
+            folders: std::mem::take(&mut self.new_entries),
+        }
     }
 }
 
@@ -152,6 +188,7 @@ impl Unsynced {
     /// Puts it all on disk.
     pub(super) fn sync(&self, layout: &Layout) -> Result<()> {
         self.files.iter().try_for_each(|(path, file)| sync_file(path, &**file))?;
+        self.closed.iter().try_for_each(|path| sync_closed(layout, path))?;
         self.folders.iter().try_for_each(|folder| layout.sync_folder(folder))
     }
 }
@@ -159,6 +196,17 @@ impl Unsynced {
 /// Indexes can be made again: nobody waits for them.
 fn is_durable(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "log")
+}
+
+/// Puts a file on disk that is not open; it may have been removed since.
+fn sync_closed(layout: &Layout, path: &Path) -> Result<()> {
+    match layout.fs.open(path, Open::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        file => {
+            let file = file.map_err(|e| Error::io(format!("cannot open. file={}", path.display()), e))?;
+            sync_file(path, &*file)
+        }
+    }
 }
 
 fn sync_file(path: &Path, file: &dyn DataFile) -> Result<()> {

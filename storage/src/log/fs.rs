@@ -52,6 +52,9 @@ pub(super) trait FileSystem: Debug + Send + Sync {
 
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty folder.
+    fn remove_folder(&self, path: &Path) -> io::Result<()>;
 }
 
 /// An open file. Reads and writes say where, and may be called from any thread.
@@ -169,6 +172,10 @@ impl FileSystem for RealFs {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
     }
 }
 

@@ -11,14 +11,18 @@
 use std::{io, path::Path};
 
 use bytes::{Buf, BufMut};
-use headwater_core::{BATCH_HEADER_BYTES, Offset, batch_size};
+use headwater_core::{BATCH_HEADER_BYTES, Offset, Timestamp, batch_size};
 
-use super::fs::{DataFile, FileSystem, Open};
+use super::{
+    fs::{DataFile, FileSystem, Open},
+    timeindex::TimeTail,
+};
 
 pub(super) const ENTRY_BYTES: u64 = 8;
 /// Kafka: `index.interval.bytes`.
 const INTERVAL_BYTES: u64 = 4096;
-const WINDOW_BYTES: usize = 256 << 10;
+/// Bytes read at once: few for one entry's batch, many on the way through a segment.
+const WINDOW_BYTES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
 
 /// The growing end of the index of a segment that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,14 +34,16 @@ pub(super) struct IndexTail {
 }
 
 impl IndexTail {
-    /// Takes note of a batch; an entry for it, if one is due, goes to `out`.
-    pub(super) fn push(&mut self, out: &mut Vec<u8>, last: u32, byte: u32, size: u64) {
-        if self.since > INTERVAL_BYTES {
+    /// Takes note of a batch; an entry for it goes to `out` if one is due, and to the time index then too.
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, last: u32, byte: u32, size: u64) -> bool {
+        let due = self.since > INTERVAL_BYTES;
+        if due {
             out.put_u32(last);
             out.put_u32(byte);
             self.since = 0;
         }
         self.since += size;
+        due
     }
 }
 
@@ -92,7 +98,7 @@ impl Indexed<'_> {
 
     /// Whether an index of this segment has entries: whether a batch begins behind the first interval.
     fn has_entries(&self) -> io::Result<bool> {
-        let (mut byte, mut window) = (0, Window { bytes: Vec::new(), start: 0 });
+        let (mut byte, mut window) = (0, Window::default());
         while byte <= INTERVAL_BYTES {
             let Some(front) = window.get(self, byte)?.and_then(Front::read) else { return Ok(false) };
             byte += front.size;
@@ -112,22 +118,27 @@ impl Indexed<'_> {
         Ok(found.map(|front| Found { base: front.base, byte }))
     }
 
-    /// The whole index, made from the segment; ends early where the segment is damaged.
-    pub(super) fn build(&self) -> io::Result<(Vec<u8>, IndexTail)> {
-        let (mut out, mut tail) = (Vec::new(), IndexTail::default());
-        let mut window = Window { bytes: Vec::new(), start: 0 };
+    /// Both indexes, made from the segment; they end early where it is damaged.
+    pub(super) fn build(&self) -> io::Result<Built> {
+        let mut built = Built::default();
+        let Built { offsets, index, times, time_tail } = &mut built;
+        let mut window = Window::default();
         let (mut byte, mut next) = (0, self.base);
         while let Some(front) = window.get(self, byte)?.and_then(Front::read) {
             let fits = front.base == next && byte + front.size <= self.length;
             let last = front.last.0.checked_sub(self.base.0).and_then(|last| u32::try_from(last).ok());
             let relative = last.zip(u32::try_from(byte).ok());
             let Some((last, at)) = relative.filter(|_| fits) else { break };
-            tail.push(&mut out, last, at, front.size);
+            time_tail.note(front.newest, last);
+            if index.push(offsets, last, at, front.size) {
+                time_tail.push(times);
+            }
             byte += front.size;
             next = front.last.next();
         }
-        tail.bytes = out.len() as u64;
-        Ok((out, tail))
+        index.bytes = offsets.len() as u64;
+        time_tail.bytes = times.len() as u64;
+        Ok(built)
     }
 
     /// Checks the index of the segment that is written next, cuts it back to the segment's length, and makes it again
@@ -171,10 +182,10 @@ impl Indexed<'_> {
                 return Ok((IndexTail { bytes: good, since: uncovered }, false));
             }
         }
-        let (bytes, tail) = self.build()?;
-        let rebuilt = bytes != entries;
-        fs.write(path, &bytes)?;
-        Ok((tail, rebuilt))
+        let Built { offsets, index, .. } = self.build()?;
+        let rebuilt = offsets != entries;
+        fs.write(path, &offsets)?;
+        Ok((index, rebuilt))
     }
 }
 
@@ -182,38 +193,54 @@ fn split(mut entry: &[u8]) -> (u32, u32) {
     (entry.get_u32(), entry.get_u32())
 }
 
+/// The indexes of a segment, and how they go on.
+#[derive(Debug, Default)]
+pub(super) struct Built {
+    pub(super) offsets: Vec<u8>,
+    pub(super) index: IndexTail,
+    /// Without the entry that closes it.
+    pub(super) times: Vec<u8>,
+    pub(super) time_tail: TimeTail,
+}
+
 /// What the header of a batch says, not covered by its checksum yet.
 #[derive(Debug, Clone, Copy)]
-struct Front {
-    base: Offset,
-    last: Offset,
-    size: u64,
+pub(super) struct Front {
+    pub(super) base: Offset,
+    pub(super) last: Offset,
+    pub(super) size: u64,
+    /// Highest timestamp.
+    pub(super) newest: Timestamp,
 }
 
 impl Front {
-    fn read(header: &[u8]) -> Option<Self> {
+    pub(super) fn read(header: &[u8]) -> Option<Self> {
         let size = batch_size(header).ok()??;
         let base = u64::try_from(header.get(..8)?.get_i64()).ok()?;
         let delta = u32::try_from(header.get(23..27)?.get_i32()).ok()?;
-        Some(Self { base: Offset(base), last: Offset(base.checked_add(delta.into())?), size: size as u64 })
+        let newest = Timestamp(header.get(35..43)?.get_i64());
+        let last = Offset(base.checked_add(delta.into())?);
+        Some(Self { base: Offset(base), last, size: size as u64, newest })
     }
 }
 
 /// Reads a segment's batch headers with few reads.
-struct Window {
+#[derive(Debug, Default)]
+pub(super) struct Window {
     bytes: Vec<u8>,
     start: u64,
 }
 
 impl Window {
     /// The header at `byte`; `None` at the end.
-    fn get(&mut self, segment: &Indexed<'_>, byte: u64) -> io::Result<Option<&[u8]>> {
+    pub(super) fn get(&mut self, segment: &Indexed<'_>, byte: u64) -> io::Result<Option<&[u8]>> {
         let header = BATCH_HEADER_BYTES as u64;
         if byte + header > segment.length {
             return Ok(None);
         }
         if byte < self.start || byte + header > self.start + self.bytes.len() as u64 {
-            let size = usize::try_from(segment.length - byte).unwrap_or(WINDOW_BYTES).min(WINDOW_BYTES);
+            let size = (4 * self.bytes.len()).clamp(*WINDOW_BYTES.start(), *WINDOW_BYTES.end());
+            let size = usize::try_from(segment.length - byte).unwrap_or(size).min(size);
             self.bytes.resize(size, 0);
             self.start = byte;
             segment.log.read_exact_at(&mut self.bytes, byte)?;

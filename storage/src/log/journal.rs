@@ -82,9 +82,7 @@ impl Journal {
         from: u64,
         end: Position,
     ) -> Result<Self> {
-        for segment in from..=end.segment {
-            layout.sync_file(&layout.journal_segment(segment))?;
-        }
+        sync_segments(layout, from, end.segment)?;
         Self::begin(layout, segment_bytes, end.segment + 1, end.group)
     }
 
@@ -183,6 +181,15 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// Puts on disk what a scan from `from` to `end` read.
+pub(super) fn sync_scanned(layout: &Layout, from: Position, end: Position) -> Result<()> {
+    sync_segments(layout, from.segment, end.segment)
+}
+
+fn sync_segments(layout: &Layout, first: u64, last: u64) -> Result<()> {
+    (first..=last).try_for_each(|segment| layout.sync_file(&layout.journal_segment(segment)))
 }
 
 /// Makes the file of a segment, from a spare one where there is one; returns how far it has been written before.

@@ -8,6 +8,9 @@
 //! journal/00000000000000000001.spare       a journal file that waits to be used again
 //! topics/<topic>/<partition>/00000000000000000000.log     batches from this offset on, in Kafka's layout
 //! topics/<topic>/<partition>/00000000000000000000.index   where in the file which offset is; disposable
+//! topics/<topic>/<partition>/00000000000000000000.timeindex    up to which offset records are how old; disposable
+//! topics/<topic>~1                         a folder that was where a new topic's had to be, and is not the log's
+//! topics/~deleted.7                        what is left of deleted topic number 7; being removed
 //! ```
 
 use std::{
@@ -16,9 +19,12 @@ use std::{
     sync::Arc,
 };
 
-use headwater_core::{Error, Offset, Result, TopicName, TopicPartition};
+use headwater_core::{Error, Offset, Result, TopicName, TopicPartition, ledger::TopicId};
 
 use super::fs::{FileSystem, Open};
+
+/// What the names of deleted topics' folders begin with: no topic is called so.
+const DELETED: &str = "~deleted.";
 
 /// Digits in the name of a numbered file.
 const DIGITS: usize = 20;
@@ -81,17 +87,67 @@ impl Layout {
         if !self.exists(&folder)? {
             return Ok(());
         }
-        let mut number = 1;
-        let aside = loop {
-            let name = self.topics().join(format!("{topic}~{number}"));
-            if !self.exists(&name)? {
-                break name;
-            }
-            number += 1;
-        };
+        let aside = self.unused(|number| format!("{topic}~{number}"))?;
         tracing::warn!(from = %folder.display(), to = %aside.display(), "the new topic's folder was there: moved away");
         self.rename(&folder, &aside)?;
         self.sync_folder(&self.topics())
+    }
+
+    /// A name in `topics` that nothing has, of those that `name` makes of 1, 2, and so on.
+    fn unused(&self, name: impl Fn(u64) -> String) -> Result<PathBuf> {
+        for number in 1.. {
+            let path = self.topics().join(name(number));
+            if !self.exists(&path)? {
+                return Ok(path);
+            }
+        }
+        Err(Error::invalid(format!("every name is taken. folder={}", self.topics().display())))
+    }
+
+    /// Removes the folder of a deleted topic, of which readers may have files open. It gets another name first: a new
+    /// topic may be made at once, and whatever a crash leaves is found by [`Layout::remove_deleted`].
+    pub(super) fn remove_topic(&self, topic: &TopicName, id: TopicId) -> Result<()> {
+        let folder = self.topic(topic);
+        if !self.exists(&folder)? {
+            return Ok(());
+        }
+        let deleted = self.unused(|number| match number {
+            1 => format!("{DELETED}{}", id.0),
+            number => format!("{DELETED}{}.{number}", id.0),
+        })?;
+        self.rename(&folder, &deleted)?;
+        self.remove_topic_folder(&deleted);
+        Ok(())
+    }
+
+    /// Removes what is left of deleted topics.
+    pub(super) fn remove_deleted(&self) -> Result<()> {
+        let topics = self.topics();
+        let names = self.fs.list(&topics);
+        let names = names
+            .map_err(|e| Error::io(format!("cannot list folder. folder={}", topics.display()), e))?
+            .into_iter();
+        names
+            .filter(|name| name.to_str().is_some_and(|name| name.starts_with(DELETED)))
+            .for_each(|name| self.remove_topic_folder(&topics.join(name)));
+        Ok(())
+    }
+
+    /// Nothing depends on it: what cannot be removed is left, and the next open tries again.
+    fn remove_topic_folder(&self, folder: &Path) {
+        let remove = || -> io::Result<()> {
+            for partition in self.fs.list(folder)?.into_iter().map(|name| folder.join(name)) {
+                for name in self.fs.list(&partition)? {
+                    self.fs.remove_file(&partition.join(name))?;
+                }
+                self.fs.remove_folder(&partition)?;
+            }
+            self.fs.remove_folder(folder)
+        };
+        if let Err(error) = remove() {
+            let folder = folder.display();
+            tracing::warn!(%folder, %error, "a deleted topic's folder cannot be removed: remove it if it stays");
+        }
     }
 }
 
@@ -103,6 +159,16 @@ pub(super) fn log_file(folder: &Path, base: Offset) -> PathBuf {
 /// The index of a segment that begins at `base`.
 pub(super) fn index_file(folder: &Path, base: Offset) -> PathBuf {
     folder.join(format!("{:020}.index", base.0))
+}
+
+/// The time index of a segment that begins at `base`.
+pub(super) fn time_index_file(folder: &Path, base: Offset) -> PathBuf {
+    folder.join(format!("{:020}.timeindex", base.0))
+}
+
+/// All files of a segment that begins at `base`; the first one is the one that matters.
+pub(super) fn segment_files(folder: &Path, base: Offset) -> [PathBuf; 3] {
+    [log_file(folder, base), index_file(folder, base), time_index_file(folder, base)]
 }
 
 /// What is made of several steps, or whose errors need words.
@@ -181,6 +247,19 @@ impl Layout {
     pub(super) fn remove_file(&self, path: &Path) -> Result<()> {
         let removed = self.fs.remove_file(path);
         removed.map_err(|e| Error::io(format!("cannot remove. file={}", path.display()), e))
+    }
+
+    /// Removes a segment that nobody needs; parts of it may be gone already.
+    pub(super) fn remove_segment(&self, folder: &Path, base: Offset) -> Result<()> {
+        for path in segment_files(folder, base) {
+            match self.fs.remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => {
+                    removed.map_err(|e| Error::io(format!("cannot remove. file={}", path.display()), e))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Replaces a whole file, durably: after a crash it is the old one or the new one.

@@ -1,13 +1,14 @@
 //! The embedded log: one process, one folder, one journal.
 //!
 //! Read in this order: `layout` (which files) and `fs` (what is done with them), `group` and `codec` (what a journal group looks like),
-//! `journal`, `writer` (what happens in which order), `partition` and `reader` (segments), `checkpoint`,
+//! `journal`, `writer` (what happens in which order), `partition`, `span` and `reader` (segments), `checkpoint`,
 //! `recovery`.
 //!
 //! A commit is durable when its journal group is on disk, and visible after that. Segments are written from memory later
 //! and never sync a commit. The journal thread is the only one that changes anything; readers take what they need from
-//! memory or from files that only grow.
+//! memory or from files that only grow, and look again when files went away meanwhile.
 
+mod admin;
 mod checkpoint;
 mod codec;
 mod files;
@@ -23,8 +24,11 @@ mod producer;
 mod queue;
 mod reader;
 mod recovery;
+mod retention;
 mod scan;
 mod shared;
+mod span;
+mod timeindex;
 mod visible;
 mod writer;
 
@@ -53,7 +57,7 @@ use self::{
     visible::Source,
 };
 
-/// Read at once when a record is looked for.
+/// Read at once while a record is looked for by its time.
 const SEARCH_BYTES: usize = 1 << 20;
 
 /// No batch and no commit is larger, whatever the settings say.
@@ -213,33 +217,46 @@ impl Log for EmbeddedLog {
     async fn read(&self, partition: &TopicPartition, from: Offset, bytes_max: usize) -> Result<Fetched> {
         let shared = &self.0.shared;
         shared.check_readable()?;
-        let (source, end, batch_bytes_largest) = {
-            let visible = shared.visible();
-            let (source, end) = visible.source(partition, from, bytes_max)?;
-            (source, end, visible.batch_bytes_largest)
-        };
-        let batches = match source {
-            Source::Memory(batches) => batches,
-            Source::Files(span) => {
-                shared.reader.read(&span, &Wanted { partition, from, bytes_max, batch_bytes_largest })?
+        loop {
+            let (source, end, batch_bytes_largest) = {
+                let visible = shared.visible();
+                let (source, end) = visible.source(partition, from, bytes_max)?;
+                (source, end, visible.batch_bytes_largest)
+            };
+            let files = match source {
+                Source::Memory(batches) => return Ok(Fetched { batches, end }),
+                Source::Files(files) => files,
+            };
+            let wanted = Wanted { partition, from, bytes_max, batch_bytes_largest };
+            let read = shared.reader.read(&files, &wanted);
+            // Files that were deleted or replaced meanwhile make neither records nor damage.
+            if shared.is_current(&files, &wanted) {
+                return read.map(|batches| Fetched { batches, end });
             }
-        };
-        Ok(Fetched { batches, end })
+        }
     }
 
     async fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>> {
-        let PartitionOffsets { earliest, end } = self.offsets(partition).await?;
-        let mut next = earliest;
-        while next < end {
-            let fetched = self.read(partition, next, SEARCH_BYTES).await?;
-            for batch in fetched.batches {
-                next = batch.next_offset();
-                if let Some(found) = ledger::first_at(&batch, time, earliest)? {
-                    return Ok(Some(found));
-                }
+        let shared = &self.0.shared;
+        shared.check_readable()?;
+        loop {
+            let (files, in_memory, wanted) = {
+                let visible = shared.visible();
+                let (files, in_memory) = visible.newer(partition, time)?;
+                let from = visible.offsets(partition)?.earliest;
+                let batch_bytes_largest = visible.batch_bytes_largest;
+                (files, in_memory, Wanted { partition, from, bytes_max: SEARCH_BYTES, batch_bytes_largest })
+            };
+            let found = shared.reader.first_at(&files, &wanted, time);
+            if !shared.is_current(&files, &wanted) {
+                continue;
             }
+            if let Some(found) = found? {
+                return Ok(Some(found));
+            }
+            let mut in_memory = in_memory.iter().map(|batch| ledger::first_at(batch, time, wanted.from));
+            return in_memory.find_map(Result::transpose).transpose();
         }
-        Ok(None)
     }
 
     async fn producer(&self, name: &ProducerName) -> Result<Box<dyn Producer>> {

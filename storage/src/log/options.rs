@@ -1,8 +1,8 @@
 //! How an embedded log is set up, and what opening it found.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
-use headwater_core::ledger::COMMIT_BYTES_MAX;
+use headwater_core::{Clock, SystemClock, ledger::COMMIT_BYTES_MAX};
 
 /// When a commit counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,7 +18,7 @@ pub enum Durability {
 }
 
 /// Settings of an [`EmbeddedLog`](super::EmbeddedLog).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LogOptions {
     /// When a commit counts as done.
     pub durability: Durability,
@@ -34,6 +34,10 @@ pub struct LogOptions {
     pub commit_bytes_max: usize,
     /// How many segment files are kept open for reading, and as many for writing.
     pub open_files_max: usize,
+    /// How often records that are too old, or too many, are deleted (Kafka: `log.retention.check.interval.ms`).
+    pub retention_check: Duration,
+    /// Tells how old records are, and the time of those in topics that go by append time.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for LogOptions {
@@ -46,7 +50,24 @@ impl Default for LogOptions {
             queue_bytes_max: 32 << 20,
             commit_bytes_max: COMMIT_BYTES_MAX,
             open_files_max: 128,
+            retention_check: Duration::from_secs(5 * 60),
+            clock: Arc::new(SystemClock),
         }
+    }
+}
+
+impl fmt::Debug for LogOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogOptions")
+            .field("durability", &self.durability)
+            .field("journal_segment_bytes", &self.journal_segment_bytes)
+            .field("checkpoint_bytes", &self.checkpoint_bytes)
+            .field("tail_bytes_max", &self.tail_bytes_max)
+            .field("queue_bytes_max", &self.queue_bytes_max)
+            .field("commit_bytes_max", &self.commit_bytes_max)
+            .field("open_files_max", &self.open_files_max)
+            .field("retention_check", &self.retention_check)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,18 +1,20 @@
-//! The files of a partition: written lazily, in Kafka's layout, from the batches that are in the journal already.
+//! The writing end of a partition's files: written lazily, in Kafka's layout, from the batches that are in the journal
+//! already.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
+use std::path::{Path, PathBuf};
+
+use headwater_core::{
+    Error, Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicConfig, ledger::Place,
 };
-
-use headwater_core::{Error, Offset, PartitionOffsets, RecordBatch, Result, TopicSpec, ledger::Place};
 
 use super::{
     checkpoint::PartitionMark,
     files::WriteFiles,
     fs::DataFile,
     index::IndexTail,
-    layout::{index_file, log_file},
+    layout::{index_file, log_file, segment_files, time_index_file},
+    span::Segment,
+    timeindex::{Newest, TimeTail},
 };
 
 /// Small batches are gathered up to this much, so that each is not a write of its own.
@@ -20,45 +22,28 @@ const GATHER_BYTES: usize = 1 << 20;
 /// Batches of at least this size are written as they are, without a copy.
 const OWN_WRITE_BYTES: usize = 32 << 10;
 
-/// A segment as readers see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    /// Offset of its first record.
-    pub(super) base: Offset,
-    /// Good bytes in its file.
-    pub(super) length: u64,
-}
-
-/// What of a partition is in files. Never changes: there is a new one after each write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileSpan {
-    pub(super) folder: PathBuf,
-    /// In order; none when nothing was written.
-    pub(super) segments: Vec<Segment>,
-    /// The offset after the last record in them.
-    pub(super) end: Offset,
-}
-
-impl FileSpan {
-    /// Takes note of segments that were written or begun.
-    pub(super) fn extend(&mut self, written: &[Segment], end: Offset) {
-        for segment in written {
-            match self.segments.last_mut() {
-                Some(last) if last.base == segment.base => *last = *segment,
-                _ => self.segments.push(*segment),
-            }
-        }
-        self.end = end;
-    }
-}
-
 /// The writing end of a partition's files.
 #[derive(Debug)]
 pub(super) struct PartitionWriter {
     folder: PathBuf,
-    segment_bytes: u64,
+    rolling: Rolling,
     active: Option<Active>,
     unwritten: Vec<RecordBatch>,
+}
+
+/// When a new segment is begun (Kafka: `LogSegment.shouldRoll`).
+#[derive(Debug, Clone, Copy)]
+struct Rolling {
+    bytes: u64,
+    ms: i64,
+}
+
+impl Rolling {
+    fn of(config: &TopicConfig) -> Self {
+        // Positions in an index are u32, and signed in Kafka.
+        let bytes = config.segment_bytes.clamp(1, i32::MAX as u64);
+        Self { bytes, ms: i64::try_from(config.segment_ms).unwrap_or(i64::MAX) }
+    }
 }
 
 /// The segment that is written.
@@ -66,14 +51,20 @@ pub(super) struct PartitionWriter {
 pub(super) struct Active {
     pub(super) base: Offset,
     pub(super) length: u64,
+    /// The highest timestamp of its first batch: `segment.ms` counts from there.
+    pub(super) first: Timestamp,
     pub(super) index: IndexTail,
+    pub(super) times: TimeTail,
 }
 
 impl PartitionWriter {
-    pub(super) fn new(folder: PathBuf, topic: &TopicSpec, active: Option<Active>) -> Self {
-        // Positions in an index are u32, and signed in Kafka.
-        let segment_bytes = topic.config.segment_bytes.clamp(1, i32::MAX as u64);
-        Self { folder, segment_bytes, active, unwritten: Vec::new() }
+    pub(super) fn new(folder: PathBuf, config: &TopicConfig, active: Option<Active>) -> Self {
+        Self { folder, rolling: Rolling::of(config), active, unwritten: Vec::new() }
+    }
+
+    /// The topic has other settings now.
+    pub(super) fn alter(&mut self, config: &TopicConfig) {
+        self.rolling = Rolling::of(config);
     }
 
     /// A batch that is in the journal, to be written some time.
@@ -81,17 +72,35 @@ impl PartitionWriter {
         self.unwritten.push(batch);
     }
 
-    /// Where it stands; everything pushed must have been written. `None` when it has no files.
+    /// Records before `before` are gone, and with them the segments `gone`.
+    pub(super) fn delete(&mut self, before: Offset, gone: &[Segment]) {
+        self.active = self.active.filter(|active| gone.iter().all(|segment| segment.base != active.base));
+        if self.active.is_none() {
+            let unneeded = self.unwritten.partition_point(|batch| batch.next_offset() <= before);
+            self.unwritten.drain(..unneeded);
+        }
+    }
+
+    /// Where it stands; everything pushed must have been written. `None` when nothing was ever written.
     pub(super) fn mark(&self, place: Place, offsets: PartitionOffsets) -> Option<PartitionMark> {
         assert!(self.unwritten.is_empty(), "a checkpoint comes after everything was written");
         let PartitionOffsets { earliest, end } = offsets;
-        self.active.map(|active| PartitionMark {
+        let none = PartitionMark {
             place,
             earliest,
             end,
-            active: active.base,
-            length: active.length,
-        })
+            active: end,
+            length: 0,
+            first: Timestamp(0),
+            newest: Newest { timestamp: Timestamp(0), offset: end },
+        };
+        match self.active {
+            Some(Active { base, length, first, times, .. }) => {
+                let newest = times.newest(base).expect("an active segment holds a batch");
+                Some(PartitionMark { active: base, length, first, newest, ..none })
+            }
+            None => (end > Offset(0)).then_some(none),
+        }
     }
 
     /// Writes everything that was pushed; returns the segments that were written to, and the offset after the last
@@ -104,7 +113,10 @@ impl PartitionWriter {
         while let Some(first) = rest.first() {
             let mut active = match self.active {
                 Some(active) if !self.is_full(&active, first) => active,
-                _ => self.roll(files, first.base_offset())?,
+                full => {
+                    self.close(files, full)?;
+                    self.roll(files, first)?
+                }
             };
             let full = |(batch, after): (&RecordBatch, u64)| {
                 self.is_full(&Active { length: after, ..active }, batch)
@@ -119,7 +131,8 @@ impl PartitionWriter {
             let (now, later) = rest.split_at(count);
             self.write_run(files, &mut active, now)?;
             written.retain(|segment| segment.base != active.base);
-            written.push(Segment { base: active.base, length: active.length });
+            let newest = active.times.newest(active.base).map(|newest| newest.timestamp);
+            written.push(Segment { base: active.base, length: active.length, newest });
             self.active = Some(active);
             rest = later;
         }
@@ -128,20 +141,40 @@ impl PartitionWriter {
 
     fn is_full(&self, active: &Active, next: &RecordBatch) -> bool {
         let relative = next.next_offset().0 - active.base.0;
+        let waited = next.max_timestamp().0.saturating_sub(active.first.0);
         active.length > 0
-            && (active.length + next.bytes().len() as u64 > self.segment_bytes || relative > i32::MAX as u64)
+            && (active.length + next.bytes().len() as u64 > self.rolling.bytes
+                || relative > i32::MAX as u64
+                // As in Kafka: a segment whose first records have no time goes by size only.
+                || (active.first.0 >= 0 && waited > self.rolling.ms))
     }
 
-    fn roll(&self, files: &mut WriteFiles, base: Offset) -> Result<Active> {
-        files.create(&log_file(&self.folder, base))?;
-        files.create(&index_file(&self.folder, base))?;
-        Ok(Active { base, length: 0, index: IndexTail::default() })
+    /// Writes the last entry of the time index of a segment that gets no more records.
+    fn close(&self, files: &mut WriteFiles, active: Option<Active>) -> Result<()> {
+        let Some(mut active) = active else { return Ok(()) };
+        let mut entries = Vec::new();
+        active.times.push(&mut entries);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let path = time_index_file(&self.folder, active.base);
+        write_at(&*files.open(&path)?, &entries, active.times.bytes, &path)
+    }
+
+    fn roll(&self, files: &mut WriteFiles, first: &RecordBatch) -> Result<Active> {
+        let base = first.base_offset();
+        files.create_folder(&self.folder)?;
+        for path in segment_files(&self.folder, base) {
+            files.create(&path)?;
+        }
+        let (index, times) = (IndexTail::default(), TimeTail::default());
+        Ok(Active { base, length: 0, first: first.max_timestamp(), index, times })
     }
 
     fn write_run(&self, files: &mut WriteFiles, active: &mut Active, batches: &[RecordBatch]) -> Result<()> {
         let path = log_file(&self.folder, active.base);
         let file = files.open(&path)?;
-        let mut entries = Vec::new();
+        let (mut entries, mut times) = (Vec::new(), Vec::new());
         let mut gathered = Vec::new();
         let mut at = active.length;
         for batch in batches {
@@ -150,7 +183,10 @@ impl PartitionWriter {
                 .expect("segments are rolled before that");
             let byte = u32::try_from(active.length)
                 .expect("segments are rolled before that, and batches are smaller");
-            active.index.push(&mut entries, last, byte, size);
+            active.times.note(batch.max_timestamp(), last);
+            if active.index.push(&mut entries, last, byte, size) {
+                active.times.push(&mut times);
+            }
             let large = batch.bytes().len() >= OWN_WRITE_BYTES;
             if !large {
                 gathered.extend_from_slice(batch.bytes());
@@ -167,10 +203,15 @@ impl PartitionWriter {
             active.length += size;
         }
         write_at(&*file, &gathered, at, &path)?;
-        if !entries.is_empty() {
-            let path = index_file(&self.folder, active.base);
-            write_at(&*files.open(&path)?, &entries, active.index.bytes, &path)?;
-            active.index.bytes += entries.len() as u64;
+        let indexes = [
+            (index_file(&self.folder, active.base), entries, &mut active.index.bytes),
+            (time_index_file(&self.folder, active.base), times, &mut active.times.bytes),
+        ];
+        for (path, entries, bytes) in indexes {
+            if !entries.is_empty() {
+                write_at(&*files.open(&path)?, &entries, *bytes, &path)?;
+                *bytes += entries.len() as u64;
+            }
         }
         Ok(())
     }
@@ -179,61 +220,4 @@ impl PartitionWriter {
 fn write_at(file: &dyn DataFile, bytes: &[u8], at: u64, path: &Path) -> Result<()> {
     let written = file.write_all_at(bytes, at);
     written.map_err(|e| Error::io(format!("cannot write segment. file={}, byte={at}", path.display()), e))
-}
-
-/// Brings the files of a partition back to what they were at the checkpoint; what came later is in the journal.
-///
-/// # Errors
-/// `Corrupt` when something is missing.
-pub(super) fn cut_back(
-    folder: &Path,
-    mark: Option<&PartitionMark>,
-    files: &mut WriteFiles,
-) -> Result<FileSpan> {
-    let mut segments = Vec::new();
-    for base in files.layout.numbered(folder, "log")?.into_iter().map(Offset) {
-        let path = log_file(folder, base);
-        let failed = |e| Error::io(format!("cannot cut segment. file={}", path.display()), e);
-        let Some(mark) = mark.filter(|mark| base <= mark.active) else {
-            files.layout.remove_file(&path)?;
-            // An index without its segment is of no use, and need not be there.
-            let _ = files.layout.fs.remove_file(&index_file(folder, base));
-            files.removed_from(folder);
-            continue;
-        };
-        let mut length = files.layout.fs.size(&path).map_err(failed)?;
-        if base == mark.active {
-            if length < mark.length {
-                return Err(Error::corrupt(format!(
-                    "segment is shorter than it was at the checkpoint: restore it from a copy. file={}, bytes={length}, checkpoint={}",
-                    path.display(),
-                    mark.length
-                )));
-            }
-            if length > mark.length {
-                let file = files.open(&path)?;
-                file.set_len(mark.length).map_err(failed)?;
-                length = mark.length;
-            }
-        }
-        segments.push(Segment { base, length });
-    }
-    if let Some(mark) = mark {
-        let complete = segments.first().is_some_and(|first| first.base == Offset(0))
-            && segments.last().is_some_and(|last| last.base == mark.active);
-        if !complete {
-            return Err(Error::corrupt(format!(
-                "segment is missing: restore it from a copy. folder={}, first={:?}, active={}",
-                folder.display(),
-                segments.first().map(|first| first.base),
-                mark.active
-            )));
-        }
-    }
-    Ok(FileSpan { folder: folder.to_owned(), segments, end: mark.map_or(Offset(0), |mark| mark.end) })
-}
-
-/// For sharing with readers.
-pub(super) fn empty_span(folder: PathBuf) -> Arc<FileSpan> {
-    Arc::new(FileSpan { folder, segments: Vec::new(), end: Offset(0) })
 }

@@ -60,9 +60,13 @@ impl EmbeddedProducer {
 #[async_trait]
 impl Producer for EmbeddedProducer {
     fn append(&mut self, partition: &TopicPartition, batch: &mut BatchBuilder) -> Result<()> {
-        let visible = self.owner.shared.visible();
-        let (place, config) = visible.place_and_config(partition).inspect_err(|_| batch.clear())?;
-        self.held.append((place, partition), config, batch)
+        let (place, config) = {
+            let visible = self.owner.shared.visible();
+            let (place, config) = visible.place_and_config(partition).inspect_err(|_| batch.clear())?;
+            // Compressing takes its time: nobody waits for it.
+            (place, config.clone())
+        };
+        self.held.append((place, partition), &config, batch)
     }
 
     async fn commit(&mut self, positions: Option<&Positions>) -> Result<Vec<Written>> {

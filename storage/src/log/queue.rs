@@ -11,7 +11,8 @@ use std::{
 
 use futures::channel::oneshot;
 use headwater_core::{
-    Error, ProducerName, Result, TopicSpec, Written,
+    Cleaned, Error, GroupId, Offset, ProducerName, Result, TopicChanges, TopicName, TopicPartition,
+    TopicSpec, Written,
     ledger::{Commit, GroupPositions, Incarnation},
 };
 
@@ -23,12 +24,23 @@ pub(super) enum Request {
     Commit(Commit, oneshot::Sender<Result<Vec<Written>>>),
     /// Positions that go with no record.
     CommitPositions(GroupPositions, oneshot::Sender<Result<()>>),
+    Upkeep(Upkeep),
+    Clean(oneshot::Sender<Result<Cleaned>>),
     Checkpoint(oneshot::Sender<Result<()>>),
     /// The last one: nothing is taken after it.
     Close(oneshot::Sender<Result<()>>),
     /// As if the process was killed.
     #[cfg(test)]
     Crash(oneshot::Sender<Result<()>>),
+}
+
+/// What somebody asks for who looks after the log.
+#[derive(Debug)]
+pub(super) enum Upkeep {
+    AlterTopic(TopicName, TopicChanges, oneshot::Sender<Result<TopicSpec>>),
+    DeleteTopic(TopicName, oneshot::Sender<Result<()>>),
+    DeleteRecords(TopicPartition, Offset, oneshot::Sender<Result<Offset>>),
+    DeleteGroup(GroupId, oneshot::Sender<Result<()>>),
 }
 
 impl Request {
@@ -195,6 +207,10 @@ pub(super) enum Answer {
     Checkpointed(oneshot::Sender<Result<()>>),
     Opened(oneshot::Sender<Result<Incarnation>>, Result<Incarnation>),
     Committed(oneshot::Sender<Result<Vec<Written>>>, Result<Vec<Written>>),
+    Altered(oneshot::Sender<Result<TopicSpec>>, Result<TopicSpec>),
+    /// Records before this offset are gone.
+    Deleted(oneshot::Sender<Result<Offset>>, Result<Offset>),
+    Cleaned(oneshot::Sender<Result<Cleaned>>, Cleaned),
 }
 
 impl Answer {
@@ -205,6 +221,9 @@ impl Answer {
             Answer::Checkpointed(to) => drop(to.send(Ok(()))),
             Answer::Opened(to, answer) => drop(to.send(answer)),
             Answer::Committed(to, answer) => drop(to.send(answer)),
+            Answer::Altered(to, answer) => drop(to.send(answer)),
+            Answer::Deleted(to, answer) => drop(to.send(answer)),
+            Answer::Cleaned(to, cleaned) => drop(to.send(Ok(cleaned))),
         }
     }
 
@@ -216,6 +235,9 @@ impl Answer {
             Answer::Done(to, _) | Answer::Checkpointed(to) => drop(to.send(Err(error()))),
             Answer::Opened(to, _) => drop(to.send(Err(error()))),
             Answer::Committed(to, _) => drop(to.send(Err(error()))),
+            Answer::Altered(to, _) => drop(to.send(Err(error()))),
+            Answer::Deleted(to, _) => drop(to.send(Err(error()))),
+            Answer::Cleaned(to, _) => drop(to.send(Err(error()))),
         }
     }
 }

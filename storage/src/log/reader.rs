@@ -7,14 +7,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use headwater_core::{Error, ErrorKind, Offset, RecordBatch, Result, TopicPartition, batch_size};
+use headwater_core::{
+    Error, ErrorKind, Offset, RecordBatch, Result, TimedOffset, Timestamp, TopicPartition, batch_size,
+    ledger::{self, TopicId},
+};
 
 use super::{
     files::ReadFiles,
     fs::{DataFile, FileSystem},
-    index::{Found, Indexed},
-    layout::{index_file, log_file},
-    partition::{FileSpan, Segment},
+    index::{Built, Found, Indexed},
+    layout::{index_file, log_file, segment_files, time_index_file},
+    span::{FileSpan, Segment},
+    timeindex::Indexes,
 };
 
 /// Smallest and largest read: less costs a call for a few batches, more keeps memory for little.
@@ -44,14 +48,25 @@ impl Reader {
         Self { files: ReadFiles::new(Arc::clone(&fs), files_max), fs, repair: Mutex::new(()) }
     }
 
+    /// Closes the files of a segment that is gone, or was replaced.
+    pub(super) fn forget(&self, topic: TopicId, folder: &Path, base: Offset) {
+        for path in segment_files(folder, base) {
+            self.files.forget(topic, &path);
+        }
+    }
+
+    /// Closes all files of a topic that is gone.
+    pub(super) fn forget_topic(&self, topic: TopicId) {
+        self.files.forget_topic(topic);
+    }
+
     /// Whole batches from the one that holds `wanted.from` on, of one segment.
     ///
     /// # Errors
     /// `Corrupt` with topic, partition, offset, file and byte.
     pub(super) fn read(&self, span: &FileSpan, wanted: &Wanted<'_>) -> Result<Vec<RecordBatch>> {
-        let after = span.segments.partition_point(|segment| segment.base <= wanted.from);
-        let segment = after.checked_sub(1).and_then(|index| span.segments.get(index));
-        let Some(segment) = segment.filter(|_| wanted.from < span.end) else {
+        let found = span.find(wanted.from).and_then(|index| Some((index, span.segments.get(index)?)));
+        let Some((index, segment)) = found else {
             return Err(Error::corrupt(format!(
                 "no segment holds the offset: restore the partition's folder from a copy. partition={}, offset={}, folder={}",
                 wanted.partition,
@@ -59,58 +74,129 @@ impl Reader {
                 span.folder.display()
             )));
         };
-        let end = span.segments.get(after).map_or(span.end, |next| next.base);
         let path = log_file(&span.folder, segment.base);
         let place = |e: Error| damage(e, wanted, &path);
-        let log = self.files.open(&path).map_err(|e| place(unreadable(&e, "cannot open segment")))?;
-        let start = self
-            .find(span, segment, &*log, wanted.from)
-            .map_err(|e| place(unreadable(&e, "cannot read index")))?;
-        Walk { log: &*log, segment, end, wanted, at: start }.run().map_err(place)
+        let log =
+            self.files.open(span.topic, &path).map_err(|e| place(unreadable(&e, "cannot open segment")))?;
+        let indexed = Indexed { log: &*log, base: segment.base, length: segment.length };
+        let found = self.look_up(span, &indexed, |indexes| indexed.find(indexes.offsets, wanted.from));
+        let found = found.map_err(|e| place(unreadable(&e, "cannot read index")))?;
+        let start = found.unwrap_or(Found { base: segment.base, byte: 0 });
+        Walk { log: &*log, segment, end: span.end_of(index), wanted, at: start }.run().map_err(place)
     }
 
-    /// Where to begin. The index only helps: without it, at the front of the segment.
-    fn find(
+    /// The first record from `wanted.from` on that is not older than `time`.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub(super) fn first_at(
+        &self,
+        span: &FileSpan,
+        wanted: &Wanted<'_>,
+        time: Timestamp,
+    ) -> Result<Option<TimedOffset>> {
+        let first = span.find(wanted.from).unwrap_or(span.segments.len());
+        for (index, segment) in span.segments.iter().enumerate().skip(first) {
+            if segment.newest.is_some_and(|newest| newest < time) {
+                continue;
+            }
+            let mut next = self.all_older(span, segment, wanted, time)?.max(wanted.from);
+            while next < span.end_of(index) {
+                for batch in self.read(span, &Wanted { from: next, ..*wanted })? {
+                    next = batch.next_offset();
+                    let found = (batch.max_timestamp() >= time)
+                        .then(|| ledger::first_at(&batch, time, wanted.from))
+                        .transpose()
+                        .map_err(|e| damage(e, wanted, &log_file(&span.folder, segment.base)))?;
+                    if let Some(found) = found.flatten() {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// An offset of a segment before which all records are older than `time`.
+    fn all_older(
         &self,
         span: &FileSpan,
         segment: &Segment,
-        log: &dyn DataFile,
-        from: Offset,
-    ) -> io::Result<Found> {
-        let path = index_file(&span.folder, segment.base);
-        let indexed = Indexed { log, base: segment.base, length: segment.length };
-        if let Some(found) = self.look_up(&indexed, &path, from)? {
-            return Ok(found);
-        }
-        let front = Found { base: segment.base, byte: 0 };
-        // The index of the segment that is written belongs to its writer.
-        if span.segments.last() == Some(segment) {
-            return Ok(front);
-        }
-        let _one_at_a_time = self.repair.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = self.look_up(&indexed, &path, from)? {
-            return Ok(found);
-        }
-        tracing::info!(file = %path.display(), "index is missing or wrong: made again");
-        let (entries, _) = indexed.build()?;
-        let new = path.with_extension("new");
-        if self.fs.write(&new, &entries).is_ok() && self.fs.rename(&new, &path).is_ok() {
-            self.files.forget(&path);
-            return Ok(self.look_up(&indexed, &path, from)?.unwrap_or(front));
-        }
-        Ok(front)
+        wanted: &Wanted<'_>,
+        time: Timestamp,
+    ) -> Result<Offset> {
+        let path = log_file(&span.folder, segment.base);
+        let failed = |e: io::Error| damage(unreadable(&e, "cannot read segment"), wanted, &path);
+        let log = self.files.open(span.topic, &path).map_err(failed)?;
+        let indexed = Indexed { log: &*log, base: segment.base, length: segment.length };
+        let found = self.look_up(span, &indexed, |indexes| indexed.all_older(indexes, time));
+        Ok(found.map_err(failed)?.unwrap_or(segment.base))
     }
 
-    /// `None` when the index is missing or wrong.
-    fn look_up(&self, indexed: &Indexed<'_>, path: &Path, from: Offset) -> io::Result<Option<Found>> {
-        let index = match self.files.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            index => index?,
-        };
-        match indexed.find(&*index, from) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            found => found,
+    /// The highest timestamp of a segment; `None` when it is damaged.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(super) fn newest(&self, span: &FileSpan, segment: &Segment) -> io::Result<Option<Timestamp>> {
+        let log = self.files.open(span.topic, &log_file(&span.folder, segment.base))?;
+        let indexed = Indexed { log: &*log, base: segment.base, length: segment.length };
+        match self.look_up(span, &indexed, |indexes| indexed.newest(Some(indexes)))? {
+            None => indexed.newest(None),
+            newest => Ok(newest),
         }
+    }
+
+    /// What `find` finds with the help of a segment's indexes, which are made again when they are missing or wrong;
+    /// `None` when it must do without: indexes only help.
+    fn look_up<T>(
+        &self,
+        span: &FileSpan,
+        indexed: &Indexed<'_>,
+        find: impl Fn(Indexes<'_>) -> io::Result<Option<T>>,
+    ) -> io::Result<Option<T>> {
+        let look = || match self.indexes(span, indexed.base) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => {
+                let (offsets, times) = opened?;
+                match find(Indexes { offsets: &*offsets, times: &*times }) {
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+                    found => found,
+                }
+            }
+        };
+        if let Some(found) = look()? {
+            return Ok(Some(found));
+        }
+        // The indexes of the segment that is written belong to its writer.
+        if span.segments.last().is_some_and(|last| last.base == indexed.base) {
+            return Ok(None);
+        }
+        let _one_at_a_time = self.repair.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = look()? {
+            return Ok(Some(found));
+        }
+        self.repair(span, indexed)?;
+        look()
+    }
+
+    fn indexes(&self, span: &FileSpan, base: Offset) -> io::Result<(Arc<dyn DataFile>, Arc<dyn DataFile>)> {
+        let offsets = self.files.open(span.topic, &index_file(&span.folder, base))?;
+        Ok((offsets, self.files.open(span.topic, &time_index_file(&span.folder, base))?))
+    }
+
+    /// Makes the indexes of a closed segment again. Where that fails, it works without.
+    fn repair(&self, span: &FileSpan, indexed: &Indexed<'_>) -> io::Result<()> {
+        let paths = [index_file(&span.folder, indexed.base), time_index_file(&span.folder, indexed.base)];
+        tracing::info!(file = %paths[0].display(), "an index is missing or wrong: made again");
+        let Built { offsets, mut times, mut time_tail, .. } = indexed.build()?;
+        time_tail.push(&mut times);
+        for (path, entries) in paths.into_iter().zip([offsets, times]) {
+            let new = path.with_extension("new");
+            if self.fs.write(&new, &entries).is_ok() && self.fs.rename(&new, &path).is_ok() {
+                self.files.forget(span.topic, &path);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,29 +2,36 @@
 //!
 //! 1. The journal behind the checkpoint is read and checked. If it is damaged, nothing has been touched. Segments are
 //!    checked when they are read.
-//! 2. Each partition's files are cut back to the checkpoint.
+//! 2. Each partition's files are cut back to the checkpoint; those that the journal says to be gone need not be there.
 //! 3. The journal's entries are applied once more, in their order.
 //! 4. A new checkpoint and a new journal segment make that durable; until then, a crash begins at 1 again.
 
-use std::{collections::BTreeSet, io, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use headwater_core::{
-    Error, Offset, Partition, PartitionOffsets, Result, TopicName, TopicPartition,
-    ledger::{Entry, Ledger},
+    Error, Offset, Partition, PartitionOffsets, Result, TopicName, TopicPartition, TopicSpec,
+    ledger::{Entry, Ledger, Place, TopicId},
 };
 
 use super::{
     checkpoint::{self, Checkpoint, PartitionMark},
     files::WriteFiles,
-    fs::FileSystem,
+    fs::{FileSystem, Open},
     index::Indexed,
-    journal::{Journal, Position, SEGMENT_HEADER_BYTES},
-    layout::{FORMAT, Layout, index_file, log_file},
+    journal::{self, Journal, Position, SEGMENT_HEADER_BYTES},
+    layout::{FORMAT, Layout, index_file, log_file, time_index_file},
     lock::FolderLock,
     options::{LogOptions, RecoveryReport},
-    partition::{self, Active, FileSpan, PartitionWriter},
+    partition::{Active, PartitionWriter},
     scan::{self, Scan},
     shared::Shared,
+    span::{self, FileSpan},
+    timeindex::TimeTail,
     visible::Visible,
     writer::{Books, Writer},
 };
@@ -47,12 +54,9 @@ pub(super) fn open(
         Some(checkpoint) => checkpoint,
         None => begin(&layout, &options)?,
     };
-    let mut created = BTreeSet::new();
+    let mut later = Later::default();
     let scan = scan::scan(&layout, checkpoint.position, &mut |entries| {
-        created.extend(entries.into_iter().filter_map(|entry| match entry {
-            Entry::TopicCreated { spec, .. } => Some(spec.name),
-            _ => None,
-        }));
+        entries.into_iter().for_each(|entry| later.note(entry));
         Ok(())
     })?;
     if scan.torn_bytes > 0 {
@@ -61,14 +65,48 @@ pub(super) fn open(
             "what stands behind the last good journal group was never known to be on disk, and is cut"
         );
     }
-    recover(layout, options, lock, checkpoint, &Found { scan, created })
+    if later.deletes() {
+        // Files that are missing must be missing for a reason that is on disk.
+        journal::sync_scanned(&layout, checkpoint.position, scan.end)?;
+    }
+    layout.remove_deleted()?;
+    recover(layout, options, lock, checkpoint, &Found { scan, later })
 }
 
 /// What a first reading of the journal found.
 struct Found {
     scan: Scan,
-    /// Topics that are younger than the checkpoint.
+    later: Later,
+}
+
+/// What happened behind the checkpoint that its files must be seen in the light of.
+#[derive(Debug, Default)]
+struct Later {
     created: BTreeSet<TopicName>,
+    deleted: BTreeSet<TopicId>,
+    /// How many partitions there are then.
+    grown: BTreeMap<TopicId, u32>,
+    /// The first offset that is left then.
+    earliest: BTreeMap<Place, Offset>,
+}
+
+impl Later {
+    fn note(&mut self, entry: Entry) {
+        match entry {
+            Entry::TopicCreated { spec, .. } => drop(self.created.insert(spec.name)),
+            Entry::TopicDeleted { id } => drop(self.deleted.insert(id)),
+            Entry::PartitionsAdded { id, partitions } => drop(self.grown.insert(id, partitions.get())),
+            Entry::RecordsDeleted { place, before } => {
+                let earliest = self.earliest.entry(place).or_default();
+                *earliest = before.max(*earliest);
+            }
+            _ => {}
+        }
+    }
+
+    fn deletes(&self) -> bool {
+        !(self.deleted.is_empty() && self.earliest.is_empty())
+    }
 }
 
 fn recover(
@@ -76,17 +114,18 @@ fn recover(
     options: LogOptions,
     lock: FolderLock,
     checkpoint: Checkpoint,
-    Found { scan, created }: &Found,
+    Found { scan, later }: &Found,
 ) -> Result<(Arc<Shared>, Writer)> {
     let Checkpoint { position, ledger, partitions } = checkpoint;
     let mut restore = Restore {
         layout: &layout,
+        later,
         books: Books::new(ledger, WriteFiles::new(layout.clone(), options.open_files_max)),
         visible: Visible::default(),
         indexes_rebuilt: 0,
     };
     restore.topics(&partitions)?;
-    restore.strays(created)?;
+    restore.strays()?;
     let Restore { books, mut visible, indexes_rebuilt, .. } = restore;
     visible.batch_bytes_largest = books.ledger.batch_bytes_largest();
     let report = RecoveryReport {
@@ -188,6 +227,7 @@ fn begin(layout: &Layout, options: &LogOptions) -> Result<Checkpoint> {
 /// Brings files back to the checkpoint.
 struct Restore<'a> {
     layout: &'a Layout,
+    later: &'a Later,
     books: Books,
     visible: Visible,
     indexes_rebuilt: u64,
@@ -200,22 +240,15 @@ impl Restore<'_> {
                 self.visible.apply(entry, self.layout);
             }
         }
+        let topics: Vec<_> = self.books.ledger.topics().map(|(id, spec)| (id, spec.clone())).collect();
+        for (id, spec) in &topics {
+            self.unneeded(*id, spec)?;
+        }
         let places: Vec<_> = self.books.ledger.all_offsets().collect();
         let mut marks = marks.iter().peekable();
-        for (place, PartitionOffsets { end, .. }) in places {
+        for (place, offsets) in places {
             let mark = marks.next_if(|mark| mark.place == place);
-            let partition = self.books.ledger.partition(place)?;
-            let folder = self.layout.partition(&partition);
-            if mark.is_none() && end > Offset(0) {
-                return Err(Error::corrupt(format!(
-                    "checkpoint does not name the files of a partition. partition={partition}"
-                )));
-            }
-            let span = partition::cut_back(&folder, mark, &mut self.books.files)?;
-            let active = mark.map(|mark| self.active(&span, mark)).transpose()?;
-            let topic = self.books.ledger.topic(place.topic).expect("its partition was just found");
-            self.books.partitions.insert(place, PartitionWriter::new(folder, topic, active));
-            self.visible.restore_files(place, span);
+            self.partition(place, offsets, mark)?;
         }
         match marks.next() {
             None => Ok(()),
@@ -223,21 +256,71 @@ impl Restore<'_> {
         }
     }
 
-    fn active(&mut self, span: &FileSpan, mark: &PartitionMark) -> Result<Active> {
-        let path = log_file(&span.folder, mark.active);
-        let log = self.books.files.open(&path)?;
-        let indexed = Indexed { log: &*log, base: mark.active, length: mark.length };
-        let index = index_file(&span.folder, mark.active);
-        let repaired = indexed.repair(&*self.layout.fs, &index, self.books.ledger.batch_bytes_largest());
-        let (index, rebuilt) =
-            repaired.map_err(|e| Error::io(format!("cannot make index. file={}", index.display()), e))?;
-        self.indexes_rebuilt += u64::from(rebuilt);
-        Ok(Active { base: mark.active, length: mark.length, index })
+    /// Removes what the journal has, or says to be gone: all of a deleted topic, and partitions that were added.
+    fn unneeded(&mut self, id: TopicId, spec: &TopicSpec) -> Result<()> {
+        if self.later.deleted.contains(&id) {
+            self.books.files.removed_from(&self.layout.topics());
+            return self.layout.remove_topic(&spec.name, id);
+        }
+        let grown = self.later.grown.get(&id).copied().unwrap_or_default();
+        for number in spec.partitions.get()..grown {
+            self.remove_segments((id, TopicPartition::new(spec.name.clone(), Partition(number))))?;
+        }
+        Ok(())
     }
 
-    /// Segments of topics that the checkpoint does not know. The journal has the records of those it has `created`;
+    fn partition(
+        &mut self,
+        place: Place,
+        offsets: PartitionOffsets,
+        mark: Option<&PartitionMark>,
+    ) -> Result<()> {
+        let partition = self.books.ledger.partition(place)?;
+        let folder = self.layout.partition(&partition);
+        if mark.is_none() && offsets.end > Offset(0) {
+            return Err(Error::corrupt(format!(
+                "checkpoint does not name the files of a partition. partition={partition}"
+            )));
+        }
+        let mark = mark.filter(|_| !self.later.deleted.contains(&place.topic));
+        let before = self.later.earliest.get(&place).copied().unwrap_or_default();
+        let mut span = span::cut_back((place.topic, &folder), mark, before, &mut self.books.files)?;
+        span.end = offsets.end;
+        let active = mark.filter(|_| !span.segments.is_empty());
+        let active = active.map(|mark| self.active(&span, mark)).transpose()?;
+        let topic = self.books.ledger.topic(place.topic).expect("its partition was just found");
+        self.books.partitions.insert(place, PartitionWriter::new(folder, &topic.config, active));
+        self.visible.restore_files(place, offsets, span);
+        Ok(())
+    }
+
+    /// The segment that is written next, with indexes that fit.
+    fn active(&mut self, span: &FileSpan, mark: &PartitionMark) -> Result<Active> {
+        let PartitionMark { active: base, length, first, newest, .. } = *mark;
+        let fs = &*self.layout.fs;
+        let log_path = log_file(&span.folder, base);
+        let (index_path, times_path) = (index_file(&span.folder, base), time_index_file(&span.folder, base));
+        let repair = || {
+            let log = fs.open(&log_path, Open::Read)?;
+            let indexed = Indexed { log: &*log, base, length };
+            let (index, index_rebuilt) =
+                indexed.repair(fs, &index_path, self.books.ledger.batch_bytes_largest())?;
+            let times = TimeTail::resume(fs, &times_path, (base, newest), index.bytes > 0)?;
+            let (times, times_rebuilt) = match times {
+                Some(times) => (times, false),
+                None => (indexed.rebuild_times(fs, &times_path)?, true),
+            };
+            Ok((index, times, u64::from(index_rebuilt) + u64::from(times_rebuilt)))
+        };
+        let failed = |e| Error::io(format!("cannot make index. file={}", index_path.display()), e);
+        let (index, times, rebuilt) = repair().map_err(failed)?;
+        self.indexes_rebuilt += rebuilt;
+        Ok(Active { base, length, first, index, times: times.with(base, newest) })
+    }
+
+    /// Segments of topics that the checkpoint does not know. The journal has the records of those that were created since;
     /// others are not ours to remove.
-    fn strays(&mut self, created: &BTreeSet<TopicName>) -> Result<()> {
+    fn strays(&mut self) -> Result<()> {
         let folder = self.layout.topics();
         let failed = |e| Error::io(format!("cannot list folder. folder={}", folder.display()), e);
         for name in self.layout.fs.list(&folder).map_err(failed)? {
@@ -245,8 +328,8 @@ impl Restore<'_> {
             if topic.as_ref().is_some_and(|topic| self.visible.topic(topic).is_some()) {
                 continue;
             }
-            match topic.filter(|topic| created.contains(topic)) {
-                Some(topic) => self.remove_segments(&topic)?,
+            match topic.filter(|topic| self.later.created.contains(topic)) {
+                Some(topic) => self.remove_topic_segments(&topic)?,
                 None => tracing::warn!(
                     path = %folder.join(&name).display(),
                     "not of any topic of this log, and left alone: move it away if you do not need it"
@@ -256,15 +339,20 @@ impl Restore<'_> {
         Ok(())
     }
 
-    fn remove_segments(&mut self, topic: &TopicName) -> Result<()> {
+    fn remove_topic_segments(&mut self, topic: &TopicName) -> Result<()> {
         let folder = self.layout.topic(topic);
         let failed = |e| Error::io(format!("cannot list folder. folder={}", folder.display()), e);
         for name in self.layout.fs.list(&folder).map_err(failed)? {
             let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            let stray = self.layout.partition(&TopicPartition::new(topic.clone(), Partition(number)));
-            partition::cut_back(&stray, None, &mut self.books.files)?;
+            let stray = TopicPartition::new(topic.clone(), Partition(number));
+            self.remove_segments((TopicId::default(), stray))?;
         }
         Ok(())
+    }
+
+    fn remove_segments(&mut self, (id, partition): (TopicId, TopicPartition)) -> Result<()> {
+        let folder = self.layout.partition(&partition);
+        span::cut_back((id, &folder), None, Offset(0), &mut self.books.files).map(drop)
     }
 }
 
@@ -279,6 +367,10 @@ fn replay(shared: &Shared, mut books: Books, from: Position) -> Result<Books> {
         for entry in entries {
             books.ledger.apply(&entry)?;
             books.show(entry, &mut shared.visible_mut(), shared);
+            spilled = books.remove_files(shared);
+            if spilled.is_err() {
+                return Ok(());
+            }
         }
         spilled = books.bound_tail(shared);
         Ok(())

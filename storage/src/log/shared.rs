@@ -9,7 +9,8 @@ use super::{
     lock::FolderLock,
     options::{LogOptions, RecoveryReport},
     queue::Queue,
-    reader::Reader,
+    reader::{Reader, Wanted},
+    span::FileSpan,
     visible::Visible,
 };
 
@@ -72,6 +73,16 @@ impl Shared {
     /// For the journal thread.
     pub(super) fn visible_mut(&self) -> RwLockWriteGuard<'_, Visible> {
         self.visible.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what was read from files is what is there now; they are closed when it is not.
+    pub(super) fn is_current(&self, files: &FileSpan, wanted: &Wanted<'_>) -> bool {
+        let current = self.visible().agrees(wanted.partition, files, wanted.from);
+        if !current && let Some(segment) = files.find(wanted.from).and_then(|index| files.segments.get(index))
+        {
+            self.reader.forget(files.topic, &files.folder, segment.base);
+        }
+        current
     }
 
     /// The log was closed as it should be: somebody else may open it.

@@ -6,14 +6,14 @@ use std::{
 };
 
 use headwater_core::{
-    Committed, GroupId, Offset, PartitionOffsets, RecordBatch, Result, TopicConfig, TopicName,
+    Committed, GroupId, Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicConfig, TopicName,
     TopicPartition, TopicSpec,
     ledger::{self, Entry, Place, TopicId},
 };
 
 use super::{
     layout::Layout,
-    partition::{self, FileSpan, Segment},
+    span::{FileSpan, Segment},
 };
 
 /// Topics, tails and positions, as of the last commit.
@@ -33,7 +33,7 @@ struct VisibleTopic {
 
 #[derive(Debug)]
 struct VisiblePartition {
-    end: Offset,
+    offsets: PartitionOffsets,
     /// The newest batches. They may be in files too.
     tail: VecDeque<RecordBatch>,
     files: Arc<FileSpan>,
@@ -46,44 +46,92 @@ pub(super) enum Source {
     Files(Arc<FileSpan>),
 }
 
+/// What an entry took from sight.
+#[derive(Debug, Default)]
+pub(super) struct Hidden {
+    /// Batches that were in memory.
+    pub(super) batches: usize,
+    /// Their bytes.
+    pub(super) bytes: usize,
+    /// Segments in which nothing is left.
+    pub(super) segments: Vec<Segment>,
+}
+
+impl Hidden {
+    fn add(&mut self, batch: &RecordBatch) {
+        self.batches += 1;
+        self.bytes += batch.bytes().len();
+    }
+}
+
 impl Visible {
     /// Shows an entry, which is durable, to readers.
-    pub(super) fn apply(&mut self, entry: Entry, layout: &Layout) {
+    pub(super) fn apply(&mut self, entry: Entry, layout: &Layout) -> Hidden {
         match entry {
             Entry::TopicCreated { id, spec } => {
-                let partitions = spec.topic_partitions().map(|partition| VisiblePartition {
-                    end: Offset(0),
-                    tail: VecDeque::new(),
-                    files: partition::empty_span(layout.partition(&partition)),
-                });
-                let partitions = partitions.collect();
+                let partitions = new_partitions(id, &spec, 0, layout);
                 self.names.insert(spec.name.clone(), id);
                 self.topics.insert(id, VisibleTopic { spec, partitions });
             }
+            Entry::TopicAltered { id, config } => self.topic_mut(id).spec.config = config,
+            Entry::PartitionsAdded { id, partitions } => {
+                let topic = self.topic_mut(id);
+                topic.spec.partitions = partitions;
+                let new = new_partitions(id, &topic.spec, topic.partitions.len(), layout);
+                topic.partitions.extend(new);
+            }
+            Entry::TopicDeleted { id } => return self.delete_topic(id),
+            Entry::RecordsDeleted { place, before } => return self.delete_records(place, before),
             Entry::Batch { place, batch } => {
                 self.batch_bytes_largest = self.batch_bytes_largest.max(batch.bytes().len());
                 let partition = self.partition_mut(place);
-                assert_eq!(partition.end, batch.base_offset(), "the ledger gave the batch its place");
-                partition.end = batch.next_offset();
+                assert_eq!(partition.offsets.end, batch.base_offset(), "the ledger gave the batch its place");
+                partition.offsets.end = batch.next_offset();
                 partition.tail.push_back(batch);
             }
             Entry::Positions(positions) => {
                 self.positions.entry(positions.group).or_default().extend(positions.committed);
             }
-            // Nobody asks this log for those yet.
-            _ => {}
+            Entry::GroupDeleted(group) => drop(self.positions.remove(&group)),
+            Entry::ProducerOpened { .. } => {}
         }
+        Hidden::default()
+    }
+
+    fn delete_topic(&mut self, id: TopicId) -> Hidden {
+        let topic = self.topics.remove(&id).expect("the ledger knows the topic");
+        self.names.remove(&topic.spec.name);
+        for positions in self.positions.values_mut() {
+            positions.retain(|place, _| place.topic != id);
+        }
+        self.positions.retain(|_, positions| !positions.is_empty());
+        let mut hidden = Hidden::default();
+        topic.partitions.iter().flat_map(|partition| &partition.tail).for_each(|batch| hidden.add(batch));
+        hidden
+    }
+
+    fn delete_records(&mut self, place: Place, before: Offset) -> Hidden {
+        let partition = self.partition_mut(place);
+        partition.offsets.earliest = partition.offsets.earliest.max(before);
+        let mut hidden = Hidden::default();
+        let in_memory = partition.tail.partition_point(|batch| batch.next_offset() <= before);
+        partition.tail.drain(..in_memory).for_each(|batch| hidden.add(&batch));
+        hidden.segments = Arc::make_mut(&mut partition.files).cut_front(before);
+        hidden
+    }
+
+    fn topic_mut(&mut self, id: TopicId) -> &mut VisibleTopic {
+        self.topics.get_mut(&id).expect("the ledger knows the topic")
     }
 
     fn partition_mut(&mut self, place: Place) -> &mut VisiblePartition {
-        let topic = self.topics.get_mut(&place.topic).expect("the ledger knows the topic");
-        &mut topic.partitions[place.partition.0 as usize]
+        &mut self.topic_mut(place.topic).partitions[place.partition.0 as usize]
     }
 
     /// Sets what was in files when the log was opened.
-    pub(super) fn restore_files(&mut self, place: Place, files: FileSpan) {
+    pub(super) fn restore_files(&mut self, place: Place, offsets: PartitionOffsets, files: FileSpan) {
         let partition = self.partition_mut(place);
-        partition.end = files.end;
+        partition.offsets = offsets;
         partition.files = Arc::new(files);
     }
 
@@ -92,13 +140,32 @@ impl Visible {
         Arc::make_mut(&mut self.partition_mut(place).files).extend(segments, end);
     }
 
-    /// Forgets the oldest batch in memory of a partition; it is in files.
-    pub(super) fn evict(&mut self, place: Place) -> Option<RecordBatch> {
+    /// Takes note of the age of a segment, when it is still there.
+    pub(super) fn learn(&mut self, place: Place, base: Offset, newest: Timestamp) {
+        let files = Arc::make_mut(&mut self.partition_mut(place).files);
+        let segment = files.segments.iter_mut().find(|segment| segment.base == base);
+        segment.into_iter().for_each(|segment| segment.newest = Some(newest));
+    }
+
+    /// Whether the batch at `base` is in memory.
+    pub(super) fn is_in_memory(&self, place: Place, base: Offset) -> bool {
+        let partition = self.topics.get(&place.topic);
+        let partition = partition.and_then(|topic| topic.partitions.get(place.partition.0 as usize));
+        let oldest = partition.and_then(|partition| partition.tail.front());
+        oldest.is_some_and(|oldest| oldest.base_offset() <= base)
+    }
+
+    /// Forgets the batch at `base`, which is the oldest in memory of its partition and is in files; `None` when it was
+    /// deleted before.
+    pub(super) fn evict(&mut self, place: Place, base: Offset) -> Option<RecordBatch> {
+        if !self.is_in_memory(place, base) {
+            return None;
+        }
         let partition = self.partition_mut(place);
-        let oldest = partition.tail.pop_front();
-        let written = oldest.as_ref().is_none_or(|batch| batch.next_offset() <= partition.files.end);
-        assert!(written, "only what is in files is forgotten");
-        oldest
+        let oldest = partition.tail.pop_front()?;
+        assert_eq!(oldest.base_offset(), base, "both lists are in the order of the journal");
+        assert!(oldest.next_offset() <= partition.files.end, "only what is in files is forgotten");
+        Some(oldest)
     }
 
     pub(super) fn topic(&self, name: &TopicName) -> Option<&TopicSpec> {
@@ -130,8 +197,55 @@ impl Visible {
     }
 
     pub(super) fn offsets(&self, partition: &TopicPartition) -> Result<PartitionOffsets> {
+        self.find(partition).map(|(_, visible)| visible.offsets)
+    }
+
+    /// What of a partition is in files, and the batches in memory that have a record which is not older than `time`.
+    pub(super) fn newer(
+        &self,
+        partition: &TopicPartition,
+        time: Timestamp,
+    ) -> Result<(Arc<FileSpan>, Vec<RecordBatch>)> {
         let (_, visible) = self.find(partition)?;
-        Ok(PartitionOffsets { earliest: Offset(0), end: visible.end })
+        let newer = visible.tail.iter().filter(|batch| batch.max_timestamp() >= time);
+        Ok((Arc::clone(&visible.files), newer.cloned().collect()))
+    }
+
+    /// Whether what was read from `from` of `files` is what is there now.
+    pub(super) fn agrees(&self, partition: &TopicPartition, files: &FileSpan, from: Offset) -> bool {
+        let still = |visible: &VisiblePartition| visible.offsets.earliest <= from;
+        let found = self.find(partition).ok().filter(|(_, visible)| still(visible));
+        found.is_some_and(|(_, visible)| files.agrees(&visible.files, from))
+    }
+
+    /// What of a partition is in files; `None` when it is gone.
+    pub(super) fn files(&self, place: Place) -> Option<Arc<FileSpan>> {
+        let partition = self.topics.get(&place.topic)?.partitions.get(place.partition.0 as usize)?;
+        Some(Arc::clone(&partition.files))
+    }
+
+    /// Name and settings of a topic by number.
+    pub(super) fn spec(&self, id: TopicId) -> Option<&TopicSpec> {
+        Some(&self.topics.get(&id)?.spec)
+    }
+
+    /// The groups that have committed something, by name.
+    pub(super) fn groups(&self) -> Vec<GroupId> {
+        let mut groups: Vec<_> = self.positions.keys().cloned().collect();
+        groups.sort_unstable();
+        groups
+    }
+
+    /// All that a group has committed, by partition.
+    pub(super) fn positions(&self, group: &GroupId) -> Vec<(TopicPartition, Committed)> {
+        let positions = self.positions.get(group).into_iter().flatten();
+        let named = positions.filter_map(|(place, committed)| {
+            let topic = self.spec(place.topic)?.name.clone();
+            Some((TopicPartition::new(topic, place.partition), committed.clone()))
+        });
+        let mut named: Vec<_> = named.collect();
+        named.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        named
     }
 
     pub(super) fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Option<Committed> {
@@ -146,8 +260,8 @@ impl Visible {
         bytes_max: usize,
     ) -> Result<(Source, Offset)> {
         let (_, visible) = self.find(partition)?;
-        let end = visible.end;
-        ledger::check_range(partition, from, PartitionOffsets { earliest: Offset(0), end })?;
+        let end = visible.offsets.end;
+        ledger::check_range(partition, from, visible.offsets)?;
         let in_memory = visible.tail.front().map_or(end, RecordBatch::base_offset);
         if from < in_memory {
             return Ok((Source::Files(Arc::clone(&visible.files)), end));
@@ -161,4 +275,15 @@ impl Visible {
         };
         Ok((Source::Memory(visible.tail.range(first..).take_while(fits).cloned().collect()), end))
     }
+}
+
+/// The partitions of a topic from number `first` on, in which nothing was written yet.
+fn new_partitions(id: TopicId, spec: &TopicSpec, first: usize, layout: &Layout) -> Vec<VisiblePartition> {
+    let new = spec.topic_partitions().skip(first);
+    new.map(|partition| VisiblePartition {
+        offsets: PartitionOffsets { earliest: Offset(0), end: Offset(0) },
+        tail: VecDeque::new(),
+        files: FileSpan::empty(id, layout.partition(&partition), Offset(0)),
+    })
+    .collect()
 }

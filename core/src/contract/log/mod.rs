@@ -4,6 +4,7 @@ mod admin;
 mod cleaning;
 mod producing;
 mod reading;
+mod settings;
 mod times;
 mod topics;
 mod waiting;
@@ -47,6 +48,7 @@ pub fn all(open: impl Fn() -> Arc<dyn Log>) {
 pub fn admin(open: impl Fn(Arc<dyn Clock>) -> Arc<dyn Admin>) {
     admin::all(&|| open(Arc::new(ManualClock::default())));
     cleaning::all(&|clock| open(clock));
+    settings::all(&|clock| open(clock));
 }
 
 type Open<'a> = &'a dyn Fn() -> Arc<dyn Log>;

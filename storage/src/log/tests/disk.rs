@@ -23,6 +23,7 @@ pub(super) enum Op {
     /// The path is the new name.
     Rename,
     RemoveFile,
+    RemoveFolder,
     Read,
     Write,
     SetLen,
@@ -114,6 +115,11 @@ impl FileSystem for Disk {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.begin(Op::RemoveFile, path)?;
         RealFs.remove_file(path)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.begin(Op::RemoveFolder, path)?;
+        RealFs.remove_folder(path)
     }
 }
 

@@ -160,6 +160,12 @@ fn keeps_the_contract(options: &LogOptions) {
         folders.borrow_mut().push(folder);
         Arc::new(log)
     });
+    contract::log::admin(|clock| {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open_with(folder.path(), LogOptions { clock, ..options.clone() }).unwrap();
+        folders.borrow_mut().push(folder);
+        Arc::new(log)
+    });
 }
 
 #[test]

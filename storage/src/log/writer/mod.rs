@@ -3,35 +3,29 @@
 //! A round: take all requests that wait, decide each, write what they come to as one journal group, sync once, show it
 //! to readers, answer. Then, now and then, write the segments and make a checkpoint.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    thread::{self, JoinHandle},
-    time::Instant,
-};
+mod books;
+mod house;
 
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use futures::channel::oneshot;
 use headwater_core::{
-    Error, Result,
-    ledger::{Decision, Entry, Ledger, Place},
+    Cleaned, Error, Result, Timestamp,
+    ledger::{self, Decision, Entry},
 };
 
+pub(super) use self::books::Books;
+use self::house::RunningCheckpoint;
 use super::{
-    checkpoint,
-    files::{Unsynced, WriteFiles},
     group::GroupBuilder,
     journal::{Journal, Position},
-    layout::Layout,
     options::Durability,
-    partition::PartitionWriter,
-    queue::{Answer, Request},
+    queue::{Answer, Request, Upkeep},
     shared::Shared,
-    visible::Visible,
 };
 
 /// Requests of about this many bytes become one group.
 const ROUND_BYTES: usize = 16 << 20;
-/// What a batch in memory costs beyond its bytes.
-const BATCH_OVERHEAD_BYTES: usize = 96;
 
 /// All that only the journal thread touches.
 #[derive(Debug)]
@@ -46,33 +40,30 @@ pub(super) struct Writer {
     /// Where the last finished checkpoint stands.
     checkpointed: Option<Position>,
     sync_due: Option<Instant>,
-}
-
-/// The state that entries change, live and in recovery.
-#[derive(Debug)]
-pub(super) struct Books {
-    pub(super) ledger: Ledger,
-    pub(super) partitions: BTreeMap<Place, PartitionWriter>,
-    pub(super) files: WriteFiles,
-    /// Batches in memory, oldest first.
-    tail: VecDeque<Place>,
-    tail_bytes: usize,
-}
-
-#[derive(Debug)]
-struct RunningCheckpoint {
-    thread: JoinHandle<Result<()>>,
-    /// Journal segments before this one are free when it is done.
-    position: Position,
+    /// When old records are looked for; `None` for never.
+    clean_due: Option<Instant>,
 }
 
 /// What a round has come to so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Round {
+    /// When its records are appended.
+    now: Timestamp,
     entries: Vec<Entry>,
     answers: Vec<Answer>,
+    /// Those who wait for old records to be deleted.
+    cleaning: Vec<oneshot::Sender<Result<Cleaned>>>,
     checkpoint: bool,
+    /// What comes next builds on files that are not yet as the entries say.
+    full: bool,
     last: Option<Last>,
+}
+
+impl Round {
+    fn new(now: Timestamp) -> Self {
+        let (entries, answers, cleaning) = (Vec::new(), Vec::new(), Vec::new());
+        Self { now, entries, answers, cleaning, checkpoint: false, full: false, last: None }
+    }
 }
 
 /// How it ends.
@@ -91,8 +82,18 @@ impl Writer {
         journal: Journal,
         checkpointed: Option<Position>,
     ) -> Self {
-        let group = GroupBuilder::default();
-        Self { shared, books, journal, group, journaled: 0, checkpoint: None, checkpointed, sync_due: None }
+        let clean_due = Instant::now().checked_add(shared.options.retention_check);
+        Self {
+            shared,
+            books,
+            journal,
+            group: GroupBuilder::default(),
+            journaled: 0,
+            checkpoint: None,
+            checkpointed,
+            sync_due: None,
+            clean_due,
+        }
     }
 
     /// Serves until the log is closed or must stop.
@@ -100,9 +101,13 @@ impl Writer {
         let _guard = StopGuard(Arc::clone(&self.shared));
         // Dropped before the guard, so that even after a panic the folder is given free behind the last write.
         let mut writer = self;
+        let mut requests = VecDeque::new();
         loop {
-            let requests = writer.shared.queue.take(ROUND_BYTES, writer.sync_due);
-            match writer.round(requests) {
+            if requests.is_empty() {
+                let due = [writer.sync_due, writer.clean_due].into_iter().flatten().min();
+                requests.extend(writer.shared.queue.take(ROUND_BYTES, due));
+            }
+            match writer.round(&mut requests) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -116,18 +121,18 @@ impl Writer {
         }
     }
 
-    /// One round; `false` after the last.
-    fn round(&mut self, requests: Vec<Request>) -> Result<bool> {
-        let mut round = Round::default();
-        for request in requests {
+    /// One round, of all `requests` or the first of them; `false` after the last.
+    fn round(&mut self, requests: &mut VecDeque<Request>) -> Result<bool> {
+        let mut round = Round::new(self.shared.options.clock.now());
+        while let Some(request) = requests.pop_front_if(|_| !round.full) {
             self.decide(request, &mut round);
         }
         if let Err(error) = self.make_durable(&round.entries) {
             round.answers.into_iter().for_each(|answer| answer.send_unknown(&error));
             return Err(error);
         }
-        self.publish(round.entries);
-        let kept = self.keep_house(round.checkpoint);
+        self.publish(std::mem::take(&mut round.entries));
+        let kept = self.keep_house(&mut round);
         if let Some(last) = round.last {
             return self.end(&last, round.answers, kept);
         }
@@ -160,7 +165,7 @@ impl Writer {
                 round.answers.push(Answer::Opened(to, Ok(producer)));
             }
             Request::Commit(commit, to) => {
-                let decided = self.books.ledger.commit(commit);
+                let decided = self.books.ledger.commit(commit, round.now);
                 let answer = decided.map(|Decision { entries, written }| {
                     entries.into_iter().for_each(|entry| self.enter(entry, round));
                     written
@@ -173,6 +178,8 @@ impl Writer {
                     decided.map(|entry| entry.into_iter().for_each(|entry| self.enter(entry, round)));
                 round.answers.push(Answer::Done(to, decided));
             }
+            Request::Upkeep(upkeep) => self.decide_upkeep(upkeep, round),
+            Request::Clean(to) => round.cleaning.push(to),
             Request::Checkpoint(to) => {
                 round.checkpoint = true;
                 round.answers.push(Answer::Checkpointed(to));
@@ -185,6 +192,42 @@ impl Writer {
             Request::Crash(to) => {
                 round.last = Some(Last::Crash);
                 round.answers.push(Answer::Checkpointed(to));
+            }
+        }
+    }
+
+    /// Requests of whoever looks after the log.
+    fn decide_upkeep(&mut self, upkeep: Upkeep, round: &mut Round) {
+        match upkeep {
+            Upkeep::AlterTopic(name, changes, to) => {
+                let decided = self.books.ledger.alter_topic(&name, &changes);
+                let answer = decided.and_then(|entries| {
+                    entries.into_iter().for_each(|entry| self.enter(entry, round));
+                    let spec = self.books.ledger.spec(&name).cloned();
+                    spec.ok_or_else(|| ledger::no_such_topic(&name))
+                });
+                round.answers.push(Answer::Altered(to, answer));
+            }
+            Upkeep::DeleteTopic(name, to) => {
+                let decided = self.books.ledger.delete_topic(&name);
+                // A new topic of this name needs the folder.
+                round.full |= decided.is_ok();
+                let answer = decided.map(|entry| self.enter(entry, round));
+                round.answers.push(Answer::Done(to, answer));
+            }
+            Upkeep::DeleteRecords(partition, before, to) => {
+                let decided = self.books.ledger.delete_records(&partition, before);
+                let answer = decided.and_then(|entry| {
+                    entry.into_iter().for_each(|entry| self.enter(entry, round));
+                    let offsets = self.books.ledger.offsets(self.books.ledger.place(&partition)?);
+                    Ok(offsets.ok_or_else(|| ledger::unknown_partition(&partition))?.earliest)
+                });
+                round.answers.push(Answer::Deleted(to, answer));
+            }
+            Upkeep::DeleteGroup(group, to) => {
+                let decided = self.books.ledger.delete_group(&group);
+                let answer = decided.map(|entry| self.enter(entry, round));
+                round.answers.push(Answer::Done(to, answer));
             }
         }
     }
@@ -236,26 +279,6 @@ impl Writer {
         self.shared.appended.raise();
     }
 
-    /// Bounds memory and journal.
-    fn keep_house(&mut self, checkpoint_wanted: bool) -> Result<()> {
-        self.books.bound_tail(&self.shared)?;
-        let limit = self.shared.options.checkpoint_bytes;
-        if self
-            .checkpoint
-            .as_ref()
-            .is_some_and(|running| running.thread.is_finished() || self.journaled >= limit)
-        {
-            self.finish_checkpoint()?;
-        }
-        if checkpoint_wanted {
-            self.checkpoint_now()
-        } else if self.journaled >= limit && self.checkpoint.is_none() {
-            self.begin_checkpoint()
-        } else {
-            Ok(())
-        }
-    }
-
     fn end(&mut self, last: &Last, answers: Vec<Answer>, kept: Result<()>) -> Result<bool> {
         let ended = match last {
             Last::Close => kept.and_then(|()| self.journal.sync()).and_then(|()| self.checkpoint_now()),
@@ -274,56 +297,6 @@ impl Writer {
             }
         }
     }
-
-    /// Makes a checkpoint, unless the last one still says it all, and waits for it.
-    pub(super) fn checkpoint_now(&mut self) -> Result<()> {
-        self.finish_checkpoint()?;
-        if self.checkpointed == Some(self.journal.position()) {
-            return Ok(());
-        }
-        self.begin_checkpoint()?;
-        self.finish_checkpoint()
-    }
-
-    /// Writes all segments, and leaves the syncs to a thread of their own: commits go on meanwhile.
-    fn begin_checkpoint(&mut self) -> Result<()> {
-        self.books.write_out(&self.shared)?;
-        self.journal.sync()?;
-        let position = self.journal.position();
-        let marks = self
-            .books
-            .partitions
-            .iter()
-            .filter_map(|(place, partition)| partition.mark(*place, self.books.ledger.offsets(*place)?));
-        let bytes = checkpoint::encode(position, &self.books.ledger, &marks.collect::<Vec<_>>());
-        let unsynced = self.books.files.take_unsynced();
-        let layout = self.shared.layout.clone();
-        let write = move || write_checkpoint(&unsynced, &layout, &bytes);
-        let thread = thread::Builder::new().name("headwater-checkpoint".into()).spawn(write);
-        let thread = thread.map_err(|e| Error::io("cannot start the checkpoint thread", e))?;
-        self.checkpoint = Some(RunningCheckpoint { thread, position });
-        self.journaled = 0;
-        Ok(())
-    }
-
-    fn finish_checkpoint(&mut self) -> Result<()> {
-        let Some(running) = self.checkpoint.take() else { return Ok(()) };
-        let written = running.thread.join();
-        written.unwrap_or_else(|_| {
-            Err(Error::new(headwater_core::ErrorKind::Closed, "checkpoint thread panicked"))
-        })?;
-        self.checkpointed = Some(running.position);
-        self.journal.recycle_before(running.position.segment)
-    }
-
-    /// Waits for a checkpoint that nobody needs any more: whoever owns the folder next must not find it replacing theirs.
-    fn abandon_checkpoint(&mut self) {
-        let Some(running) = self.checkpoint.take() else { return };
-        if let Ok(Err(error)) = running.thread.join() {
-            let folder = self.shared.layout.folder.display();
-            tracing::error!(%folder, error = error.report(), "the last checkpoint was not finished");
-        }
-    }
 }
 
 impl Drop for Writer {
@@ -339,71 +312,6 @@ fn answer_without_checkpoint(answers: Vec<Answer>, error: &Error) {
             Answer::Checkpointed(_) => answer.send_unknown(error),
             answer => answer.send(),
         }
-    }
-}
-
-/// The order that matters: what the checkpoint speaks of is on disk before it.
-fn write_checkpoint(unsynced: &Unsynced, layout: &Layout, bytes: &[u8]) -> Result<()> {
-    unsynced.sync(layout)?;
-    layout.replace(&layout.checkpoint(), bytes)
-}
-
-impl Books {
-    pub(super) fn new(ledger: Ledger, files: WriteFiles) -> Self {
-        Self { ledger, partitions: BTreeMap::new(), files, tail: VecDeque::new(), tail_bytes: 0 }
-    }
-
-    /// Shows an entry that is durable, and remembers what is to be written.
-    pub(super) fn show(&mut self, entry: Entry, visible: &mut Visible, shared: &Shared) {
-        match &entry {
-            Entry::TopicCreated { id, spec } => {
-                for partition in spec.topic_partitions() {
-                    let place = Place { topic: *id, partition: partition.partition };
-                    let writer = PartitionWriter::new(shared.layout.partition(&partition), spec, None);
-                    self.partitions.insert(place, writer);
-                }
-            }
-            Entry::Batch { place, batch } => {
-                let writer = self.partitions.get_mut(place).expect("the ledger knows the partition");
-                writer.push(batch.clone());
-                self.tail.push_back(*place);
-                self.tail_bytes += batch.bytes().len() + BATCH_OVERHEAD_BYTES;
-            }
-            _ => {}
-        }
-        visible.apply(entry, &shared.layout);
-    }
-
-    /// Writes and forgets the oldest batches when there are too many in memory.
-    pub(super) fn bound_tail(&mut self, shared: &Shared) -> Result<()> {
-        let limit = shared.options.tail_bytes_max;
-        if self.tail_bytes <= limit {
-            return Ok(());
-        }
-        self.write_out(shared)?;
-        let mut visible = shared.visible_mut();
-        while self.tail_bytes > limit / 2
-            && let Some(place) = self.tail.pop_front()
-        {
-            let evicted = visible.evict(place).expect("both lists are in the order of the journal");
-            self.tail_bytes -= evicted.bytes().len() + BATCH_OVERHEAD_BYTES;
-        }
-        Ok(())
-    }
-
-    /// Writes everything to segments, then tells readers.
-    fn write_out(&mut self, shared: &Shared) -> Result<()> {
-        let mut written = Vec::new();
-        for (place, partition) in &mut self.partitions {
-            if let Some((segments, end)) = partition.write_out(&mut self.files)? {
-                written.push((*place, segments, end));
-            }
-        }
-        if !written.is_empty() {
-            let mut visible = shared.visible_mut();
-            written.iter().for_each(|(place, segments, end)| visible.wrote(*place, segments, *end));
-        }
-        Ok(())
     }
 }
 

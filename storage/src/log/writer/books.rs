@@ -1,0 +1,178 @@
+//! What entries change, live and in recovery: the ledger, and what is to be written and removed.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+};
+
+use headwater_core::{
+    Offset, Partition, Result, TopicName, TopicSpec,
+    ledger::{Entry, Ledger, Place, TopicId},
+};
+
+use crate::log::{
+    files::WriteFiles,
+    layout::segment_files,
+    partition::PartitionWriter,
+    shared::Shared,
+    span::Segment,
+    visible::{Hidden, Visible},
+};
+
+/// What a batch in memory costs beyond its bytes.
+const BATCH_OVERHEAD_BYTES: usize = 96;
+/// So many batches may be listed that are gone.
+const STALE_MAX: usize = 4096;
+
+/// The state that entries change, live and in recovery.
+#[derive(Debug)]
+pub(in crate::log) struct Books {
+    pub(in crate::log) ledger: Ledger,
+    pub(in crate::log) partitions: BTreeMap<Place, PartitionWriter>,
+    pub(in crate::log) files: WriteFiles,
+    /// Batches in memory and their offsets, oldest first; some of them may have been deleted since.
+    tail: VecDeque<(Place, Offset)>,
+    tail_bytes: usize,
+    /// How many of them were deleted.
+    stale: usize,
+    /// Files that entries have made useless.
+    pub(in crate::log) removals: Vec<Removal>,
+}
+
+/// Files that nobody needs when the entries that say so are on disk.
+#[derive(Debug)]
+pub(in crate::log) enum Removal {
+    Topic(TopicId, TopicName),
+    Segments(TopicId, PathBuf, Vec<Segment>),
+}
+
+impl Books {
+    pub(in crate::log) fn new(ledger: Ledger, files: WriteFiles) -> Self {
+        let (partitions, tail) = (BTreeMap::new(), VecDeque::new());
+        Self { ledger, partitions, files, tail, tail_bytes: 0, stale: 0, removals: Vec::new() }
+    }
+
+    /// Shows an entry that is durable, and remembers what is to be written and removed.
+    pub(in crate::log) fn show(&mut self, entry: Entry, visible: &mut Visible, shared: &Shared) {
+        // What is shown is of the same moment as the entry; the ledger may be ahead.
+        let named = |visible: &Visible, id| visible.spec(id).expect("the ledger knows the topic").clone();
+        match entry {
+            Entry::TopicCreated { id, .. } => {
+                self.apply(entry, visible, shared);
+                self.new_partitions(id, 0, &named(visible, id), shared);
+            }
+            Entry::PartitionsAdded { id, .. } => {
+                let before = named(visible, id).partitions.get();
+                self.apply(entry, visible, shared);
+                self.new_partitions(id, before, &named(visible, id), shared);
+            }
+            Entry::TopicAltered { id, ref config } => {
+                self.partitions.range_mut(places(id)).for_each(|(_, partition)| partition.alter(config));
+                self.apply(entry, visible, shared);
+            }
+            Entry::TopicDeleted { id } => {
+                self.partitions.retain(|place, _| place.topic != id);
+                self.removals.push(Removal::Topic(id, named(visible, id).name));
+                self.apply(entry, visible, shared);
+            }
+            Entry::RecordsDeleted { place, before } => {
+                let hidden = self.apply(entry, visible, shared);
+                let partition = self.partitions.get_mut(&place).expect("the ledger knows the partition");
+                partition.delete(before, &hidden.segments);
+                if let Some(files) = visible.files(place).filter(|_| !hidden.segments.is_empty()) {
+                    self.removals.push(Removal::Segments(place.topic, files.folder.clone(), hidden.segments));
+                }
+            }
+            Entry::Batch { place, ref batch } => {
+                let writer = self.partitions.get_mut(&place).expect("the ledger knows the partition");
+                writer.push(batch.clone());
+                self.tail.push_back((place, batch.base_offset()));
+                self.tail_bytes += batch.bytes().len() + BATCH_OVERHEAD_BYTES;
+                self.apply(entry, visible, shared);
+            }
+            Entry::ProducerOpened { .. } | Entry::Positions(_) | Entry::GroupDeleted(_) => {
+                self.apply(entry, visible, shared);
+            }
+        }
+    }
+
+    fn apply(&mut self, entry: Entry, visible: &mut Visible, shared: &Shared) -> Hidden {
+        let hidden = visible.apply(entry, &shared.layout);
+        self.tail_bytes -= hidden.bytes + hidden.batches * BATCH_OVERHEAD_BYTES;
+        self.stale += hidden.batches;
+        if self.stale > STALE_MAX.max(self.tail.len() / 2) {
+            self.tail.retain(|(place, base)| visible.is_in_memory(*place, *base));
+            self.stale = 0;
+        }
+        hidden
+    }
+
+    fn new_partitions(&mut self, id: TopicId, first: u32, spec: &TopicSpec, shared: &Shared) {
+        for partition in spec.topic_partitions().skip(first as usize) {
+            let place = Place { topic: id, partition: partition.partition };
+            let writer = PartitionWriter::new(shared.layout.partition(&partition), &spec.config, None);
+            self.partitions.insert(place, writer);
+        }
+    }
+
+    /// Removes the files that are of no use any more. The entries that say so must be on disk.
+    pub(in crate::log) fn remove_files(&mut self, shared: &Shared) -> Result<()> {
+        for removal in std::mem::take(&mut self.removals) {
+            match removal {
+                Removal::Topic(id, name) => {
+                    self.files.forget_folder(&shared.layout.topic(&name));
+                    shared.reader.forget_topic(id);
+                    shared.layout.remove_topic(&name, id)?;
+                    self.files.removed_from(&shared.layout.topics());
+                }
+                Removal::Segments(topic, folder, segments) => {
+                    for Segment { base, .. } in segments {
+                        segment_files(&folder, base).iter().for_each(|path| self.files.forget(path));
+                        shared.reader.forget(topic, &folder, base);
+                        shared.layout.remove_segment(&folder, base)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and forgets the oldest batches when there are too many in memory.
+    pub(in crate::log) fn bound_tail(&mut self, shared: &Shared) -> Result<()> {
+        let limit = shared.options.tail_bytes_max;
+        if self.tail_bytes <= limit {
+            return Ok(());
+        }
+        self.write_out(shared)?;
+        let mut visible = shared.visible_mut();
+        while self.tail_bytes > limit / 2
+            && let Some((place, base)) = self.tail.pop_front()
+        {
+            match visible.evict(place, base) {
+                Some(evicted) => self.tail_bytes -= evicted.bytes().len() + BATCH_OVERHEAD_BYTES,
+                None => self.stale = self.stale.saturating_sub(1),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes everything to segments, then tells readers.
+    pub(super) fn write_out(&mut self, shared: &Shared) -> Result<()> {
+        let mut written = Vec::new();
+        for (place, partition) in &mut self.partitions {
+            if let Some((segments, end)) = partition.write_out(&mut self.files)? {
+                written.push((*place, segments, end));
+            }
+        }
+        if !written.is_empty() {
+            let mut visible = shared.visible_mut();
+            written.iter().for_each(|(place, segments, end)| visible.wrote(*place, segments, *end));
+        }
+        Ok(())
+    }
+}
+
+/// Where the partitions of a topic are.
+fn places(topic: TopicId) -> std::ops::RangeInclusive<Place> {
+    Place { topic, partition: Partition(0) }..=Place { topic, partition: Partition(u32::MAX) }
+}
