@@ -4,6 +4,7 @@
 //! LOCK                                     held by the one process that has the log open
 //! format                                   version of all of this
 //! checkpoint                               what was true at one point of the journal
+//! published                                how far readers in other processes may read; disposable
 //! journal/00000000000000000001.journal     the atomic and durable point
 //! journal/00000000000000000001.spare       a journal file that waits to be used again
 //! topics/<topic>/<partition>/00000000000000000000.log     batches from this offset on, in Kafka's layout
@@ -54,6 +55,10 @@ impl Layout {
 
     pub(super) fn checkpoint(&self) -> PathBuf {
         self.folder.join("checkpoint")
+    }
+
+    pub(super) fn published(&self) -> PathBuf {
+        self.folder.join("published")
     }
 
     pub(super) fn journal(&self) -> PathBuf {

@@ -9,6 +9,17 @@ use std::{
 use headwater_core::{Error, ErrorKind, Result};
 use rustix::fs::{FlockOperation, flock};
 
+/// Process id of the last who took the lock; empty when that is not known.
+pub(super) fn last_owner(path: &Path) -> String {
+    File::open(path).map(|file| pid(&file)).unwrap_or_default()
+}
+
+fn pid(file: &File) -> String {
+    let mut pid = String::new();
+    let _ = file.take(32).read_to_string(&mut pid);
+    pid.trim().to_owned()
+}
+
 /// Held while a log is open. The system frees it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct FolderLock(#[expect(dead_code, reason = "an open file is what holds the lock")] File);
@@ -23,14 +34,12 @@ impl FolderLock {
             if error != rustix::io::Errno::WOULDBLOCK {
                 return Err(Error::io(format!("cannot lock. file={}", path.display()), error.into()));
             }
-            let mut pid = String::new();
-            let _ = (&file).take(32).read_to_string(&mut pid);
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 format!(
-                    "log is already open: close it there, or use another folder. folder={}, pid={}",
+                    "log is already open: close it there, look at it read-only, or use another folder. folder={}, pid={}",
                     path.parent().unwrap_or(path).display(),
-                    pid.trim()
+                    pid(&file)
                 ),
             ));
         }

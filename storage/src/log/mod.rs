@@ -1,8 +1,8 @@
 //! The embedded log: one process, one folder, one journal.
 //!
-//! Read in this order: `layout` (which files) and `fs` (what is done with them), `group` and `codec` (what a journal group looks like),
-//! `journal`, `writer` (what happens in which order), `partition`, `span` and `reader` (segments), `checkpoint`,
-//! `recovery`.
+//! Read in this order: `layout` (which files) and `fs` (what is done with them), `group` and `codec` (what a journal
+//! group looks like), `journal`, `writer` (what happens in which order), `partition`, `span` and `reader` (segments),
+//! `checkpoint`, `recovery`; then `observer` and `published` (who looks at it from outside).
 //!
 //! A commit is durable when its journal group is on disk, and visible after that. Segments are written from memory later
 //! and never sync a commit. The journal thread is the only one that changes anything; readers take what they need from
@@ -18,9 +18,11 @@ mod index;
 mod journal;
 mod layout;
 mod lock;
+mod observer;
 mod options;
 mod partition;
 mod producer;
+mod published;
 mod queue;
 mod reader;
 mod recovery;
@@ -47,7 +49,6 @@ use headwater_core::{
     ledger::{self, Held},
 };
 
-pub use self::options::{Durability, LogOptions, RecoveryReport};
 use self::{
     fs::{FileSystem, RealFs},
     producer::EmbeddedProducer,
@@ -55,6 +56,10 @@ use self::{
     reader::Wanted,
     shared::Shared,
     visible::Source,
+};
+pub use self::{
+    observer::ObservedLog,
+    options::{Durability, LogOptions, RecoveryReport},
 };
 
 /// Read at once while a record is looked for by its time.

@@ -29,8 +29,8 @@ const READ_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(4 << 20);
 pub(super) struct Reader {
     fs: Arc<dyn FileSystem>,
     files: ReadFiles,
-    /// Held while an index is made again.
-    repair: Mutex<()>,
+    /// Held while an index is made again. `None`: none is.
+    repair: Option<Mutex<()>>,
 }
 
 /// What to read.
@@ -45,7 +45,12 @@ pub(super) struct Wanted<'a> {
 
 impl Reader {
     pub(super) fn new(fs: Arc<dyn FileSystem>, files_max: usize) -> Self {
-        Self { files: ReadFiles::new(Arc::clone(&fs), files_max), fs, repair: Mutex::new(()) }
+        Self { files: ReadFiles::new(Arc::clone(&fs), files_max), fs, repair: Some(Mutex::new(())) }
+    }
+
+    /// For those who do not own the files: it writes nothing, and keeps no file open, because others may take its name.
+    pub(super) fn of_others(fs: Arc<dyn FileSystem>) -> Self {
+        Self { files: ReadFiles::new(Arc::clone(&fs), 0), fs, repair: None }
     }
 
     /// Closes the files of a segment that is gone, or was replaced.
@@ -168,10 +173,9 @@ impl Reader {
             return Ok(Some(found));
         }
         // The indexes of the segment that is written belong to its writer.
-        if span.segments.last().is_some_and(|last| last.base == indexed.base) {
-            return Ok(None);
-        }
-        let _one_at_a_time = self.repair.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_written = span.segments.last().is_some_and(|last| last.base == indexed.base);
+        let Some(repair) = self.repair.as_ref().filter(|_| !is_written) else { return Ok(None) };
+        let _one_at_a_time = repair.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = look()? {
             return Ok(Some(found));
         }

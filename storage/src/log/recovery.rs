@@ -28,6 +28,7 @@ use super::{
     lock::FolderLock,
     options::{LogOptions, RecoveryReport},
     partition::{Active, PartitionWriter},
+    published::Publisher,
     scan::{self, Scan},
     shared::Shared,
     span::{self, FileSpan},
@@ -66,8 +67,9 @@ pub(super) fn open(
         );
     }
     if later.deletes() {
-        // Files that are missing must be missing for a reason that is on disk.
+        // Files that are missing must be missing for a reason that is on disk, and that readers elsewhere can see.
         journal::sync_scanned(&layout, checkpoint.position, scan.end)?;
+        Publisher::begin(&layout, scan.end);
     }
     layout.remove_deleted()?;
     recover(layout, options, lock, checkpoint, &Found { scan, later })
@@ -152,19 +154,26 @@ fn recover(
 fn check_format(layout: &Layout) -> Result<()> {
     let path = layout.format();
     match layout.fs.read(&path) {
-        Ok(format) if format == FORMAT.as_bytes() => Ok(()),
-        Ok(format) => Err(Error::invalid(format!(
-            "log is of another version: open it with the Headwater that wrote it. file={}, version=`{}`, known=`{}`",
-            path.display(),
-            String::from_utf8_lossy(&format).trim().escape_debug(),
-            FORMAT.trim()
-        ))),
+        Ok(format) => check_version(&path, &format),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             check_empty(layout)?;
             layout.replace(&path, FORMAT.as_bytes())
         }
         Err(error) => Err(Error::io(format!("cannot read. file={}", path.display()), error)),
     }
+}
+
+/// Whether we can read what says to be of this version.
+pub(super) fn check_version(path: &Path, format: &[u8]) -> Result<()> {
+    if format == FORMAT.as_bytes() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "log is of another version: open it with the Headwater that wrote it. file={}, version=`{}`, known=`{}`",
+        path.display(),
+        String::from_utf8_lossy(format).trim().escape_debug(),
+        FORMAT.trim()
+    )))
 }
 
 /// Whether a folder without a `format` file is one in which a log may begin.
@@ -174,8 +183,8 @@ fn check_empty(layout: &Layout) -> Result<()> {
     let mut foreign = None;
     for name in layout.fs.list(&layout.folder).map_err(failed)? {
         match name.to_str() {
-            // What an interrupted beginning leaves, and what a new file system has.
-            Some("LOCK" | "format.new" | "lost+found") => {}
+            // What an interrupted beginning leaves, what is worth nothing, and what a new file system has.
+            Some("LOCK" | "format.new" | "published" | "lost+found") => {}
             // Somebody began a log in the meantime.
             Some("format") => return Ok(()),
             Some("checkpoint" | "journal" | "topics") => {

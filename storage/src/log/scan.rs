@@ -11,7 +11,7 @@ use super::{
 };
 
 /// No group is larger: a round of requests and the largest commit, with what goes around each batch.
-const GROUP_BYTES_MAX: usize = 2 * BYTES_MAX;
+pub(super) const GROUP_BYTES_MAX: usize = 2 * BYTES_MAX;
 /// No group is smaller.
 const GROUP_BYTES_MIN: usize = GROUP_HEADER_BYTES + 8;
 
@@ -22,6 +22,8 @@ pub(super) struct Scan {
     pub(super) bytes: u64,
     /// Behind the last good group.
     pub(super) end: Position,
+    /// A good group says that all below this number are on disk.
+    pub(super) durable: u64,
     /// What stands there of groups that were never finished, or not known to be.
     pub(super) torn_bytes: u64,
 }
@@ -35,7 +37,7 @@ pub(super) fn scan(
     from: Position,
     visit: &mut dyn FnMut(Vec<Entry>) -> Result<()>,
 ) -> Result<Scan> {
-    let mut found = Scan { groups: 0, bytes: 0, end: from, torn_bytes: 0 };
+    let mut found = Scan { groups: 0, bytes: 0, end: from, durable: 0, torn_bytes: 0 };
     let mut segment =
         SegmentFile::open(layout, from.segment)?.ok_or_else(|| missing(layout, from.segment))?;
     if segment.length < from.byte {
@@ -55,6 +57,7 @@ pub(super) fn scan(
             let size = group::padded(header.size()) as u64;
             found.groups += 1;
             found.bytes += size;
+            found.durable = found.durable.max(header.durable);
             found.end.byte += size;
             found.end.group += 1;
         }
@@ -77,7 +80,7 @@ pub(super) fn scan(
     Ok(found)
 }
 
-fn missing(layout: &Layout, segment: u64) -> Error {
+pub(super) fn missing(layout: &Layout, segment: u64) -> Error {
     let path = layout.journal_segment(segment);
     Error::corrupt(format!("journal file is missing: restore it from a copy. file={}", path.display()))
 }

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod disk;
 mod model;
+mod observed;
 mod rules;
 mod running;
 
@@ -61,7 +62,7 @@ fn at(group: &str, partition: &TopicPartition, offset: u64) -> Positions {
 }
 
 /// Reads a whole partition, `bytes_max` at a time.
-fn try_values(log: &EmbeddedLog, from: &TopicPartition, bytes_max: usize) -> Result<Vec<String>> {
+fn try_values(log: &dyn Log, from: &TopicPartition, bytes_max: usize) -> Result<Vec<String>> {
     let mut next = Offset(0);
     let mut values = Vec::new();
     loop {
@@ -81,13 +82,13 @@ fn try_values(log: &EmbeddedLog, from: &TopicPartition, bytes_max: usize) -> Res
     }
 }
 
-fn values(log: &EmbeddedLog, from: &TopicPartition) -> Vec<String> {
+fn values(log: &dyn Log, from: &TopicPartition) -> Vec<String> {
     let values = try_values(log, from, 0).unwrap();
     assert_eq!(try_values(log, from, 1 << 20).unwrap(), values);
     values
 }
 
-fn position(log: &EmbeddedLog, group: &str, partition: &TopicPartition) -> Option<u64> {
+fn position(log: &dyn Log, group: &str, partition: &TopicPartition) -> Option<u64> {
     let committed = block_on(log.committed(&GroupId(group.into()), partition)).unwrap()?;
     assert_eq!(committed.metadata, format!("at {}", committed.offset));
     Some(committed.offset.0)
@@ -104,7 +105,7 @@ fn commit_both(producer: &mut dyn Producer, numbers: impl Iterator<Item = u64>) 
 }
 
 /// How many commits of [`commit_both`] are there; panics when one is there in part.
-fn commits_in(log: &EmbeddedLog) -> u64 {
+fn commits_in(log: &dyn Log) -> u64 {
     let (zero, one) = (values(log, &tp("t", 0)), values(log, &tp("t", 1)));
     assert_eq!(zero, one, "a commit is all or nothing");
     for (number, pair) in zero.chunks(2).enumerate() {

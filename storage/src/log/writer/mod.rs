@@ -20,6 +20,7 @@ use super::{
     group::GroupBuilder,
     journal::{Journal, Position},
     options::Durability,
+    published::Publisher,
     queue::{Answer, Request, Upkeep},
     shared::Shared,
 };
@@ -33,6 +34,7 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) books: Books,
     pub(super) journal: Journal,
+    published: Publisher,
     group: GroupBuilder,
     /// Journal bytes since the last checkpoint was begun.
     journaled: u64,
@@ -82,11 +84,13 @@ impl Writer {
         journal: Journal,
         checkpointed: Option<Position>,
     ) -> Self {
+        let published = Publisher::begin(&shared.layout, journal.position());
         let clean_due = Instant::now().checked_add(shared.options.retention_check);
         Self {
             shared,
             books,
             journal,
+            published,
             group: GroupBuilder::default(),
             journaled: 0,
             checkpoint: None,
@@ -246,10 +250,12 @@ impl Writer {
             self.journal.write(&mut self.group)?;
         }
         match self.shared.options.durability {
-            Durability::Fsync => self.journal.sync(),
-            Durability::Os => Ok(()),
-            Durability::Interval(interval) => self.sync_when_due(interval),
+            Durability::Fsync => self.journal.sync()?,
+            Durability::Os => {}
+            Durability::Interval(interval) => self.sync_when_due(interval)?,
         }
+        self.published.publish(self.journal.position());
+        Ok(())
     }
 
     fn sync_when_due(&mut self, interval: std::time::Duration) -> Result<()> {

@@ -1,0 +1,458 @@
+//! A log that somebody else owns, or nobody: read-only, while it is written, from this process or another.
+//!
+//! Read in this order: here, `view` (what is known of the log), `patience` (when what is read does not fit together),
+//! `watch` (waiting for more). `docs/decisions/0012-observers.md` says why it is right.
+//!
+//! An observer takes no lock and writes nothing. It reads what recovery reads, the checkpoint and the journal behind it, as
+//! far as the owner has published it, and goes on from there with each call. Files that the owner replaces, uses again or
+//! removes in the meantime are noticed: every batch is checked against its checksum, its offset and, where it lies in the
+//! journal, against the one that was there. Then it looks again, and only damage that stays is damage.
+
+mod patience;
+mod view;
+mod watch;
+
+use std::{
+    fmt, io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use headwater_core::{
+    Admin, Cleaned, Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion, Offset, PartitionOffsets,
+    Positions, Producer, ProducerName, RecordBatch, Result, TimedOffset, Timestamp, TopicChanges, TopicName,
+    TopicPartition, TopicSpec,
+    ledger::{self, Place},
+};
+
+use self::{
+    patience::Patience,
+    view::{BatchPlace, Newer, Source, View},
+    watch::Watch,
+};
+use super::{
+    SEARCH_BYTES,
+    checkpoint::PartitionMark,
+    fs::{FileSystem, Open, RealFs},
+    journal::Position,
+    layout::{Layout, log_file},
+    lock, published,
+    reader::{Reader, Wanted},
+    recovery,
+    span::{FileSpan, Segment},
+};
+
+/// Batches of the journal are read at once when what lies between is no larger than they are, or than this.
+const GAP_BYTES: u64 = 256;
+
+/// A read-only view of the log in a folder, whoever owns it. A clone is the same view.
+///
+/// It shows what the owner has shown to its own readers when a call begins: with
+/// [`Durability::Fsync`](super::Durability::Fsync) that is on disk. When nobody owns the folder, it shows what the last
+/// owner had shown. What changes a log is refused with `Invalid`.
+///
+/// ```
+/// use headwater_core::{Log, TopicSpec};
+/// use headwater_storage::log::{EmbeddedLog, ObservedLog};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// # futures::executor::block_on(async {
+/// let log = EmbeddedLog::open(folder)?;
+/// let observed = ObservedLog::open(folder)?;
+/// log.create_topic(&TopicSpec::new("readings", 4)?).await?;
+/// assert_eq!(observed.topics().await?, log.topics().await?);
+/// assert!(observed.create_topic(&TopicSpec::new("others", 1)?).await.is_err());
+/// # Ok::<(), headwater_core::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct ObservedLog(Arc<Observer>);
+
+struct Observer {
+    layout: Layout,
+    reader: Reader,
+    /// `None` when it must be made anew.
+    view: Mutex<Option<View>>,
+    watch: Arc<Watch>,
+}
+
+/// What came of a search by time.
+enum Search {
+    Found(Option<TimedOffset>),
+    /// It must go on from here.
+    From(Offset),
+}
+
+impl ObservedLog {
+    /// Looks at the log in `folder`.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no log, or one of another version; `Unavailable` when the disk fails; `Corrupt` with file
+    /// and byte when what is there is not what was written.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        Self::open_on(Arc::new(RealFs), folder.as_ref())
+    }
+
+    pub(super) fn open_on(fs: Arc<dyn FileSystem>, folder: &Path) -> Result<Self> {
+        let layout = Layout::new(folder, Arc::clone(&fs));
+        let format = layout.format();
+        match layout.fs.read(&format) {
+            Ok(version) => recovery::check_version(&format, &version)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::invalid(format!(
+                    "there is no log here: choose its folder. folder={}",
+                    folder.display()
+                )));
+            }
+            Err(error) => return Err(Error::io(format!("cannot read. file={}", format.display()), error)),
+        }
+        let watch = Watch::new(layout.clone());
+        let observer = Observer { layout, reader: Reader::of_others(fs), view: Mutex::default(), watch };
+        observer.ask(|_| Ok(()))?;
+        Ok(Self(Arc::new(observer)))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.0.layout.folder
+    }
+
+    /// Process id of the last process that opened the log to write, which may have ended; empty when it is not known.
+    #[must_use]
+    pub fn last_owner(&self) -> String {
+        lock::last_owner(&self.0.layout.lock())
+    }
+
+    fn refused<T>(&self) -> Result<T> {
+        Err(Error::invalid(format!(
+            "log is open read-only: change it through the process that owns it. folder={}, last_owner_pid={}",
+            self.folder().display(),
+            self.last_owner()
+        )))
+    }
+}
+
+impl Observer {
+    fn lock(&self) -> MutexGuard<'_, Option<View>> {
+        // What a panic left half way is made anew.
+        self.view.lock().unwrap_or_else(|poisoned| {
+            let mut view = PoisonError::into_inner(poisoned);
+            *view = None;
+            view
+        })
+    }
+
+    /// Asks a view that knows everything that had been published when this was called.
+    fn ask<T>(&self, question: impl FnOnce(&View) -> Result<T>) -> Result<T> {
+        let mut view = self.lock();
+        let mut patience = Patience::default();
+        loop {
+            let caught_up = self.catch_up(&mut view);
+            match (caught_up, &*view) {
+                (Ok(()), Some(view)) => return question(view),
+                (Ok(()), None) => {}
+                (Err(error), _) => {
+                    if let Err(error) = patience.look_again(error) {
+                        self.accept_loss(&mut view, error)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn catch_up(&self, view: &mut Option<View>) -> Result<()> {
+        let published = published::read(&self.layout);
+        let went_back =
+            |view: &View| published.zip(view.published).is_some_and(|(now, seen)| now.group < seen.group);
+        if view.as_ref().is_some_and(went_back) {
+            tracing::warn!(folder = %self.layout.folder.display(), "log was taken back to an earlier state");
+            *view = None;
+        }
+        if view.as_ref().is_some_and(|view| published.is_some() && view.published == published) {
+            return Ok(());
+        }
+        // Dropped on the way out if something fails: it would know half a group.
+        let mut next = match view.take() {
+            Some(view) => view,
+            None => View::load(&self.layout)?,
+        };
+        let target = match published {
+            Some(published) => published,
+            None => next.vouched(&self.layout)?,
+        };
+        next.advance(&self.layout, target)?;
+        next.published = published;
+        *view = Some(next);
+        Ok(())
+    }
+
+    /// What was published may be lost when the machine stops, if the owner did not sync it. Then the journal ends as one
+    /// that recovery would take.
+    fn accept_loss(&self, view: &mut Option<View>, error: Error) -> Result<()> {
+        if error.kind() != ErrorKind::Corrupt {
+            return Err(error);
+        }
+        let published = published::read(&self.layout);
+        let whole = || -> Result<(View, Position)> {
+            let mut next = View::load(&self.layout)?;
+            let end = next.last_good(&self.layout)?;
+            next.advance(&self.layout, end)?;
+            Ok((next, end))
+        };
+        let (mut next, end) = match whole() {
+            Ok(whole) => whole,
+            // It knows more of the place.
+            Err(found) if found.kind() == ErrorKind::Corrupt => return Err(found),
+            Err(_) => return Err(error),
+        };
+        if published.is_none_or(|published| end.group >= published.group) {
+            return Err(error);
+        }
+        tracing::warn!(
+            folder = %self.layout.folder.display(), group = end.group, ?published,
+            "the journal ends before what its last owner had shown, which was never on disk"
+        );
+        next.published = published;
+        *view = Some(next);
+        Ok(())
+    }
+
+    /// After a read that found something else than it should.
+    fn refresh(&self) {
+        let mut view = self.lock();
+        let known = view.as_mut().map(|view| view.refresh(&self.layout));
+        if !matches!(known, Some(Ok(true))) {
+            *view = None;
+        }
+    }
+
+    fn read(&self, partition: &TopicPartition, from: Offset, bytes_max: usize) -> Result<Fetched> {
+        let mut patience = Patience::default();
+        loop {
+            let (place, source, end, batch_bytes_largest) = self.ask(|view| {
+                let (place, source, end) = view.source(partition, from, bytes_max)?;
+                Ok((place, source, end, view.ledger.batch_bytes_largest()))
+            })?;
+            let read = match source {
+                Source::Nothing => Ok(Some(Vec::new())),
+                Source::Journal(places) => self.read_journal(&places, partition).map(Some),
+                Source::Files(mark) => {
+                    let wanted = Wanted { partition, from, bytes_max, batch_bytes_largest };
+                    let read =
+                        self.span(&mark, partition, from).and_then(|span| self.reader.read(&span, &wanted));
+                    read.and_then(|batches| Ok(self.is_there(place)?.then_some(batches)))
+                }
+            };
+            match read {
+                Ok(Some(batches)) => return Ok(Fetched { batches, end }),
+                Ok(None) => {}
+                Err(error) => {
+                    patience.look_again(error)?;
+                    self.refresh();
+                }
+            }
+        }
+    }
+
+    fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>> {
+        let mut patience = Patience::default();
+        let mut from = Offset(0);
+        loop {
+            let (newer, batch_bytes_largest) =
+                self.ask(|view| Ok((view.newer(partition, from, time)?, view.ledger.batch_bytes_largest())))?;
+            match self.first_at(partition, &newer, batch_bytes_largest, time) {
+                Ok(Search::Found(found)) => return Ok(found),
+                Ok(Search::From(next)) => from = next,
+                Err(error) => {
+                    patience.look_again(error)?;
+                    self.refresh();
+                }
+            }
+        }
+    }
+
+    fn first_at(
+        &self,
+        partition: &TopicPartition,
+        newer: &Newer,
+        batch_bytes_largest: usize,
+        time: Timestamp,
+    ) -> Result<Search> {
+        if let Some(mark) = &newer.files {
+            let from = newer.earliest;
+            let wanted = Wanted { partition, from, bytes_max: SEARCH_BYTES, batch_bytes_largest };
+            let span = self.span(mark, partition, Offset(u64::MAX))?;
+            let found = self.reader.first_at(&span, &wanted, time)?;
+            if !self.is_there(newer.place)? {
+                return Ok(Search::From(Offset(0)));
+            }
+            if found.is_some() {
+                return Ok(Search::Found(found));
+            }
+        }
+        let Some(place) = newer.journaled else { return Ok(Search::Found(None)) };
+        let batches = self.read_journal(&[place], partition)?;
+        for batch in &batches {
+            if let Some(found) = ledger::first_at(batch, time, newer.earliest)? {
+                return Ok(Search::Found(Some(found)));
+            }
+        }
+        // All such records of the batch lie before the earliest.
+        Ok(Search::From(place.next))
+    }
+
+    /// Whether the topic is still the one that it was. Files of one that was deleted may be those of another that has its
+    /// name now.
+    fn is_there(&self, place: Place) -> Result<bool> {
+        self.ask(|view| Ok(view.ledger.partition(place).is_ok()))
+    }
+
+    /// The files of a partition as they are named now, up to the one that holds `until`.
+    fn span(&self, mark: &PartitionMark, partition: &TopicPartition, until: Offset) -> Result<FileSpan> {
+        let folder = self.layout.partition(partition);
+        let bases: Vec<_> = self.layout.numbered(&folder, "log")?.into_iter().map(Offset).collect();
+        let count = bases.partition_point(|base| *base <= until.min(mark.active));
+        // Who reads from `until` on needs the last of these only.
+        let skipped = if until < mark.end { count.saturating_sub(1) } else { 0 };
+        let mut segments = Vec::new();
+        for base in bases.iter().take(count).skip(skipped).copied() {
+            let length = if base == mark.active { mark.length } else { self.segment_length(&folder, base)? };
+            segments.push(Segment { base, length, newest: None });
+        }
+        let end = bases.get(count).map_or(mark.end, |next| mark.end.min(*next));
+        Ok(FileSpan { topic: mark.place.topic, folder, segments, end })
+    }
+
+    fn segment_length(&self, folder: &Path, base: Offset) -> Result<u64> {
+        let path = log_file(folder, base);
+        let length = self.layout.fs.size(&path);
+        length.map_err(|e| Error::io(format!("cannot look at segment. file={}", path.display()), e))
+    }
+
+    /// Batches from the journal, if they are still there.
+    fn read_journal(&self, places: &[BatchPlace], partition: &TopicPartition) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::with_capacity(places.len());
+        let near = |one: &BatchPlace, next: &BatchPlace| {
+            let end = one.byte + u64::from(one.size);
+            let gap = GAP_BYTES.max(next.size.into());
+            one.segment == next.segment && (end..=end + gap).contains(&next.byte)
+        };
+        for run in places.chunk_by(near) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let path = self.layout.journal_segment(first.segment);
+            let moved = |byte: u64, source: Option<io::Error>| {
+                let text = format!(
+                    "batch is not in the journal any more. partition={partition}, file={}, byte={byte}",
+                    path.display()
+                );
+                source.map_or_else(|| Error::corrupt(&text), |e| Error::corrupt(&text).with_source(e))
+            };
+            let size = last.byte + u64::from(last.size) - first.byte;
+            let mut bytes =
+                vec![0; usize::try_from(size).expect("a run is not much more than what was asked for")];
+            let file = self.layout.fs.open(&path, Open::Read).map_err(|e| moved(first.byte, Some(e)))?;
+            file.read_exact_at(&mut bytes, first.byte).map_err(|e| moved(first.byte, Some(e)))?;
+            let bytes = Bytes::from(bytes);
+            for place in run {
+                let begin = usize::try_from(place.byte - first.byte).expect("it lies within the run");
+                let batch = place.parse(bytes.slice(begin..begin + place.size as usize));
+                batches.push(batch.ok_or_else(|| moved(place.byte, None))?);
+            }
+        }
+        Ok(batches)
+    }
+}
+
+#[async_trait]
+impl Log for ObservedLog {
+    async fn create_topic(&self, _: &TopicSpec) -> Result<()> {
+        self.refused()
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicSpec>> {
+        self.0.ask(|view| Ok(view.ledger.topics().map(|(_, spec)| spec.clone()).collect()))
+    }
+
+    async fn offsets(&self, partition: &TopicPartition) -> Result<PartitionOffsets> {
+        self.0.ask(|view| {
+            let place = view.ledger.place(partition)?;
+            view.ledger.offsets(place).ok_or_else(|| ledger::unknown_partition(partition))
+        })
+    }
+
+    /// Reads files on the calling thread, and waits some milliseconds when the owner changes them just then.
+    async fn read(&self, partition: &TopicPartition, from: Offset, bytes_max: usize) -> Result<Fetched> {
+        self.0.read(partition, from, bytes_max)
+    }
+
+    async fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>> {
+        self.0.offset_at(partition, time)
+    }
+
+    async fn producer(&self, _: &ProducerName) -> Result<Box<dyn Producer>> {
+        self.refused()
+    }
+
+    async fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Result<Option<Committed>> {
+        self.0.ask(|view| {
+            let Ok(place) = view.ledger.place(partition) else { return Ok(None) };
+            Ok(view.ledger.committed(group, place).cloned())
+        })
+    }
+
+    async fn commit_positions(&self, _: &Positions) -> Result<()> {
+        self.refused()
+    }
+
+    /// Never ends by itself: another owner may come.
+    async fn appended(&self, seen: LogVersion) -> Result<LogVersion> {
+        self.0.watch.after(seen.0).await.map(LogVersion)
+    }
+}
+
+#[async_trait]
+impl Admin for ObservedLog {
+    async fn alter_topic(&self, _: &TopicName, _: &TopicChanges) -> Result<TopicSpec> {
+        self.refused()
+    }
+
+    async fn delete_topic(&self, _: &TopicName) -> Result<()> {
+        self.refused()
+    }
+
+    async fn delete_records(&self, _: &TopicPartition, _: Offset) -> Result<Offset> {
+        self.refused()
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupId>> {
+        self.0.ask(|view| Ok(view.ledger.groups().cloned().collect()))
+    }
+
+    async fn positions(&self, group: &GroupId) -> Result<Vec<(TopicPartition, Committed)>> {
+        self.0.ask(|view| {
+            let positions = view.ledger.positions(group);
+            let named = positions
+                .map(|(place, at): (Place, &Committed)| Ok((view.ledger.partition(place)?, at.clone())));
+            let mut named = named.collect::<Result<Vec<_>>>()?;
+            named.sort_by(|(one, _), (other, _)| one.cmp(other));
+            Ok(named)
+        })
+    }
+
+    async fn delete_group(&self, _: &GroupId) -> Result<()> {
+        self.refused()
+    }
+
+    async fn clean(&self) -> Result<Cleaned> {
+        self.refused()
+    }
+}
+
+impl fmt::Debug for ObservedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservedLog").field("folder", &self.folder()).finish_non_exhaustive()
+    }
+}
