@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Invalid,
     /// Disk, broker or network did not do it this time. Retry the same call.
     Unavailable,
+    /// A disk or a quota has no room. Nothing was done: free space and retry the same call.
+    Full,
     /// Another instance took over. Drop what you hold and join again.
     Fenced,
     /// Bytes on disk or on the wire are not what was written. Stop and look.

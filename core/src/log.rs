@@ -98,7 +98,7 @@ pub trait Log: Send + Sync + 'static {
     /// Makes sure that the topic exists.
     ///
     /// # Errors
-    /// `Invalid` when it exists with another number of partitions. Settings of an existing topic stay as they are.
+    /// `Invalid` when it exists with another number of partitions, `Full` when there is no room for it. Settings of an existing topic stay as they are.
     async fn create_topic(&self, spec: &TopicSpec) -> Result<()>;
 
     /// All topics, by name.
@@ -131,7 +131,7 @@ pub trait Log: Send + Sync + 'static {
     /// Opens a producer and fences every earlier one of the same name.
     ///
     /// # Errors
-    /// `Unavailable`, `Closed`.
+    /// `Unavailable`, `Full`, `Closed`.
     async fn producer(&self, name: &ProducerName) -> Result<Box<dyn Producer>>;
 
     /// The position that `group` has committed in `partition`.
@@ -172,8 +172,9 @@ pub trait Producer: Send {
     /// # Errors
     /// `Fenced` when a newer producer of this name exists: nothing was written, and never will be. `Unavailable`: it
     /// is not known whether it was written. Drop the producer and open a new one of its name, of the log opened anew if
-    /// it has stopped: that settles it, and what can be read then, positions too, is what was written. `Closed`: the
-    /// log stopped, as it does after an error of the disk.
+    /// it has stopped: that settles it, and what can be read then, positions too, is what was written. `Full`: nothing
+    /// was written, for there was no room. What was appended is still held: the same call writes it when space was freed,
+    /// and [`Producer::abort`] forgets it. `Closed`: the log stopped, as it does after an error of the disk.
     async fn commit(&mut self, positions: Option<&Positions>) -> Result<Vec<Written>>;
 
     /// Forgets everything appended since the last commit.

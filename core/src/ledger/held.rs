@@ -87,8 +87,8 @@ impl Held {
         Ok(())
     }
 
-    /// All batches, in the order in which they were appended, to send them. [`Held::settle_written`] or
-    /// [`Held::settle_refused`] says what came of it.
+    /// All batches, in the order in which they were appended, to send them. [`Held::settle_written`],
+    /// [`Held::settle_refused`] or [`Held::settle_put_back`] says what came of it.
     pub fn take(&mut self) -> Vec<(Place, RecordBatch)> {
         self.bytes = 0;
         for numbers in self.sequences.values_mut() {
@@ -112,7 +112,18 @@ impl Held {
         self.forget();
     }
 
-    /// Forgets everything appended since the last [`Held::take`].
+    /// What was taken is now known not to be written, and comes back, to be taken once more in front of what was appended
+    /// since.
+    pub fn settle_put_back(&mut self, mut taken: Vec<(Place, RecordBatch)>) {
+        for numbers in self.sequences.values_mut() {
+            numbers.sent = numbers.written;
+        }
+        self.bytes += taken.iter().map(|(_, batch)| batch.bytes().len()).sum::<usize>();
+        taken.append(&mut self.batches);
+        self.batches = taken;
+    }
+
+    /// Forgets everything appended since the last [`Held::take`], and what came back from it.
     pub fn forget(&mut self) {
         self.batches.clear();
         self.bytes = 0;

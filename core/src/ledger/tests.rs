@@ -264,6 +264,38 @@ fn held_numbers_go_back_with_what_is_forgotten() {
     assert_eq!(ledger.end(place), Some(Offset(2)));
 }
 
+/// A log without room writes nothing: the same numbers are sent again, and those of later batches follow.
+#[test]
+fn held_batches_that_come_back_are_sent_again() {
+    let (mut ledger, producer, place) = ledger();
+    let tp = ledger.partition(place).unwrap();
+    let mut held = Held::new(producer, usize::MAX);
+    let config = TopicConfig::default();
+    let append = |held: &mut Held| {
+        let mut builder = BatchBuilder::default();
+        builder.push(Timestamp(0), None, Some(b"v"), &Headers::new());
+        held.append((place, &tp), &config, &mut builder).unwrap();
+    };
+    (0..2).for_each(|_| append(&mut held));
+    let bytes = held.bytes();
+    for _ in 0..3 {
+        let taken = held.take();
+        append(&mut held);
+        held.settle_put_back(taken);
+    }
+    assert_eq!(held.bytes(), bytes / 2 * 5);
+    commit(&mut ledger, producer, held.take()).unwrap();
+    held.settle_written();
+    assert_eq!(ledger.end(place), Some(Offset(5)));
+    append(&mut held);
+    let taken = held.take();
+    held.settle_put_back(taken);
+    held.forget();
+    append(&mut held);
+    commit(&mut ledger, producer, held.take()).unwrap();
+    assert_eq!(ledger.end(place), Some(Offset(6)));
+}
+
 /// The rules written down a second time, over the whole history.
 fn model(history: &[(i16, SeenBatch)], stamp: ProducerStamp, count: u32) -> Result<Verdict, ErrorKind> {
     let Some((epoch, newest)) = history.last() else { return Ok(Verdict::New) };
