@@ -10,7 +10,7 @@ use std::{
 use headwater_core::{Error, Result, ledger::TopicId};
 
 use super::{
-    fs::{DataFile, FileSystem, Open},
+    fs::{DataFile, FileSystem, Open, write_error},
     layout::Layout,
 };
 
@@ -138,7 +138,8 @@ impl WriteFiles {
 
     fn insert(&mut self, path: &Path, how: Open) -> Result<Arc<dyn DataFile>> {
         let file = self.layout.fs.open(path, how);
-        let file = file.map_err(|e| Error::io(format!("cannot open segment. file={}", path.display()), e))?;
+        let what = format_args!("cannot open segment. file={}", path.display());
+        let file = file.map_err(|e| write_error(what, e))?;
         if self.open.len() >= self.files_max {
             self.close_one();
         }

@@ -14,6 +14,18 @@ use std::{
     sync::Arc,
 };
 
+use headwater_core::{Error, ErrorKind};
+
+/// The error of a write, or of making a name. Without room nothing is lost, and the same can be done again later. An error
+/// of a sync is another matter, whatever it says.
+pub(super) fn write_error(what: impl std::fmt::Display, error: io::Error) -> Error {
+    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        let text = format!("disk is full: free space there, or raise the quota. {what}");
+        return Error::new(ErrorKind::Full, text).with_source(error);
+    }
+    Error::io(what.to_string(), error)
+}
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Open {

@@ -95,6 +95,19 @@ impl GroupBuilder {
         self.entries = 0;
     }
 
+    /// What it holds now, for [`GroupBuilder::take_back`].
+    pub(super) fn mark(&self) -> Mark {
+        let Self { bytes, large, large_bytes, entries } = self;
+        Mark { bytes: bytes.len(), large: large.len(), large_bytes: *large_bytes, entries: *entries }
+    }
+
+    /// Forgets what was pushed since `mark`.
+    pub(super) fn take_back(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        self.large.truncate(mark.large);
+        (self.large_bytes, self.entries) = (mark.large_bytes, mark.entries);
+    }
+
     pub(super) fn push(&mut self, entry: &Entry) {
         if self.entries == 0 {
             self.bytes.resize(GROUP_HEADER_BYTES, 0);
@@ -151,6 +164,15 @@ impl GroupBuilder {
         let large = self.large.iter().map(|(_, batch)| Some(&batch[..])).chain([None]);
         own.zip(large).flat_map(|(own, large)| [Some(own), large]).flatten()
     }
+}
+
+/// How far a group had been filled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    bytes: usize,
+    large: usize,
+    large_bytes: usize,
+    entries: u32,
 }
 
 /// The entries of a group whose checksum holds.

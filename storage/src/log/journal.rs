@@ -12,7 +12,8 @@
 //!
 //! A file is on disk with its header before it gets its name, and everything before it is on disk before it is begun.
 //! Files are zeroed ahead of the writer, and used again after a checkpoint: overwriting is twice as fast to sync as
-//! growing. The salt is new with each use: what an earlier use left behind is no group of this one, nor are the bytes of a
+//! growing, and needs no room on the disk. A group is decided only when it has its room, and some is kept behind it, for
+//! groups that make room. The salt is new with each use: what an earlier use left behind is no group of this one, nor are the bytes of a
 //! record that somebody made to look like one.
 
 use std::{
@@ -22,10 +23,10 @@ use std::{
 };
 
 use bytes::{Buf, BufMut};
-use headwater_core::{Error, Result};
+use headwater_core::{Error, ErrorKind, Result};
 
 use super::{
-    fs::{DataFile, Open},
+    fs::{DataFile, Open, write_error},
     group::{GROUP_HEADER_BYTES, GroupBuilder, Seed},
     layout::Layout,
 };
@@ -35,8 +36,11 @@ pub(super) const SEGMENT_HEADER_BYTES: u64 = 64;
 const HEADER_BYTES: usize = 40;
 const MAGIC: &[u8; 8] = b"HWJOURNL";
 const VERSION: u32 = 1;
-/// How far ahead of the writer a new file is zeroed.
+/// How far ahead of the writer a new file is zeroed, and in what steps.
 const ZERO_AHEAD_BYTES: u64 = 1 << 20;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// Room that is kept for groups that make room; less in small files.
+const KEPT_BYTES_MAX: u64 = 64 << 10;
 /// How many files wait to be used again.
 const SPARES_MAX: usize = 4;
 
@@ -68,8 +72,15 @@ pub(super) struct Journal {
 impl Journal {
     /// Begins segment `segment`. Everything before it must be on disk.
     pub(super) fn begin(layout: &Layout, segment_bytes: u64, segment: u64, group: u64) -> Result<Self> {
+        Self::begin_with_room(layout, segment_bytes, Position { segment, byte: 0, group }, 0)
+    }
+
+    /// Begins the segment at `position`, with room for a group of `bytes`.
+    fn begin_with_room(layout: &Layout, segment_bytes: u64, position: Position, bytes: u64) -> Result<Self> {
+        let Position { segment, group, .. } = position;
         let seed = Seed { segment, salt: RandomState::new().build_hasher().finish() };
-        let (file, zeroed) = begin_segment(layout, seed, group)?;
+        let room = SEGMENT_HEADER_BYTES + bytes + GROUP_HEADER_BYTES as u64 + kept_bytes(segment_bytes);
+        let (file, zeroed) = begin_segment(layout, seed, group, room)?;
         let position = Position { segment, byte: SEGMENT_HEADER_BYTES, group };
         Ok(Self { layout: layout.clone(), segment_bytes, file, seed, position, zeroed, durable: group })
     }
@@ -111,42 +122,76 @@ impl Journal {
         self.position
     }
 
-    /// Writes a group. It is on disk after the next [`Journal::sync`].
-    pub(super) fn write(&mut self, group: &mut GroupBuilder) -> Result<()> {
-        let size = group.size() as u64;
+    /// Makes sure that a group of `bytes` can be written, and `kept` more behind it, without more of the disk than the
+    /// journal has already. Begins the next segment when this one is full.
+    ///
+    /// # Errors
+    /// `Full`: nothing has changed, and it may be asked again. After others the log must stop.
+    pub(super) fn reserve(&mut self, bytes: u64, kept: Kept) -> Result<()> {
         let begun = self.position.byte > SEGMENT_HEADER_BYTES;
-        if begun && self.position.byte + size > self.segment_bytes {
-            self.sync()?;
-            let Position { segment, group, .. } = self.position;
-            *self = Self::begin(&self.layout, self.segment_bytes, segment + 1, group)?;
+        let end = self.position.byte + bytes;
+        let (limit, kept) = match kept {
+            Kept::Yes => (self.segment_bytes, kept_bytes(self.segment_bytes)),
+            Kept::No => (self.segment_bytes + kept_bytes(self.segment_bytes), 0),
+        };
+        if begun && end > limit {
+            return self.roll(bytes);
         }
-        let Position { segment, byte, group: number } = self.position;
-        let mut end = byte;
-        for piece in group.close(self.seed, number, self.durable) {
-            self.file.write_all_at(piece, end).map_err(|e| self.failed("cannot write", e))?;
-            end += piece.len() as u64;
+        match self.fill(end + GROUP_HEADER_BYTES as u64 + kept) {
+            Err(error) if error.kind() == ErrorKind::Full && begun && self.has_spare()? => self.roll(bytes),
+            filled => filled,
         }
-        self.zero_ahead(end)?;
-        self.position = Position { segment, byte: byte + size, group: number + 1 };
+    }
+
+    fn roll(&mut self, bytes: u64) -> Result<()> {
+        self.sync()?;
+        let Position { segment, byte, group } = self.position;
+        let next = Position { segment: segment + 1, byte, group };
+        *self = Self::begin_with_room(&self.layout, self.segment_bytes, next, bytes)?;
         Ok(())
     }
 
-    fn zero_ahead(&mut self, written: u64) -> Result<()> {
-        if written <= self.zeroed {
+    fn has_spare(&self) -> Result<bool> {
+        Ok(!self.layout.numbered(&self.layout.journal(), "spare")?.is_empty())
+    }
+
+    /// Writes zeros up to `until`, and further when there is room.
+    fn fill(&mut self, until: u64) -> Result<()> {
+        if until <= self.zeroed {
             return Ok(());
         }
-        let until =
-            (written + ZERO_AHEAD_BYTES).min(self.segment_bytes + GROUP_HEADER_BYTES as u64).max(written);
-        let zeros = vec![0; usize::try_from(until - written).expect("at most ZERO_AHEAD_BYTES")];
-        self.file.write_all_at(&zeros, written).map_err(|e| self.failed("cannot write", e))?;
-        self.zeroed = until;
+        let file_end = self.segment_bytes + GROUP_HEADER_BYTES as u64 + kept_bytes(self.segment_bytes);
+        let ahead = (self.position.byte + ZERO_AHEAD_BYTES).min(file_end).max(until);
+        match write_zeros(&*self.file, &mut self.zeroed, ahead) {
+            Err(error) => match write_error(self.place("cannot write journal"), error) {
+                full if full.kind() == ErrorKind::Full && until <= self.zeroed => Ok(()),
+                error => Err(error),
+            },
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Writes a group. It is on disk after the next [`Journal::sync`].
+    pub(super) fn write(&mut self, group: &mut GroupBuilder) -> Result<()> {
+        let size = group.size() as u64;
+        // Nothing to do when it was reserved.
+        self.reserve(size, Kept::No)?;
+        let Position { segment, byte, group: number } = self.position;
+        let mut end = byte;
+        for piece in group.close(self.seed, number, self.durable) {
+            let written = self.file.write_all_at(piece, end);
+            written.map_err(|e| Error::io(self.place("cannot write journal"), e))?;
+            end += piece.len() as u64;
+        }
+        assert!(end <= self.zeroed, "a group is written where room was reserved");
+        self.position = Position { segment, byte: byte + size, group: number + 1 };
         Ok(())
     }
 
     /// Everything written is on disk afterwards. After an error nothing is known any more: the log must stop.
     pub(super) fn sync(&mut self) -> Result<()> {
         if self.durable < self.position.group {
-            self.file.sync_data().map_err(|e| self.failed("cannot sync", e))?;
+            self.file.sync_data().map_err(|e| Error::io(self.place("cannot sync journal"), e))?;
             self.durable = self.position.group;
         }
         Ok(())
@@ -157,10 +202,9 @@ impl Journal {
         self.durable < self.position.group
     }
 
-    fn failed(&self, what: &str, error: std::io::Error) -> Error {
+    fn place(&self, what: &str) -> String {
         let Position { segment, byte, .. } = self.position;
-        let file = self.layout.journal_segment(segment);
-        Error::io(format!("{what} journal. file={}, byte={byte}", file.display()), error)
+        format!("{what}. file={}, byte={byte}", self.layout.journal_segment(segment).display())
     }
 
     /// Frees the segments before `segment`: a checkpoint that does not need them is on disk.
@@ -192,8 +236,39 @@ fn sync_segments(layout: &Layout, first: u64, last: u64) -> Result<()> {
     (first..=last).try_for_each(|segment| layout.sync_file(&layout.journal_segment(segment)))
 }
 
-/// Makes the file of a segment, from a spare one where there is one; returns how far it has been written before.
-fn begin_segment(layout: &Layout, seed: Seed, first_group: u64) -> Result<(Arc<dyn DataFile>, u64)> {
+/// Whether room for groups that make room is to be left behind a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    Yes,
+    /// It is one of those.
+    No,
+}
+
+fn kept_bytes(segment_bytes: u64) -> u64 {
+    (segment_bytes / 8).clamp(GROUP_HEADER_BYTES as u64, KEPT_BYTES_MAX)
+}
+
+/// Writes zeros from `zeroed` up to `until`, and takes note of how far it came.
+fn write_zeros(file: &dyn DataFile, zeroed: &mut u64, until: u64) -> std::io::Result<()> {
+    while *zeroed < until {
+        let count = usize::try_from(until - *zeroed).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        file.write_all_at(&ZEROS[..count], *zeroed)?;
+        *zeroed += count as u64;
+    }
+    Ok(())
+}
+
+/// Makes the file of a segment, from a spare one where there is one, and writes it up to `room`; returns how far it has
+/// been written.
+///
+/// # Errors
+/// `Full`: what was made waits as a spare file.
+fn begin_segment(
+    layout: &Layout,
+    seed: Seed,
+    first_group: u64,
+    room: u64,
+) -> Result<(Arc<dyn DataFile>, u64)> {
     let Seed { segment, salt } = seed;
     let spare =
         layout.numbered(&layout.journal(), "spare")?.first().map(|spare| layout.journal_spare(*spare));
@@ -209,18 +284,22 @@ fn begin_segment(layout: &Layout, seed: Seed, first_group: u64) -> Result<(Arc<d
     header[12..16].copy_from_slice(&crc.to_be_bytes());
     // With the zeros that mark the end of the journal.
     header.resize(64 + GROUP_HEADER_BYTES, 0);
+    let what = format!("cannot begin journal file. file={}", path.display());
     let write = || {
         let file = layout.fs.open(&path, Open::Create)?;
         file.write_all_at(&header, 0)?;
-        file.sync_data()?;
-        let zeroed = file.len()?;
-        Ok((file, zeroed))
+        Ok(file)
     };
-    let begun =
-        write().map_err(|e| Error::io(format!("cannot begin journal file. file={}", path.display()), e))?;
+    let file = write().map_err(|e| write_error(&what, e))?;
+    file.sync_data().map_err(|e| Error::io(&*what, e))?;
+    let fill = || {
+        let mut zeroed = file.len()?;
+        write_zeros(&*file, &mut zeroed, room).map(|()| zeroed)
+    };
+    let zeroed = fill().map_err(|e| write_error(&what, e))?;
     layout.rename(&path, &layout.journal_segment(segment))?;
     layout.sync_folder(&layout.journal())?;
-    Ok(begun)
+    Ok((file, zeroed))
 }
 
 /// A segment that is read.

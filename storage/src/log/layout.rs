@@ -22,7 +22,7 @@ use std::{
 
 use headwater_core::{Error, Offset, Result, TopicName, TopicPartition, ledger::TopicId};
 
-use super::fs::{FileSystem, Open};
+use super::fs::{FileSystem, Open, write_error};
 
 /// What the names of deleted topics' folders begin with: no topic is called so.
 const DELETED: &str = "~deleted.";
@@ -224,7 +224,7 @@ impl Layout {
     /// Makes folders that are missing; their entries are on disk after a [`Layout::sync_folder`] of the folders above.
     pub(super) fn create_folder(&self, path: &Path) -> Result<()> {
         let created = self.fs.create_folder(path);
-        created.map_err(|e| Error::io(format!("cannot create folder. folder={}", path.display()), e))
+        created.map_err(|e| write_error(format_args!("cannot create folder. folder={}", path.display()), e))
     }
 
     /// Makes created, renamed and removed files of a folder durable.
@@ -244,14 +244,14 @@ impl Layout {
     /// Renames a file.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let renamed = self.fs.rename(from, to);
-        renamed
-            .map_err(|e| Error::io(format!("cannot rename. from={}, to={}", from.display(), to.display()), e))
+        let what = format_args!("cannot rename. from={}, to={}", from.display(), to.display());
+        renamed.map_err(|e| write_error(what, e))
     }
 
     /// Removes a file.
     pub(super) fn remove_file(&self, path: &Path) -> Result<()> {
         let removed = self.fs.remove_file(path);
-        removed.map_err(|e| Error::io(format!("cannot remove. file={}", path.display()), e))
+        removed.map_err(|e| write_error(format_args!("cannot remove. file={}", path.display()), e))
     }
 
     /// Removes a segment that nobody needs; parts of it may be gone already.
@@ -270,8 +270,9 @@ impl Layout {
     /// Replaces a whole file, durably: after a crash it is the old one or the new one.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let new = path.with_extension("new");
-        let written = self.fs.write(&new, bytes).and_then(|file| file.sync_data());
-        written.map_err(|e| Error::io(format!("cannot write. file={}", new.display()), e))?;
+        let file = self.fs.write(&new, bytes);
+        let file = file.map_err(|e| write_error(format_args!("cannot write. file={}", new.display()), e))?;
+        file.sync_data().map_err(|e| Error::io(format!("cannot sync. file={}", new.display()), e))?;
         self.rename(&new, path)?;
         self.sync_folder(path.parent().unwrap_or(path))
     }

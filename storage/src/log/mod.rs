@@ -27,6 +27,7 @@ mod queue;
 mod reader;
 mod recovery;
 mod retention;
+mod room;
 mod scan;
 mod shared;
 mod span;
@@ -183,6 +184,12 @@ impl EmbeddedLog {
 
     async fn answer<T: Send>(&self, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
         answer.await.unwrap_or_else(|oneshot::Canceled| Err(self.0.shared.stopped()))
+    }
+
+    /// Waits for the checkpoint that is being made.
+    #[cfg(test)]
+    fn settle(&self) -> Result<()> {
+        futures::executor::block_on(self.ask(Request::Settle))
     }
 
     /// Stops as if the process was killed: no sync, no checkpoint.

@@ -3,14 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use headwater_core::{
-    Error, Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicConfig, ledger::Place,
-};
+use headwater_core::{Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicConfig, ledger::Place};
 
 use super::{
     checkpoint::PartitionMark,
     files::WriteFiles,
-    fs::DataFile,
+    fs::{DataFile, write_error},
     index::IndexTail,
     layout::{index_file, log_file, segment_files, time_index_file},
     span::Segment,
@@ -103,40 +101,53 @@ impl PartitionWriter {
         }
     }
 
-    /// Writes everything that was pushed; returns the segments that were written to, and the offset after the last
-    /// record. Nothing when there was nothing to write.
-    pub(super) fn write_out(&mut self, files: &mut WriteFiles) -> Result<Option<(Vec<Segment>, Offset)>> {
-        let Some(end) = self.unwritten.last().map(RecordBatch::next_offset) else { return Ok(None) };
-        let mut written: Vec<Segment> = Vec::new();
-        let batches = std::mem::take(&mut self.unwritten);
-        let mut rest = batches.as_slice();
-        while let Some(first) = rest.first() {
-            let mut active = match self.active {
-                Some(active) if !self.is_full(&active, first) => active,
-                full => {
-                    self.close(files, full)?;
-                    self.roll(files, first)?
-                }
-            };
-            let full = |(batch, after): (&RecordBatch, u64)| {
-                self.is_full(&Active { length: after, ..active }, batch)
-            };
-            let mut after = active.length;
-            let lengths = rest.iter().map(|batch| {
-                let before = after;
-                after += batch.bytes().len() as u64;
-                (batch, before)
-            });
-            let count = lengths.skip(1).position(full).map_or(rest.len(), |fitting| fitting + 1);
-            let (now, later) = rest.split_at(count);
-            self.write_run(files, &mut active, now)?;
-            written.retain(|segment| segment.base != active.base);
-            let newest = active.times.newest(active.base).map(|newest| newest.timestamp);
-            written.push(Segment { base: active.base, length: active.length, newest });
-            self.active = Some(active);
-            rest = later;
-        }
-        Ok(Some((written, end)))
+    /// Writes everything that was pushed, and adds the segments that were written to; returns the offset after the last
+    /// record that was, if any was. What an error keeps from being written is written the next time, to the same place.
+    pub(super) fn write_out(
+        &mut self,
+        files: &mut WriteFiles,
+        written: &mut Vec<Segment>,
+    ) -> (Option<Offset>, Result<()>) {
+        let mut done = 0;
+        let result = loop {
+            match self.unwritten.get(done..) {
+                None | Some([]) => break Ok(()),
+                Some(rest) => match self.write_to_one(files, rest) {
+                    Ok((active, count)) => {
+                        written.retain(|segment| segment.base != active.base);
+                        let newest = active.times.newest(active.base).map(|newest| newest.timestamp);
+                        written.push(Segment { base: active.base, length: active.length, newest });
+                        self.active = Some(active);
+                        done += count;
+                    }
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        (self.unwritten.drain(..done).last().map(|batch| batch.next_offset()), result)
+    }
+
+    /// Writes those at the front of `batches` that go to one segment; returns the segment and their number.
+    fn write_to_one(&self, files: &mut WriteFiles, batches: &[RecordBatch]) -> Result<(Active, usize)> {
+        let first = batches.first().expect("there is something to write");
+        let mut active = match self.active {
+            Some(active) if !self.is_full(&active, first) => active,
+            full => {
+                self.close(files, full)?;
+                self.roll(files, first)?
+            }
+        };
+        let full =
+            |(batch, after): (&RecordBatch, u64)| self.is_full(&Active { length: after, ..active }, batch);
+        let mut after = active.length;
+        let lengths = batches.iter().map(|batch| {
+            let before = after;
+            after += batch.bytes().len() as u64;
+            (batch, before)
+        });
+        let count = lengths.skip(1).position(full).map_or(batches.len(), |fitting| fitting + 1);
+        self.write_run(files, &mut active, &batches[..count])?;
+        Ok((active, count))
     }
 
     fn is_full(&self, active: &Active, next: &RecordBatch) -> bool {
@@ -219,5 +230,6 @@ impl PartitionWriter {
 
 fn write_at(file: &dyn DataFile, bytes: &[u8], at: u64, path: &Path) -> Result<()> {
     let written = file.write_all_at(bytes, at);
-    written.map_err(|e| Error::io(format!("cannot write segment. file={}, byte={at}", path.display()), e))
+    let what = format_args!("cannot write segment. file={}, byte={at}", path.display());
+    written.map_err(|e| write_error(what, e))
 }

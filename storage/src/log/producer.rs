@@ -9,13 +9,16 @@ use headwater_core::{
     ledger::{Commit, GroupPositions, Held},
 };
 
-use super::{Owner, queue::Request};
+use super::{
+    Owner,
+    queue::{Outcome, Request},
+};
 
 pub(super) struct EmbeddedProducer {
     owner: Arc<Owner>,
     held: Held,
     /// Answer to a commit whose future was dropped before it came.
-    on_its_way: Option<oneshot::Receiver<Result<Vec<Written>>>>,
+    on_its_way: Option<oneshot::Receiver<Result<Outcome>>>,
 }
 
 impl EmbeddedProducer {
@@ -29,9 +32,13 @@ impl EmbeddedProducer {
         let answer = answer.await;
         self.on_its_way = None;
         match answer {
-            Ok(Ok(written)) => {
+            Ok(Ok(Outcome::Written(written))) => {
                 self.held.settle_written();
                 Ok(written)
+            }
+            Ok(Ok(Outcome::Refused(batches, full))) => {
+                self.held.settle_put_back(batches);
+                Err(full)
             }
             Ok(Err(error)) => {
                 if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Invalid) {

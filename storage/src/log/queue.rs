@@ -11,9 +11,9 @@ use std::{
 
 use futures::channel::oneshot;
 use headwater_core::{
-    Cleaned, Error, GroupId, Offset, ProducerName, Result, TopicChanges, TopicName, TopicPartition,
-    TopicSpec, Written,
-    ledger::{Commit, GroupPositions, Incarnation},
+    Cleaned, Error, ErrorKind, GroupId, Offset, ProducerName, RecordBatch, Result, TopicChanges, TopicName,
+    TopicPartition, TopicSpec, Written,
+    ledger::{Commit, GroupPositions, Incarnation, Place},
 };
 
 /// A request and where its answer goes.
@@ -21,7 +21,7 @@ use headwater_core::{
 pub(super) enum Request {
     CreateTopic(TopicSpec, oneshot::Sender<Result<()>>),
     OpenProducer(ProducerName, oneshot::Sender<Result<Incarnation>>),
-    Commit(Commit, oneshot::Sender<Result<Vec<Written>>>),
+    Commit(Commit, oneshot::Sender<Result<Outcome>>),
     /// Positions that go with no record.
     CommitPositions(GroupPositions, oneshot::Sender<Result<()>>),
     Upkeep(Upkeep),
@@ -29,6 +29,9 @@ pub(super) enum Request {
     Checkpoint(oneshot::Sender<Result<()>>),
     /// The last one: nothing is taken after it.
     Close(oneshot::Sender<Result<()>>),
+    /// Waits for a checkpoint that is being made, so that a test knows what happens next.
+    #[cfg(test)]
+    Settle(oneshot::Sender<Result<()>>),
     /// As if the process was killed.
     #[cfg(test)]
     Crash(oneshot::Sender<Result<()>>),
@@ -41,6 +44,14 @@ pub(super) enum Upkeep {
     DeleteTopic(TopicName, oneshot::Sender<Result<()>>),
     DeleteRecords(TopicPartition, Offset, oneshot::Sender<Result<Offset>>),
     DeleteGroup(GroupId, oneshot::Sender<Result<()>>),
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Written(Vec<Written>),
+    /// Nothing of it was, for want of room; its batches come back.
+    Refused(Vec<(Place, RecordBatch)>, Error),
 }
 
 impl Request {
@@ -67,6 +78,8 @@ struct State {
     requests: VecDeque<Request>,
     bytes: usize,
     closed: bool,
+    /// Whoever takes shall look around, even when there is no request.
+    nudged: bool,
     /// Those who wait for room, in the order in which they came: a large commit would never find room behind small ones
     /// that may pass it.
     waiting: BTreeMap<u64, Waker>,
@@ -124,17 +137,24 @@ impl Queue {
         true
     }
 
-    /// Waits for requests and takes about `bytes_max` of them, at least one; none when `until` comes first, or when the
-    /// queue is closed and empty.
+    /// Ends a wait of [`Queue::take`].
+    pub(super) fn nudge(&self) {
+        self.lock().nudged = true;
+        self.work.notify_one();
+    }
+
+    /// Waits for requests and takes about `bytes_max` of them, at least one; none when `until` or a nudge comes first, or
+    /// when the queue is closed and empty.
     pub(super) fn take(&self, bytes_max: usize, until: Option<Instant>) -> Vec<Request> {
         let mut state = self.lock();
-        while state.requests.is_empty() && !state.closed {
+        while state.requests.is_empty() && !state.closed && !state.nudged {
             state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 Some(left) if left.is_zero() => break,
                 Some(left) => self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
+        state.nudged = false;
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while bytes < bytes_max
             && let Some(request) = state.requests.pop_front()
@@ -203,14 +223,11 @@ impl State {
 #[derive(Debug)]
 pub(super) enum Answer {
     Done(oneshot::Sender<Result<()>>, Result<()>),
-    /// There is a checkpoint of all that came before.
-    Checkpointed(oneshot::Sender<Result<()>>),
     Opened(oneshot::Sender<Result<Incarnation>>, Result<Incarnation>),
-    Committed(oneshot::Sender<Result<Vec<Written>>>, Result<Vec<Written>>),
+    Committed(oneshot::Sender<Result<Outcome>>, Result<Outcome>),
     Altered(oneshot::Sender<Result<TopicSpec>>, Result<TopicSpec>),
     /// Records before this offset are gone.
     Deleted(oneshot::Sender<Result<Offset>>, Result<Offset>),
-    Cleaned(oneshot::Sender<Result<Cleaned>>, Cleaned),
 }
 
 impl Answer {
@@ -218,26 +235,23 @@ impl Answer {
     pub(super) fn send(self) {
         match self {
             Answer::Done(to, answer) => drop(to.send(answer)),
-            Answer::Checkpointed(to) => drop(to.send(Ok(()))),
             Answer::Opened(to, answer) => drop(to.send(answer)),
             Answer::Committed(to, answer) => drop(to.send(answer)),
             Answer::Altered(to, answer) => drop(to.send(answer)),
             Answer::Deleted(to, answer) => drop(to.send(answer)),
-            Answer::Cleaned(to, cleaned) => drop(to.send(Ok(cleaned))),
         }
     }
 
     /// Answers that it is not known what became of it.
     pub(super) fn send_unknown(self, cause: &Error) {
-        let error =
-            || Error::new(cause.kind(), format!("not known whether it was written: {}", cause.report()));
+        let text = format!("not known whether it was written: {}", cause.report());
+        let error = || Error::new(ErrorKind::Unavailable, text);
         match self {
-            Answer::Done(to, _) | Answer::Checkpointed(to) => drop(to.send(Err(error()))),
+            Answer::Done(to, _) => drop(to.send(Err(error()))),
             Answer::Opened(to, _) => drop(to.send(Err(error()))),
             Answer::Committed(to, _) => drop(to.send(Err(error()))),
             Answer::Altered(to, _) => drop(to.send(Err(error()))),
             Answer::Deleted(to, _) => drop(to.send(Err(error()))),
-            Answer::Cleaned(to, _) => drop(to.send(Err(error()))),
         }
     }
 }

@@ -198,6 +198,9 @@ impl Reader {
             let new = path.with_extension("new");
             if self.fs.write(&new, &entries).is_ok() && self.fs.rename(&new, &path).is_ok() {
                 self.files.forget(span.topic, &path);
+            } else {
+                // A full disk does not want half of it.
+                let _ = self.fs.remove_file(&new);
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ use headwater_core::{
 use super::{
     checkpoint::{self, Checkpoint, PartitionMark},
     files::WriteFiles,
-    fs::{FileSystem, Open},
+    fs::{FileSystem, Open, write_error},
     index::Indexed,
     journal::{self, Journal, Position, SEGMENT_HEADER_BYTES},
     layout::{FORMAT, Layout, index_file, log_file, time_index_file},
@@ -321,7 +321,7 @@ impl Restore<'_> {
             };
             Ok((index, times, u64::from(index_rebuilt) + u64::from(times_rebuilt)))
         };
-        let failed = |e| Error::io(format!("cannot make index. file={}", index_path.display()), e);
+        let failed = |e| write_error(format_args!("cannot make index. file={}", index_path.display()), e);
         let (index, times, rebuilt) = repair().map_err(failed)?;
         self.indexes_rebuilt += rebuilt;
         Ok(Active { base, length, first, index, times: times.with(base, newest) })

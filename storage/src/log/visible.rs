@@ -155,17 +155,13 @@ impl Visible {
         oldest.is_some_and(|oldest| oldest.base_offset() <= base)
     }
 
-    /// Forgets the batch at `base`, which is the oldest in memory of its partition and is in files; `None` when it was
-    /// deleted before.
+    /// Forgets the batch at `base`, which is the oldest in memory of its partition; `None` when it is not in files yet.
     pub(super) fn evict(&mut self, place: Place, base: Offset) -> Option<RecordBatch> {
-        if !self.is_in_memory(place, base) {
-            return None;
-        }
         let partition = self.partition_mut(place);
-        let oldest = partition.tail.pop_front()?;
+        let oldest = partition.tail.front()?;
         assert_eq!(oldest.base_offset(), base, "both lists are in the order of the journal");
-        assert!(oldest.next_offset() <= partition.files.end, "only what is in files is forgotten");
-        Some(oldest)
+        let in_files = oldest.next_offset() <= partition.files.end;
+        in_files.then(|| partition.tail.pop_front())?
     }
 
     pub(super) fn topic(&self, name: &TopicName) -> Option<&TopicSpec> {

@@ -3,6 +3,8 @@
 mod crash;
 mod damage;
 mod disk;
+mod faults;
+mod full;
 mod model;
 mod observed;
 mod rules;

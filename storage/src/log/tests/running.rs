@@ -1,4 +1,4 @@
-//! Threads, limits, and a disk that fails.
+//! Threads and limits.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -116,47 +116,6 @@ fn a_commit_larger_than_everything_is_still_one() {
     assert_eq!(values(&log, &tp("t", 1)).len(), 200);
     let sizes = numbered(&folder.path().join("journal"), "spare").len();
     assert!(sizes < 6, "used files do not pile up: {sizes}");
-}
-
-#[test]
-fn after_an_error_of_the_disk_nothing_is_written_and_everything_can_be_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = LogOptions { journal_segment_bytes: 3000, ..lazy() };
-    let log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
-    create(&log, "t", 2, 5000);
-    let mut p = producer(&log, "p");
-    commit_both(&mut *p, 0..3);
-    // The next journal file will be this one, on a disk that is always full.
-    let full = folder.path().join("journal/00000000000000000000.spare");
-    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
-    let mut committed = 3;
-    let error = loop {
-        append(&mut *p, &tp("t", 0), &[format!("value {committed}"), "x".repeat(20)]);
-        append(&mut *p, &tp("t", 1), &[format!("value {committed}"), "x".repeat(20)]);
-        match block_on(p.commit(Some(&at("g", &tp("t", 0), committed + 1)))) {
-            Ok(_) => committed += 1,
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains("not known whether it was written"), "{error}");
-    for _ in 0..2 {
-        let error = block_on(p.commit(None)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Closed);
-        assert!(error.to_string().contains("No space left"), "it names the cause: {error}");
-    }
-    assert_eq!(block_on(log.appended(LogVersion(1 << 40))).unwrap_err().kind(), ErrorKind::Closed);
-    assert_eq!(block_on(log.close()).unwrap_err().kind(), ErrorKind::Closed);
-    assert_eq!(commits_in(&log), committed);
-    assert_eq!(
-        EmbeddedLog::open(folder.path()).unwrap_err().kind(),
-        ErrorKind::Unavailable,
-        "still owned for reading"
-    );
-    drop((p, log));
-    fs::remove_file(full).unwrap();
-    let log = EmbeddedLog::open_with(folder.path(), options).unwrap();
-    assert_eq!(commits_in(&log), committed);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    iter,
     path::PathBuf,
 };
 
@@ -115,60 +116,82 @@ impl Books {
         }
     }
 
-    /// Removes the files that are of no use any more. The entries that say so must be on disk.
+    /// Removes the files that are of no use any more; after an error the rest are removed the next time. The entries that
+    /// say so must be on disk.
     pub(in crate::log) fn remove_files(&mut self, shared: &Shared) -> Result<()> {
-        for removal in std::mem::take(&mut self.removals) {
-            match removal {
-                Removal::Topic(id, name) => {
-                    self.files.forget_folder(&shared.layout.topic(&name));
-                    shared.reader.forget_topic(id);
-                    shared.layout.remove_topic(&name, id)?;
-                    self.files.removed_from(&shared.layout.topics());
-                }
-                Removal::Segments(topic, folder, segments) => {
-                    for Segment { base, .. } in segments {
-                        segment_files(&folder, base).iter().for_each(|path| self.files.forget(path));
-                        shared.reader.forget(topic, &folder, base);
-                        shared.layout.remove_segment(&folder, base)?;
-                    }
+        let mut removals = std::mem::take(&mut self.removals).into_iter();
+        while let Some(removal) = removals.next() {
+            if let Err(error) = self.remove(&removal, shared) {
+                self.removals = iter::once(removal).chain(removals).collect();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, removal: &Removal, shared: &Shared) -> Result<()> {
+        match removal {
+            Removal::Topic(id, name) => {
+                self.files.forget_folder(&shared.layout.topic(name));
+                shared.reader.forget_topic(*id);
+                shared.layout.remove_topic(name, *id)?;
+                self.files.removed_from(&shared.layout.topics());
+            }
+            Removal::Segments(topic, folder, segments) => {
+                for Segment { base, .. } in segments {
+                    segment_files(folder, *base).iter().for_each(|path| self.files.forget(path));
+                    shared.reader.forget(*topic, folder, *base);
+                    shared.layout.remove_segment(folder, *base)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether there is more in memory than there should be.
+    pub(in crate::log) fn is_tail_too_long(&self, shared: &Shared) -> bool {
+        self.tail_bytes > shared.options.tail_bytes_max
     }
 
     /// Writes and forgets the oldest batches when there are too many in memory.
     pub(in crate::log) fn bound_tail(&mut self, shared: &Shared) -> Result<()> {
-        let limit = shared.options.tail_bytes_max;
-        if self.tail_bytes <= limit {
+        if !self.is_tail_too_long(shared) {
             return Ok(());
         }
-        self.write_out(shared)?;
+        let written = self.write_out(shared);
         let mut visible = shared.visible_mut();
-        while self.tail_bytes > limit / 2
-            && let Some((place, base)) = self.tail.pop_front()
+        while self.tail_bytes > shared.options.tail_bytes_max / 2
+            && let Some((place, base)) = self.tail.front().copied()
         {
-            match visible.evict(place, base) {
-                Some(evicted) => self.tail_bytes -= evicted.bytes().len() + BATCH_OVERHEAD_BYTES,
-                None => self.stale = self.stale.saturating_sub(1),
+            if visible.is_in_memory(place, base) {
+                let Some(evicted) = visible.evict(place, base) else { break };
+                self.tail_bytes -= evicted.bytes().len() + BATCH_OVERHEAD_BYTES;
+            } else {
+                self.stale = self.stale.saturating_sub(1);
             }
+            self.tail.pop_front();
         }
-        Ok(())
+        written
     }
 
-    /// Writes everything to segments, then tells readers.
+    /// Writes everything to segments, then tells readers of what was written.
     pub(super) fn write_out(&mut self, shared: &Shared) -> Result<()> {
         let mut written = Vec::new();
+        let mut result = Ok(());
         for (place, partition) in &mut self.partitions {
-            if let Some((segments, end)) = partition.write_out(&mut self.files)? {
-                written.push((*place, segments, end));
+            let mut segments = Vec::new();
+            let (end, wrote) = partition.write_out(&mut self.files, &mut segments);
+            written.extend(end.map(|end| (*place, segments, end)));
+            result = wrote;
+            if result.is_err() {
+                break;
             }
         }
         if !written.is_empty() {
             let mut visible = shared.visible_mut();
             written.iter().for_each(|(place, segments, end)| visible.wrote(*place, segments, *end));
         }
-        Ok(())
+        result
     }
 }
 

@@ -2,87 +2,103 @@
 //! remove files that nobody needs.
 
 use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Instant,
 };
 
-use headwater_core::{Cleaned, Error, Result, ledger::Entry};
+use headwater_core::{Cleaned, Error, ErrorKind, Result, ledger::Entry};
 
 use super::{Round, Writer};
-use crate::log::{checkpoint, files::Unsynced, journal::Position, layout::Layout, queue::Answer, retention};
+use crate::log::{checkpoint, files::Unsynced, journal::Position, layout::Layout, retention, room::again};
 
 #[derive(Debug)]
 pub(super) struct RunningCheckpoint {
     thread: JoinHandle<Result<()>>,
+    /// The thread has nothing more to do.
+    done: Arc<AtomicBool>,
     /// Journal segments before this one are free when it is done.
     position: Position,
 }
 
 impl Writer {
-    /// Bounds memory, journal and disk.
+    /// Bounds memory, journal and disk. When something was refused for want of room, a checkpoint may free some.
     pub(super) fn keep_house(&mut self, round: &mut Round) -> Result<()> {
-        self.remove_files()?;
         let cleaning = std::mem::take(&mut round.cleaning);
         if !cleaning.is_empty() || self.clean_due.is_some_and(|due| due <= Instant::now()) {
-            let cleaned = self.clean()?;
-            round.answers.extend(cleaning.into_iter().map(|to| Answer::Cleaned(to, cleaned)));
+            let cleaned = self.clean(round);
+            for to in cleaning {
+                // Whoever asked may be gone.
+                let _ = to.send(cleaned.as_ref().copied().map_err(again));
+            }
+            self.forgive_full(cleaned.map(drop))?;
         }
-        self.books.bound_tail(&self.shared)?;
-        let limit = self.shared.options.checkpoint_bytes;
-        if self
-            .checkpoint
-            .as_ref()
-            .is_some_and(|running| running.thread.is_finished() || self.journaled >= limit)
-        {
-            self.finish_checkpoint()?;
+        self.bound_tail()?;
+        let due = self.journaled >= self.shared.options.checkpoint_bytes;
+        if due && self.checkpoint.is_some() {
+            let made = self.finish_checkpoint();
+            self.forgive_full(made)?;
         }
-        if round.checkpoint {
-            self.checkpoint_now()
-        } else if self.journaled >= limit && self.checkpoint.is_none() {
-            self.begin_checkpoint()
+        if round.refused {
+            let made = self.checkpoint_now();
+            self.forgive_full(made)
+        } else if due && self.checkpoint.is_none() {
+            let begun = self.begin_checkpoint();
+            self.forgive_full(begun)
         } else {
             Ok(())
         }
     }
 
     /// Does what the topics' settings say of old records.
-    fn clean(&mut self) -> Result<Cleaned> {
+    fn clean(&mut self, round: &mut Round) -> Result<Cleaned> {
         self.clean_due = Instant::now().checked_add(self.shared.options.retention_check);
         let mut cleaned = Cleaned::default();
         if !self.books.ledger.topics().any(|(_, spec)| retention::is_limited(&spec.config)) {
             return Ok(cleaned);
         }
-        // What is in no file yet may be too old too.
-        self.books.write_out(&self.shared)?;
+        // What is in no file yet may be too old too. On a full disk it is not looked at.
+        let written = self.books.write_out(&self.shared);
+        self.forgive_full(written)?;
         let mut entries = Vec::new();
         let now = self.shared.options.clock.now();
         for expired in retention::expired(&self.shared, &self.books.ledger, now) {
             cleaned.deleted_bytes += expired.bytes;
             entries.push(Entry::RecordsDeleted { place: expired.place, before: expired.before });
         }
-        for entry in &entries {
-            self.books.ledger.apply(entry)?;
-        }
-        self.make_durable(&entries)?;
-        self.publish(entries);
+        self.enter(&mut entries, round)?;
+        self.make_durable()?;
+        self.publish(std::mem::take(&mut round.entries));
         self.remove_files().map(|()| cleaned)
     }
 
     /// Removes the files that are of no use since the last entries. Whatever the mode, the disk has the entries first:
     /// after a power cut, files that are missing must be missing for a reason.
-    fn remove_files(&mut self) -> Result<()> {
+    pub(super) fn remove_files(&mut self) -> Result<()> {
+        let removed = self.try_remove_files();
+        self.forgive_full(removed)
+    }
+
+    /// # Errors
+    /// `Full`: some are left, and removed later.
+    pub(super) fn try_remove_files(&mut self) -> Result<()> {
         if self.books.removals.is_empty() {
             return Ok(());
         }
         self.journal.sync()?;
         // It may have to sync a folder that goes.
-        self.finish_checkpoint()?;
+        let made = self.finish_checkpoint();
+        self.forgive_full(made)?;
         self.books.remove_files(&self.shared)
     }
 
     /// Makes a checkpoint, unless the last one still says it all, and waits for it.
     pub(in crate::log) fn checkpoint_now(&mut self) -> Result<()> {
-        self.finish_checkpoint()?;
+        let running = self.finish_checkpoint();
+        self.forgive_full(running)?;
         if self.checkpointed == Some(self.journal.position()) {
             return Ok(());
         }
@@ -102,23 +118,38 @@ impl Writer {
             .filter_map(|(place, partition)| partition.mark(*place, self.books.ledger.offsets(*place)?));
         let bytes = checkpoint::encode(position, &self.books.ledger, &marks.collect::<Vec<_>>());
         let unsynced = self.books.files.take_unsynced();
-        let layout = self.shared.layout.clone();
-        let write = move || write_checkpoint(&unsynced, &layout, &bytes);
+        let (shared, done) = (Arc::clone(&self.shared), Arc::new(AtomicBool::new(false)));
+        let done_there = Arc::clone(&done);
+        let write = move || {
+            let written = write_checkpoint(&unsynced, &shared.layout, &bytes);
+            done_there.store(true, Ordering::Release);
+            shared.queue.nudge();
+            written
+        };
         let thread = thread::Builder::new().name("headwater-checkpoint".into()).spawn(write);
         let thread = thread.map_err(|e| Error::io("cannot start the checkpoint thread", e))?;
-        self.checkpoint = Some(RunningCheckpoint { thread, position });
+        self.checkpoint = Some(RunningCheckpoint { thread, done, position });
         self.journaled = 0;
         Ok(())
     }
 
     pub(super) fn finish_checkpoint(&mut self) -> Result<()> {
         let Some(running) = self.checkpoint.take() else { return Ok(()) };
+        self.checkpointed = None;
         let written = running.thread.join();
-        written.unwrap_or_else(|_| {
-            Err(Error::new(headwater_core::ErrorKind::Closed, "checkpoint thread panicked"))
-        })?;
+        written.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "checkpoint thread panicked")))?;
         self.checkpointed = Some(running.position);
+        self.catch_up();
         self.journal.recycle_before(running.position.segment)
+    }
+
+    /// Ends a checkpoint that is done. One that failed must stop the log before anything else is acknowledged.
+    pub(super) fn reap_checkpoint(&mut self) -> Result<()> {
+        if self.checkpoint.as_ref().is_some_and(|running| running.done.load(Ordering::Acquire)) {
+            let made = self.finish_checkpoint();
+            self.forgive_full(made)?;
+        }
+        Ok(())
     }
 
     /// Waits for a checkpoint that nobody needs any more: whoever owns the folder next must not find it replacing theirs.

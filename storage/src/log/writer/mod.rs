@@ -10,8 +10,8 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use futures::channel::oneshot;
 use headwater_core::{
-    Cleaned, Error, Result, Timestamp,
-    ledger::{self, Decision, Entry},
+    Cleaned, Error, ErrorKind, RecordBatch, Result, Timestamp, TopicSpec,
+    ledger::{self, Decision, Entry, Place},
 };
 
 pub(super) use self::books::Books;
@@ -21,7 +21,8 @@ use super::{
     journal::{Journal, Position},
     options::Durability,
     published::Publisher,
-    queue::{Answer, Request, Upkeep},
+    queue::{Answer, Outcome, Request, Upkeep},
+    room::again,
     shared::Shared,
 };
 
@@ -35,7 +36,7 @@ pub(super) struct Writer {
     pub(super) books: Books,
     pub(super) journal: Journal,
     published: Publisher,
-    group: GroupBuilder,
+    pub(super) group: GroupBuilder,
     /// Journal bytes since the last checkpoint was begun.
     journaled: u64,
     checkpoint: Option<RunningCheckpoint>,
@@ -44,27 +45,46 @@ pub(super) struct Writer {
     sync_due: Option<Instant>,
     /// When old records are looked for; `None` for never.
     clean_due: Option<Instant>,
+    /// Something waits for room.
+    pub(super) late: bool,
 }
 
 /// What a round has come to so far.
 #[derive(Debug)]
-struct Round {
+pub(super) struct Round {
     /// When its records are appended.
     now: Timestamp,
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     answers: Vec<Answer>,
     /// Those who wait for old records to be deleted.
     cleaning: Vec<oneshot::Sender<Result<Cleaned>>>,
-    checkpoint: bool,
+    /// Those who wait for a checkpoint of all that came before.
+    checkpoints: Vec<oneshot::Sender<Result<()>>>,
     /// What comes next builds on files that are not yet as the entries say.
     full: bool,
     last: Option<Last>,
+    /// Why nothing is decided that takes memory.
+    pub(super) no_room: Option<Error>,
+    /// Something was refused for want of room.
+    pub(super) refused: bool,
+    /// Why the log must stop.
+    pub(super) failed: Option<Error>,
 }
 
 impl Round {
     fn new(now: Timestamp) -> Self {
-        let (entries, answers, cleaning) = (Vec::new(), Vec::new(), Vec::new());
-        Self { now, entries, answers, cleaning, checkpoint: false, full: false, last: None }
+        Self {
+            now,
+            entries: Vec::new(),
+            answers: Vec::new(),
+            cleaning: Vec::new(),
+            checkpoints: Vec::new(),
+            full: false,
+            last: None,
+            no_room: None,
+            refused: false,
+            failed: None,
+        }
     }
 }
 
@@ -97,6 +117,7 @@ impl Writer {
             checkpointed,
             sync_due: None,
             clean_due,
+            late: false,
         }
     }
 
@@ -107,6 +128,7 @@ impl Writer {
         let mut writer = self;
         let mut requests = VecDeque::new();
         loop {
+            // Those that an error leaves here are answered when it is known that the log has stopped.
             if requests.is_empty() {
                 let due = [writer.sync_due, writer.clean_due].into_iter().flatten().min();
                 requests.extend(writer.shared.queue.take(ROUND_BYTES, due));
@@ -127,75 +149,79 @@ impl Writer {
 
     /// One round, of all `requests` or the first of them; `false` after the last.
     fn round(&mut self, requests: &mut VecDeque<Request>) -> Result<bool> {
-        let mut round = Round::new(self.shared.options.clock.now());
-        while let Some(request) = requests.pop_front_if(|_| !round.full) {
+        self.reap_checkpoint()?;
+        let mut round = Round { no_room: self.bound_tail()?, ..Round::new(self.shared.options.clock.now()) };
+        while !round.full
+            && round.failed.is_none()
+            && let Some(request) = requests.pop_front()
+        {
             self.decide(request, &mut round);
         }
-        if let Err(error) = self.make_durable(&round.entries) {
+        let done =
+            round.failed.take().map_or(Ok(()), Err).and_then(|()| self.make_durable()).and_then(|()| {
+                self.publish(std::mem::take(&mut round.entries));
+                self.remove_files()
+            });
+        if let Err(error) = done {
             round.answers.into_iter().for_each(|answer| answer.send_unknown(&error));
             return Err(error);
         }
-        self.publish(std::mem::take(&mut round.entries));
-        let kept = self.keep_house(&mut round);
-        if let Some(last) = round.last {
-            return self.end(&last, round.answers, kept);
+        std::mem::take(&mut round.answers).into_iter().for_each(Answer::send);
+        let kept = self.keep_house(&mut round).and_then(|()| match &round.last {
+            Some(last) => self.end(last),
+            None if round.checkpoints.is_empty() => Ok(()),
+            None => self.checkpoint_now(),
+        });
+        for to in round.checkpoints {
+            // Whoever asked may be gone.
+            let _ = to.send(kept.as_ref().copied().map_err(again));
         }
-        match kept {
-            Ok(()) => {
-                round.answers.into_iter().for_each(Answer::send);
-                Ok(true)
-            }
-            Err(error) => {
-                answer_without_checkpoint(round.answers, &error);
-                Err(error)
-            }
-        }
+        self.forgive_full(kept)?;
+        Ok(round.last.is_none())
     }
 
     fn decide(&mut self, request: Request, round: &mut Round) {
         match request {
             Request::CreateTopic(spec, to) => {
-                let decided = self.books.ledger.create_topic(&spec).and_then(|entry| {
-                    let Some(entry) = entry else { return Ok(()) };
-                    self.shared.layout.set_aside(&spec.name)?;
-                    self.enter(entry, round);
-                    Ok(())
-                });
+                let decided = self.create_topic(&spec, round);
                 round.answers.push(Answer::Done(to, decided));
             }
             Request::OpenProducer(name, to) => {
                 let (producer, entry) = self.books.ledger.open_producer(&name);
-                self.enter(entry, round);
-                round.answers.push(Answer::Opened(to, Ok(producer)));
+                let opened = self.enter(&mut vec![entry], round);
+                round.answers.push(Answer::Opened(to, opened.map(|()| producer)));
             }
             Request::Commit(commit, to) => {
                 let decided = self.books.ledger.commit(commit, round.now);
-                let answer = decided.map(|Decision { entries, written }| {
-                    entries.into_iter().for_each(|entry| self.enter(entry, round));
-                    written
-                });
+                let answer =
+                    decided.map(|Decision { mut entries, written }| match self.enter(&mut entries, round) {
+                        Ok(()) => Outcome::Written(written),
+                        Err(full) => Outcome::Refused(batches(entries), full),
+                    });
                 round.answers.push(Answer::Committed(to, answer));
             }
             Request::CommitPositions(positions, to) => {
                 let decided = self.books.ledger.commit_positions(positions);
-                let decided =
-                    decided.map(|entry| entry.into_iter().for_each(|entry| self.enter(entry, round)));
+                let decided = decided.and_then(|entry| self.enter(&mut entry.into_iter().collect(), round));
                 round.answers.push(Answer::Done(to, decided));
             }
             Request::Upkeep(upkeep) => self.decide_upkeep(upkeep, round),
             Request::Clean(to) => round.cleaning.push(to),
-            Request::Checkpoint(to) => {
-                round.checkpoint = true;
-                round.answers.push(Answer::Checkpointed(to));
-            }
+            Request::Checkpoint(to) => round.checkpoints.push(to),
             Request::Close(to) => {
                 round.last = Some(Last::Close);
-                round.answers.push(Answer::Checkpointed(to));
+                round.checkpoints.push(to);
+            }
+            #[cfg(test)]
+            Request::Settle(to) => {
+                let made = self.finish_checkpoint();
+                round.failed = self.forgive_full(made).err();
+                round.answers.push(Answer::Done(to, Ok(())));
             }
             #[cfg(test)]
             Request::Crash(to) => {
                 round.last = Some(Last::Crash);
-                round.answers.push(Answer::Checkpointed(to));
+                round.checkpoints.push(to);
             }
         }
     }
@@ -205,8 +231,8 @@ impl Writer {
         match upkeep {
             Upkeep::AlterTopic(name, changes, to) => {
                 let decided = self.books.ledger.alter_topic(&name, &changes);
-                let answer = decided.and_then(|entries| {
-                    entries.into_iter().for_each(|entry| self.enter(entry, round));
+                let answer = decided.and_then(|mut entries| {
+                    self.enter(&mut entries, round)?;
                     let spec = self.books.ledger.spec(&name).cloned();
                     spec.ok_or_else(|| ledger::no_such_topic(&name))
                 });
@@ -214,15 +240,15 @@ impl Writer {
             }
             Upkeep::DeleteTopic(name, to) => {
                 let decided = self.books.ledger.delete_topic(&name);
+                let answer = decided.and_then(|entry| self.enter(&mut vec![entry], round));
                 // A new topic of this name needs the folder.
-                round.full |= decided.is_ok();
-                let answer = decided.map(|entry| self.enter(entry, round));
+                round.full |= answer.is_ok();
                 round.answers.push(Answer::Done(to, answer));
             }
             Upkeep::DeleteRecords(partition, before, to) => {
                 let decided = self.books.ledger.delete_records(&partition, before);
                 let answer = decided.and_then(|entry| {
-                    entry.into_iter().for_each(|entry| self.enter(entry, round));
+                    self.enter(&mut entry.into_iter().collect(), round)?;
                     let offsets = self.books.ledger.offsets(self.books.ledger.place(&partition)?);
                     Ok(offsets.ok_or_else(|| ledger::unknown_partition(&partition))?.earliest)
                 });
@@ -230,24 +256,30 @@ impl Writer {
             }
             Upkeep::DeleteGroup(group, to) => {
                 let decided = self.books.ledger.delete_group(&group);
-                let answer = decided.map(|entry| self.enter(entry, round));
+                let answer = decided.and_then(|entry| self.enter(&mut vec![entry], round));
                 round.answers.push(Answer::Done(to, answer));
             }
         }
     }
 
-    /// Later decisions of the round build on earlier ones; if the round fails, the log stops.
-    fn enter(&mut self, entry: Entry, round: &mut Round) {
-        self.books.ledger.apply(&entry).expect("the ledger decided so itself");
-        round.entries.push(entry);
+    fn create_topic(&mut self, spec: &TopicSpec, round: &mut Round) -> Result<()> {
+        let Some(entry) = self.books.ledger.create_topic(spec)? else { return Ok(()) };
+        // Files of a deleted topic of this name, which could not be removed yet, must not be taken for its own.
+        let free = self.try_remove_files().and_then(|()| self.shared.layout.set_aside(&spec.name));
+        if let Err(error) = free {
+            if error.kind() != ErrorKind::Full {
+                round.failed = Some(again(&error));
+            }
+            return Err(error);
+        }
+        self.enter(&mut vec![entry], round)
     }
 
-    fn make_durable(&mut self, entries: &[Entry]) -> Result<()> {
-        if !entries.is_empty() {
-            self.group.clear();
-            entries.iter().for_each(|entry| self.group.push(entry));
+    fn make_durable(&mut self) -> Result<()> {
+        if !self.group.is_empty() {
             self.journaled += self.group.size() as u64;
             self.journal.write(&mut self.group)?;
+            self.group.clear();
         }
         match self.shared.options.durability {
             Durability::Fsync => self.journal.sync()?,
@@ -285,21 +317,22 @@ impl Writer {
         self.shared.appended.raise();
     }
 
-    fn end(&mut self, last: &Last, answers: Vec<Answer>, kept: Result<()>) -> Result<bool> {
+    /// Closes the log. Without room for a checkpoint it is closed all the same: the journal has everything.
+    fn end(&mut self, last: &Last) -> Result<()> {
         let ended = match last {
-            Last::Close => kept.and_then(|()| self.journal.sync()).and_then(|()| self.checkpoint_now()),
+            Last::Close => self.journal.sync().and_then(|()| self.checkpoint_now()),
             #[cfg(test)]
-            Last::Crash => self.finish_checkpoint().and(kept),
+            Last::Crash => self.finish_checkpoint(),
         };
         match ended {
+            Err(full) if full.kind() == ErrorKind::Full => {
+                self.shared.stop_closed();
+                Err(full.context("the log is closed, and opening it will read the journal"))
+            }
+            Err(error) => Err(error),
             Ok(()) => {
                 self.shared.stop_closed();
-                answers.into_iter().for_each(Answer::send);
-                Ok(false)
-            }
-            Err(error) => {
-                answer_without_checkpoint(answers, &error);
-                Err(error)
+                Ok(())
             }
         }
     }
@@ -311,14 +344,13 @@ impl Drop for Writer {
     }
 }
 
-/// What was decided is durable; only the checkpoint that was asked for did not come to be.
-fn answer_without_checkpoint(answers: Vec<Answer>, error: &Error) {
-    for answer in answers {
-        match answer {
-            Answer::Checkpointed(_) => answer.send_unknown(error),
-            answer => answer.send(),
-        }
-    }
+/// The batches of a commit, from what it was to come to.
+fn batches(entries: Vec<Entry>) -> Vec<(Place, RecordBatch)> {
+    let batch = |entry| match entry {
+        Entry::Batch { place, batch } => Some((place, batch)),
+        _ => None,
+    };
+    entries.into_iter().filter_map(batch).collect()
 }
 
 /// Stops the log when the journal thread ends in a way that nobody thought of.
