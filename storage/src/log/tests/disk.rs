@@ -185,9 +185,14 @@ impl FileSystem for Disk {
         RealFs.rename(from, to)?;
         let mut state = self.state();
         state.remove(to);
-        if let Some(node) = state.nodes.remove(from) {
-            node.0.lock().unwrap_or_else(PoisonError::into_inner).0 = to.to_owned();
-            state.nodes.insert(to.to_owned(), node);
+        // A file, or all that are in a folder.
+        let moved: Vec<_> = state.nodes.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        for path in moved {
+            let node = state.nodes.remove(&path).unwrap();
+            let rest = path.strip_prefix(from).unwrap();
+            let to = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
+            node.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone_from(&to);
+            state.nodes.insert(to, node);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    num::NonZeroU32,
     path::PathBuf,
     sync::{
         Mutex,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use headwater_core::{
-    ProducerStamp, RecordBatch,
+    Admin, ProducerStamp, RecordBatch, TopicChanges,
     ledger::{Commit, Incarnation, Place, TopicId},
 };
 
@@ -95,12 +96,36 @@ impl User<'_> {
     }
 
     fn life(&mut self) -> Result<()> {
-        self.commit_up_to(8, |log| block_on(log.close()))?;
-        self.commit_up_to(12, |log| {
+        self.commit_up_to(6, |log| block_on(log.close()))?;
+        self.commit_up_to(10, |log| {
+            Self::upkeep(log)?;
             log.crash();
             Ok(())
         })?;
-        self.commit_up_to(15, |log| block_on(log.close()))
+        self.commit_up_to(12, |log| block_on(log.close()))
+    }
+
+    /// Another topic comes, changes and goes, and some of its records before it.
+    fn upkeep(log: &EmbeddedLog) -> Result<()> {
+        let (name, from) = (TopicName::new("u").unwrap(), tp("u", 0));
+        let config = TopicConfig { segment_bytes: 300, ..TopicConfig::default() };
+        block_on(log.create_topic(&TopicSpec { config, ..TopicSpec::new("u", 1).unwrap() }))?;
+        let mut producer = block_on(log.producer(&ProducerName("q".into())))?;
+        for _ in 0..6 {
+            append(&mut *producer, &from, &["y".repeat(100)]);
+            block_on(producer.commit(None))?;
+            log.settle()?;
+        }
+        block_on(log.delete_records(&from, Offset(4)))?;
+        log.settle()?;
+        let settings = vec![("retention.bytes".to_owned(), Some("200".to_owned()))];
+        let changes = TopicChanges { partitions: NonZeroU32::new(2), settings };
+        block_on(log.alter_topic(&name, &changes))?;
+        log.settle()?;
+        block_on(log.clean())?;
+        log.settle()?;
+        block_on(log.delete_topic(&name))?;
+        log.settle()
     }
 
     /// Opens the log, goes on until there are `count` commits, and ends it.
@@ -184,6 +209,11 @@ fn check_after(folder: &Path, acked: u64, unknown: bool, what: &str) {
     create(&log, "t", 2, 500);
     let count = commits_in(&log);
     assert!((acked..=acked + u64::from(unknown)).contains(&count), "{what}: acked={acked}, found={count}");
+    // What is left of it can be read.
+    if let Ok(offsets) = block_on(log.offsets(&tp("u", 0))) {
+        let read = block_on(log.read(&tp("u", 0), offsets.earliest, 1 << 20)).unwrap();
+        assert_eq!(read.batches.is_empty(), offsets.earliest == offsets.end, "{what}");
+    }
     if count > 0 {
         knows_duplicates(&log);
         assert_eq!(commits_in(&log), count, "{what}: a duplicate was written");

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::FutureExt;
+use headwater_core::{Admin, TopicChanges};
 
 use super::{
     disk::{self, Disk, Op},
@@ -237,6 +238,64 @@ fn some_room_in_the_journal_is_kept_for_groups_that_make_room() {
     disk.set_quota(None);
     journal.reserve(1 << 20, Kept::Yes).unwrap();
     assert!(disk.size(&layout.journal_segment(1)).unwrap() > 1 << 20, "the first group takes any size");
+}
+
+/// Deleting records, groups and topics works when nothing else does, and the room that it makes is used at once.
+#[test]
+fn what_frees_space_is_not_refused() {
+    let (folder, disk) = (disk::folder(), Disk::default());
+    let log = disk.open_log(folder.path(), small()).unwrap();
+    create(&log, "t", 2, 12 << 10);
+    for old in ["old", "older"] {
+        create(&log, old, 1, 4 << 10);
+        let mut p = producer(&log, old);
+        for _ in 0..40 {
+            append(&mut *p, &tp(old, 0), &["z".repeat(1000)]);
+            block_on(p.commit(None)).unwrap();
+        }
+    }
+    block_on(log.commit_positions(&at("idle", &tp("t", 0), 0))).unwrap();
+    let mut p = producer(&log, "p");
+    block_on(log.checkpoint()).unwrap();
+    disk.set_quota(Some(disk.used()));
+    let (mut held, _) = fill(&mut *p, 0);
+    let used = disk.used();
+    block_on(log.delete_group(&GroupId("idle".into()))).unwrap();
+    let refused = |p: &mut dyn Producer, held: u64| {
+        refused_by(&block_on(p.commit(Some(&at("g", &tp("t", 0), held + 1)))).unwrap_err());
+    };
+    refused(&mut *p, held);
+    // So much is freed by records that are deleted, by hand and by size, and by a topic that is.
+    let by_size = || {
+        let settings = vec![("retention.bytes".to_owned(), Some("4096".to_owned()))];
+        let changes = TopicChanges { partitions: None, settings };
+        block_on(log.alter_topic(&TopicName::new("older").unwrap(), &changes)).map(drop)
+    };
+    block_on(log.delete_records(&tp("old", 0), Offset(20))).unwrap();
+    assert!(disk.used() < used - 10_000, "{} of {used}", disk.used());
+    for free in 0..3 {
+        let positions = at("g", &tp("t", 0), held + 1);
+        block_on(p.commit(Some(&positions))).unwrap_or_else(|error| panic!("{free}: {error:?}"));
+        match free {
+            0 => by_size().unwrap(),
+            _ => block_on(log.create_topic(&TopicSpec::new("new", 1).unwrap())).map(drop).unwrap(),
+        }
+        held = fill(&mut *p, held + 1).0;
+        refused(&mut *p, held);
+        let used = disk.used();
+        match free {
+            0 => assert!(block_on(log.clean()).unwrap().deleted_bytes > 20_000),
+            1 => block_on(log.delete_topic(&TopicName::new("old").unwrap())).unwrap(),
+            _ => break,
+        }
+        assert!(disk.used() < used - 10_000, "{free}: {} of {used}", disk.used());
+    }
+    assert_eq!(commits_in(&log), held);
+    log.crash();
+    disk.set_quota(None);
+    let log = disk.open_log(folder.path(), small()).unwrap();
+    assert_eq!(commits_in(&log), held);
+    assert_eq!(block_on(log.topics()).unwrap().len(), 3);
 }
 
 #[test]
