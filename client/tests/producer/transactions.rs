@@ -22,7 +22,7 @@ fn record(value: impl ToString) -> Record<String, String> {
 
 fn positions(group: &str, number: u32, offset: u64) -> Positions {
     let at = Committed { offset: Offset(offset), metadata: Bytes::new() };
-    Positions { group: GroupId(group.to_owned()), committed: vec![(partition(number), at)] }
+    Positions::new(GroupId(group.to_owned()), vec![(partition(number), at)])
 }
 
 async fn committed(log: &dyn Log, number: u32) -> Option<u64> {
