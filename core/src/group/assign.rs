@@ -133,7 +133,8 @@ mod tests {
         topics: &BTreeMap<TopicName, u32>,
         current: &Answer,
     ) -> Answer {
-        let current = current.iter().flat_map(|(member, own)| own.iter().map(|p| (p.clone(), *member))).collect();
+        let current =
+            current.iter().flat_map(|(member, own)| own.iter().map(|p| (p.clone(), *member))).collect();
         let members = members.iter().map(|(member, topics)| (*member, topics)).collect();
         assignor.assign(&Question { members: &members, topics, current: &current })
     }
@@ -201,7 +202,9 @@ mod tests {
 
     /// How many partitions have another owner although the old one could have kept them.
     fn moved(before: &Answer, after: &Answer) -> usize {
-        let owned = |answer: &Answer, p: &TopicPartition| answer.iter().find(|(_, own)| own.contains(p)).map(|(m, _)| *m);
+        let owned = |answer: &Answer, p: &TopicPartition| {
+            answer.iter().find(|(_, own)| own.contains(p)).map(|(m, _)| *m)
+        };
         let all: BTreeSet<_> = before.values().flatten().collect();
         all.iter()
             .filter(|p| {

@@ -11,7 +11,7 @@ use super::{
     Generation, GroupEvent, Member, MemberId, Membership, Subscription,
     state::{self, Group, TopicSizes},
 };
-use crate::{Error, ErrorKind, GroupId, Result, Signal, TopicName, TopicPartition};
+use crate::{Error, ErrorKind, GroupId, Log, Positions, Result, Signal, TopicPartition, TopicSpec};
 
 /// Shares partitions out among the members of each group, within one process. Material for implementations of
 /// [`Log::join`](crate::Log::join).
@@ -30,19 +30,6 @@ struct State {
     last_member: u64,
 }
 
-/// Waits until everything that the log has decided so far can be read.
-///
-/// Between the moment in which a member loses a partition and the one in which the next owner reads where it stood, a
-/// commit of the former may be on its way. It was decided before, so it can be read behind the barrier.
-#[async_trait]
-pub trait Barrier: Send + Sync + 'static {
-    /// Waits for it.
-    ///
-    /// # Errors
-    /// `Closed` when the log has stopped.
-    async fn wait(&self) -> Result<()>;
-}
-
 impl Coordinator {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half way, so a poisoned lock still holds a sound value.
@@ -50,8 +37,9 @@ impl Coordinator {
     }
 
     /// Says which topics there are now. Groups that read one that came, grew or went share out anew.
-    pub fn set_topics(&self, topics: impl IntoIterator<Item = (TopicName, u32)>) {
-        let topics = topics.into_iter().collect();
+    pub fn set_topics<'a>(&self, topics: impl IntoIterator<Item = &'a TopicSpec>) {
+        let size = |spec: &TopicSpec| (spec.name.clone(), spec.partitions.get());
+        let topics = topics.into_iter().map(size).collect();
         {
             let state = &mut *self.lock();
             for group in state.groups.values_mut() {
@@ -80,7 +68,11 @@ impl Coordinator {
         checked.map_err(|e| e.context(format!("group {group}")))
     }
 
-    /// A new member of `group`.
+    /// A new member of `group`, of the log `log`.
+    ///
+    /// Between the moment in which a member loses a partition and the one in which the next owner reads where it stood, a
+    /// commit of the former may be on its way. So a partition is given when what was decided before can be read: behind a
+    /// commit of no positions.
     ///
     /// # Errors
     /// `Invalid` when its assignor is not that of the others.
@@ -88,7 +80,7 @@ impl Coordinator {
         self: &Arc<Self>,
         group: &GroupId,
         subscription: &Subscription,
-        barrier: impl Barrier,
+        log: impl Log,
     ) -> Result<Box<dyn Member>> {
         let id = {
             let state = &mut *self.lock();
@@ -100,7 +92,7 @@ impl Coordinator {
         };
         self.changed.raise();
         let coordinator = Arc::clone(self);
-        Ok(Box::new(LocalMember { coordinator, group: group.clone(), id, barrier: Box::new(barrier) }))
+        Ok(Box::new(LocalMember { coordinator, group: group.clone(), id, log: Box::new(log) }))
     }
 
     /// The members of a group have nothing more to wait for.
@@ -134,7 +126,7 @@ struct LocalMember {
     coordinator: Arc<Coordinator>,
     group: GroupId,
     id: MemberId,
-    barrier: Box<dyn Barrier>,
+    log: Box<dyn Log>,
 }
 
 #[async_trait]
@@ -152,7 +144,7 @@ impl Member for LocalMember {
             match event {
                 Some(event) => {
                     if matches!(event, GroupEvent::Assigned(_)) {
-                        self.barrier.wait().await?;
+                        self.log.commit_positions(&Positions::new(self.group.clone(), Vec::new())).await?;
                     }
                     // From here on there is nothing to wait for: an event is told, or the future was dropped before.
                     if self.coordinator.told(self, &event, version) {

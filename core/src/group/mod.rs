@@ -12,10 +12,7 @@ use std::{collections::BTreeSet, fmt};
 
 use async_trait::async_trait;
 
-pub use self::{
-    assign::Assignor,
-    coordinator::{Barrier, Coordinator},
-};
+pub use self::{assign::Assignor, coordinator::Coordinator};
 use crate::{Result, TopicName, TopicPartition};
 
 /// One of those who read as a group; no number is given twice.

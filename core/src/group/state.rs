@@ -107,11 +107,13 @@ impl Group {
 
     /// Takes note of topics that came, grew or went.
     pub(super) fn topics_changed(&mut self, before: &TopicSizes, now: &TopicSizes) {
-        let read = |name: &TopicName| self.members.values().any(|state| state.subscription.topics.contains(name));
+        let read =
+            |name: &TopicName| self.members.values().any(|state| state.subscription.topics.contains(name));
         let differs = |(name, count): (&TopicName, &u32), other: &TopicSizes| {
             other.get(name) != Some(count) && read(name)
         };
-        let changed = before.iter().any(|topic| differs(topic, now)) || now.iter().any(|topic| differs(topic, before));
+        let changed =
+            before.iter().any(|topic| differs(topic, now)) || now.iter().any(|topic| differs(topic, before));
         if !changed {
             return;
         }
@@ -138,7 +140,8 @@ impl Group {
                 current.entry(partition.clone()).or_insert(*member);
             }
         }
-        let members = self.members.iter().map(|(member, state)| (*member, &state.subscription.topics)).collect();
+        let members =
+            self.members.iter().map(|(member, state)| (*member, &state.subscription.topics)).collect();
         let mut answer: Answer = assignor.assign(&Question { members: &members, topics, current: &current });
         for (member, state) in &mut self.members {
             state.target = answer.remove(member).unwrap_or_default();
@@ -152,8 +155,10 @@ impl Group {
             return Some(GroupEvent::Lost(state.lost.clone()));
         }
         let owned = self.owners.iter().filter(|(_, owner)| owner.member == member);
-        let revoked: Vec<_> =
-            owned.filter(|(partition, _)| !state.target.contains(partition)).map(|(p, _)| p.clone()).collect();
+        let revoked: Vec<_> = owned
+            .filter(|(partition, _)| !state.target.contains(partition))
+            .map(|(p, _)| p.clone())
+            .collect();
         if !revoked.is_empty() {
             return Some(GroupEvent::Revoked(revoked));
         }

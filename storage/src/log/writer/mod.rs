@@ -10,8 +10,8 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use futures::channel::oneshot;
 use headwater_core::{
-    Cleaned, Error, Result, Timestamp,
-    ledger::{self, Decision, Entry},
+    Cleaned, Error, Membership, Result, Timestamp,
+    ledger::{self, Decision, Entry, GroupPositions},
 };
 
 pub(super) use self::books::Books;
@@ -164,16 +164,18 @@ impl Writer {
                 self.enter(entry, round);
                 round.answers.push(Answer::Opened(to, Ok(producer)));
             }
-            Request::Commit(commit, to) => {
-                let decided = self.books.ledger.commit(commit, round.now);
+            Request::Commit(commit, member, to) => {
+                let checked = self.check_member(commit.positions.as_ref(), member);
+                let decided = checked.and_then(|()| self.books.ledger.commit(commit, round.now));
                 let answer = decided.map(|Decision { entries, written }| {
                     entries.into_iter().for_each(|entry| self.enter(entry, round));
                     written
                 });
                 round.answers.push(Answer::Committed(to, answer));
             }
-            Request::CommitPositions(positions, to) => {
-                let decided = self.books.ledger.commit_positions(positions);
+            Request::CommitPositions(positions, member, to) => {
+                let checked = self.check_member(Some(&positions), member);
+                let decided = checked.and_then(|()| self.books.ledger.commit_positions(positions));
                 let decided =
                     decided.map(|entry| entry.into_iter().for_each(|entry| self.enter(entry, round)));
                 round.answers.push(Answer::Done(to, decided));
@@ -232,6 +234,17 @@ impl Writer {
         }
     }
 
+    /// Whether positions may be committed by the member whose they are. This is the moment that counts: partitions are
+    /// given to another one behind what was decided before (see [`Coordinator::join`]).
+    ///
+    /// [`Coordinator::join`]: headwater_core::group::Coordinator::join
+    fn check_member(&self, positions: Option<&GroupPositions>, member: Option<Membership>) -> Result<()> {
+        let (Some(positions), Some(member)) = (positions, member) else { return Ok(()) };
+        let partitions: Vec<_> =
+            positions.places().map(|place| self.books.ledger.partition(place)).collect::<Result<_>>()?;
+        self.shared.groups.check(&positions.group, member, &partitions)
+    }
+
     /// Later decisions of the round build on earlier ones; if the round fails, the log stops.
     fn enter(&mut self, entry: Entry, round: &mut Round) {
         self.books.ledger.apply(&entry).expect("the ledger decided so itself");
@@ -271,11 +284,15 @@ impl Writer {
         if entries.is_empty() {
             return;
         }
+        let partitions = entries.iter().any(Entry::changes_partitions);
         let mut visible = self.shared.visible_mut();
         for entry in entries {
             self.books.show(entry, &mut visible, &self.shared);
         }
         drop(visible);
+        if partitions {
+            self.shared.share_out();
+        }
         self.shared.appended.raise();
     }
 
