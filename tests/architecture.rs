@@ -15,7 +15,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("headwater-core", &[]),
     ("headwater-storage", &["headwater-core"]),
     ("headwater-streams", &["headwater-core"]),
-    ("headwater", &["headwater-core", "headwater-storage", "headwater-streams"]),
+    ("headwater-client", &["headwater-core"]),
+    ("headwater", &["headwater-client", "headwater-core", "headwater-storage", "headwater-streams"]),
     ("headwater-cli", &["headwater", "headwater-core", "headwater-storage", "headwater-streams"]),
     ("headwater-benches", &["headwater", "headwater-core", "headwater-storage", "headwater-streams"]),
 ];

@@ -18,6 +18,7 @@ mod topic;
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod group;
 pub mod ledger;
 pub mod memory;
 pub mod serdes;
@@ -31,6 +32,7 @@ pub use self::{
     clock::{Clock, ManualClock, SystemClock},
     config::{CleanupPolicy, CompressionType, TimestampType, TopicConfig},
     error::{Error, ErrorKind, Result},
+    group::{Assignor, Generation, GroupEvent, Member, MemberId, Membership, Subscription, Topics},
     log::{
         Committed, Fetched, GroupId, Log, LogVersion, PartitionOffsets, Positions, Producer, ProducerName,
         TimedOffset, Written,

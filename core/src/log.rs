@@ -8,7 +8,10 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{BatchBuilder, Offset, RecordBatch, Result, Timestamp, TopicPartition, TopicSpec};
+use crate::{
+    BatchBuilder, Error, Member, Membership, Offset, RecordBatch, Result, Subscription, Timestamp,
+    TopicPartition, TopicSpec,
+};
 
 /// Who reads: positions are committed under this name (Kafka: `group.id`; an application's id).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +76,17 @@ pub struct Positions {
     pub group: GroupId,
     /// One for each partition that moved.
     pub committed: Vec<(TopicPartition, Committed)>,
+    /// Which member of the group commits them, and only while the partitions are its own; `None` for somebody who shares
+    /// them with nobody.
+    pub member: Option<Membership>,
+}
+
+impl Positions {
+    /// Positions of somebody who is no member.
+    #[must_use]
+    pub fn new(group: GroupId, committed: Vec<(TopicPartition, Committed)>) -> Self {
+        Self { group, committed, member: None }
+    }
 }
 
 /// Where a commit wrote.
@@ -144,8 +158,18 @@ pub trait Log: Send + Sync + 'static {
     /// group back.
     ///
     /// # Errors
-    /// `Invalid` when a partition does not exist; nothing is committed then.
+    /// `Invalid` when a partition does not exist, `Fenced` when they are of a member and a partition is not its own;
+    /// nothing is committed then.
     async fn commit_positions(&self, positions: &Positions) -> Result<()>;
+
+    /// Becomes a member of `group`, which shares the partitions of what its members subscribe to among them.
+    ///
+    /// # Errors
+    /// `Invalid` when the members disagree on how to share, or nobody can be a member: that of a log that can only be
+    /// read.
+    async fn join(&self, group: &GroupId, _subscription: &Subscription) -> Result<Box<dyn Member>> {
+        Err(Error::invalid(format!("this log has no groups that could be joined. group={group}")))
+    }
 
     /// Waits until something became visible after `seen`, and says up to where. Returns at once when it already has.
     /// Safe to drop half way.
@@ -170,7 +194,8 @@ pub trait Producer: Send {
     /// Makes everything appended since the last commit, and `positions`, durable and visible at once.
     ///
     /// # Errors
-    /// `Fenced` when a newer producer of this name exists: nothing was written, and never will be. `Unavailable`: it
+    /// `Fenced` when a newer producer of this name exists: nothing was written, and never will be; or when the positions are
+    /// of a member that has lost one of the partitions: nothing of this commit was written. `Unavailable`: it
     /// is not known whether it was written. Drop the producer and open a new one of its name, of the log opened anew if
     /// it has stopped: that settles it, and what can be read then, positions too, is what was written. `Full`: nothing
     /// was written, for there was no room. What was appended is still held: the same call writes it when space was freed,

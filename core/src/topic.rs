@@ -1,6 +1,6 @@
 //! Topics, partitions and their names.
 
-use std::{fmt, num::NonZeroU32, sync::Arc};
+use std::{borrow::Borrow, fmt, num::NonZeroU32, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,12 @@ impl TopicName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for TopicName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

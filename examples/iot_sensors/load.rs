@@ -143,7 +143,7 @@ impl Loader {
         let position =
             Committed { offset: Offset(self.loaded), metadata: self.source.clone().into_bytes().into() };
         let committed = vec![(position_of(&self.topic.name), position)];
-        self.producer.commit(Some(&Positions { group: self.group.clone(), committed })).await?;
+        self.producer.commit(Some(&Positions::new(self.group.clone(), committed))).await?;
         Ok(())
     }
 }

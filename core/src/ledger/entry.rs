@@ -84,6 +84,14 @@ pub enum Entry {
     GroupDeleted(GroupId),
 }
 
+impl Entry {
+    /// Whether there are other partitions from here on.
+    #[must_use]
+    pub fn changes_partitions(&self) -> bool {
+        matches!(self, Self::TopicCreated { .. } | Self::PartitionsAdded { .. } | Self::TopicDeleted { .. })
+    }
+}
+
 /// [`Positions`](crate::Positions) with partitions by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupPositions {
@@ -99,6 +107,11 @@ impl GroupPositions {
     pub fn bytes(&self) -> usize {
         let each = self.committed.iter().map(|(_, committed)| 32 + committed.metadata.len());
         self.group.0.len() + each.sum::<usize>()
+    }
+
+    /// The partitions in which they are.
+    pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        self.committed.iter().map(|(place, _)| *place)
     }
 }
 

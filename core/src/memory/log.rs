@@ -11,8 +11,10 @@ use async_trait::async_trait;
 use super::cleaning;
 use crate::{
     Admin, BatchBuilder, Cleaned, Clock, Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion,
-    Offset, PartitionOffsets, Positions, Producer, ProducerName, RecordBatch, Result, Signal, SystemClock,
-    TimedOffset, Timestamp, TopicChanges, TopicName, TopicPartition, TopicSpec, Written,
+    Member, Offset, PartitionOffsets, Positions, Producer, ProducerName, RecordBatch, Result, Signal,
+    Subscription, SystemClock, TimedOffset, Timestamp, TopicChanges, TopicName, TopicPartition, TopicSpec,
+    Written,
+    group::Coordinator,
     ledger::{self, COMMIT_BYTES_MAX, Commit, Entry, GroupPositions, Held, Ledger, Place},
 };
 
@@ -32,6 +34,7 @@ pub struct MemoryLog(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     appended: Signal,
+    groups: Arc<Coordinator>,
     clock: Arc<dyn Clock>,
 }
 
@@ -51,7 +54,8 @@ impl MemoryLog {
     /// An empty log that tells the age of records by `clock`.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), appended: Signal::default(), clock }))
+        let (state, appended, groups) = Default::default();
+        Self(Arc::new(Shared { state, appended, groups, clock }))
     }
 
     /// Applies what `decide` comes to, and wakes those who wait when it changed something.
@@ -60,13 +64,24 @@ impl MemoryLog {
             let mut state = self.state();
             let (entries, answer) = decide(&state.ledger)?;
             let changed = !entries.is_empty();
+            let topics = entries.iter().any(Entry::changes_partitions);
             state.apply(entries)?;
+            if topics {
+                self.0.groups.set_topics(state.ledger.topics().map(|(_, spec)| spec));
+            }
             (changed, answer)
         };
         if changed {
             self.0.appended.raise();
         }
         Ok(answer)
+    }
+
+    /// Whether positions may be committed. Whoever has the state knows that it stays so until they are.
+    fn check(&self, positions: &Positions) -> Result<()> {
+        let Some(member) = positions.member else { return Ok(()) };
+        let partitions = positions.committed.iter().map(|(partition, _)| partition);
+        self.0.groups.check(&positions.group, member, partitions)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -173,7 +188,14 @@ impl Log for MemoryLog {
 
     async fn commit_positions(&self, positions: &Positions) -> Result<()> {
         let placed = self.state().place(positions)?;
-        self.change(|ledger| Ok((ledger.commit_positions(placed)?.into_iter().collect(), ())))
+        self.change(|ledger| {
+            self.check(positions)?;
+            Ok((ledger.commit_positions(placed)?.into_iter().collect(), ()))
+        })
+    }
+
+    async fn join(&self, group: &GroupId, subscription: &Subscription) -> Result<Box<dyn Member>> {
+        self.0.groups.join(group, subscription, self.clone())
     }
 
     async fn appended(&self, seen: LogVersion) -> Result<LogVersion> {
@@ -235,6 +257,8 @@ impl Producer for MemoryProducer {
 
     async fn commit(&mut self, positions: Option<&Positions>) -> Result<Vec<Written>> {
         let mut state = self.log.state();
+        let checked = positions.map_or(Ok(()), |positions| self.log.check(positions));
+        checked.inspect_err(|_| self.held.forget())?;
         let positions = positions.map(|positions| state.place(positions)).transpose()?;
         let commit = Commit { producer: self.held.producer(), batches: self.held.take(), positions };
         let decision = state

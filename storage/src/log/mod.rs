@@ -45,8 +45,8 @@ use std::{
 use async_trait::async_trait;
 use futures::channel::oneshot;
 use headwater_core::{
-    Committed, Error, Fetched, GroupId, Log, LogVersion, Offset, PartitionOffsets, Positions, Producer,
-    ProducerName, Result, TimedOffset, Timestamp, TopicPartition, TopicSpec,
+    Committed, Error, Fetched, GroupId, Log, LogVersion, Member, Offset, PartitionOffsets, Positions,
+    Producer, ProducerName, Result, Subscription, TimedOffset, Timestamp, TopicPartition, TopicSpec,
     ledger::{self, Held},
 };
 
@@ -127,6 +127,7 @@ impl EmbeddedLog {
 
     fn open_on(fs: Arc<dyn FileSystem>, folder: &Path, options: LogOptions) -> Result<Self> {
         let (shared, writer) = recovery::open(folder, options, fs)?;
+        shared.share_out();
         let thread = thread::Builder::new().name("headwater-journal".into()).spawn(move || writer.run());
         let thread = thread.map_err(|e| Error::io("cannot start the journal thread", e))?;
         Ok(Self(Arc::new(Owner { shared, thread: Mutex::new(Some(thread)) })))
@@ -287,7 +288,13 @@ impl Log for EmbeddedLog {
 
     async fn commit_positions(&self, positions: &Positions) -> Result<()> {
         let placed = self.0.shared.placed(positions)?;
-        self.ask(|to| Request::CommitPositions(placed, to)).await
+        self.ask(|to| Request::CommitPositions(placed, positions.member, to)).await
+    }
+
+    async fn join(&self, group: &GroupId, subscription: &Subscription) -> Result<Box<dyn Member>> {
+        check_name("group", &group.0)?;
+        self.0.shared.check_readable()?;
+        self.0.shared.groups.join(group, subscription, self.clone())
     }
 
     async fn appended(&self, seen: LogVersion) -> Result<LogVersion> {

@@ -78,6 +78,7 @@ impl Producer for EmbeddedProducer {
 
     async fn commit(&mut self, positions: Option<&Positions>) -> Result<Vec<Written>> {
         // Checked here, so that the journal thread never refuses a commit that could be mended.
+        let member = positions.and_then(|positions| positions.member);
         let positions = positions.map(|positions| self.placed(positions)).transpose()?;
         let mut written = self.settle().await?;
         let Self { owner, held, on_its_way } = self;
@@ -85,7 +86,8 @@ impl Producer for EmbeddedProducer {
         let make = || {
             let (to, answer) = oneshot::channel();
             *on_its_way = Some(answer);
-            Request::Commit(Commit { producer: held.producer(), batches: held.take(), positions }, to)
+            let commit = Commit { producer: held.producer(), batches: held.take(), positions };
+            Request::Commit(commit, member, to)
         };
         if !owner.shared.queue.push(bytes, make).await {
             return Err(owner.shared.stopped());

@@ -11,8 +11,8 @@ use std::{
 
 use futures::channel::oneshot;
 use headwater_core::{
-    Cleaned, Error, ErrorKind, GroupId, Offset, ProducerName, RecordBatch, Result, TopicChanges, TopicName,
-    TopicPartition, TopicSpec, Written,
+    Cleaned, Error, ErrorKind, GroupId, Membership, Offset, ProducerName, RecordBatch, Result, TopicChanges,
+    TopicName, TopicPartition, TopicSpec, Written,
     ledger::{Commit, GroupPositions, Incarnation, Place},
 };
 
@@ -21,9 +21,10 @@ use headwater_core::{
 pub(super) enum Request {
     CreateTopic(TopicSpec, oneshot::Sender<Result<()>>),
     OpenProducer(ProducerName, oneshot::Sender<Result<Incarnation>>),
-    Commit(Commit, oneshot::Sender<Result<Outcome>>),
+    /// The positions are those of a member, or of nobody in particular.
+    Commit(Commit, Option<Membership>, oneshot::Sender<Result<Outcome>>),
     /// Positions that go with no record.
-    CommitPositions(GroupPositions, oneshot::Sender<Result<()>>),
+    CommitPositions(GroupPositions, Option<Membership>, oneshot::Sender<Result<()>>),
     Upkeep(Upkeep),
     Clean(oneshot::Sender<Result<Cleaned>>),
     Checkpoint(oneshot::Sender<Result<()>>),
@@ -57,8 +58,8 @@ pub(super) enum Outcome {
 impl Request {
     fn bytes(&self) -> usize {
         let (batches, positions) = match self {
-            Request::Commit(commit, _) => (commit.batches.as_slice(), commit.positions.as_ref()),
-            Request::CommitPositions(positions, _) => (&[][..], Some(positions)),
+            Request::Commit(commit, ..) => (commit.batches.as_slice(), commit.positions.as_ref()),
+            Request::CommitPositions(positions, ..) => (&[][..], Some(positions)),
             _ => (&[][..], None),
         };
         let positions = positions.map_or(0, GroupPositions::bytes);

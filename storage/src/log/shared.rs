@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use headwater_core::{Error, ErrorKind, Positions, Result, Signal, ledger::GroupPositions};
+use headwater_core::{
+    Error, ErrorKind, Positions, Result, Signal, group::Coordinator, ledger::GroupPositions,
+};
 
 use super::{
     layout::Layout,
@@ -21,6 +23,7 @@ pub(super) struct Shared {
     pub(super) recovery: RecoveryReport,
     pub(super) queue: Queue,
     pub(super) appended: Signal,
+    pub(super) groups: Arc<Coordinator>,
     pub(super) reader: Reader,
     visible: RwLock<Visible>,
     state: Mutex<State>,
@@ -47,6 +50,7 @@ impl Shared {
             recovery,
             queue: Queue::new(options.queue_bytes_max),
             appended: Signal::default(),
+            groups: Arc::default(),
             reader: Reader::new(Arc::clone(&layout.fs), options.open_files_max),
             layout,
             options,
@@ -68,6 +72,11 @@ impl Shared {
         let committed = positions.committed.iter();
         let committed = committed.map(|(partition, at)| Ok((visible.place(partition)?, at.clone())));
         Ok(GroupPositions { group: positions.group.clone(), committed: committed.collect::<Result<_>>()? })
+    }
+
+    /// Has groups share out the partitions that there are now.
+    pub(super) fn share_out(&self) {
+        self.groups.set_topics(&self.visible().topics());
     }
 
     /// For the journal thread.
@@ -106,6 +115,7 @@ impl Shared {
     fn stop(&self) {
         self.queue.close();
         self.appended.close();
+        self.groups.close();
     }
 
     /// Whether reads are answered.

@@ -262,7 +262,7 @@ impl Task {
             };
             committed.push((input.partition.clone(), metadata.commit()?));
         }
-        Ok(Positions { group: self.group.clone(), committed })
+        Ok(Positions::new(self.group.clone(), committed))
     }
 
     fn clocks(&self) -> Vec<ClockPosition> {

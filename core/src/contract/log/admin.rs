@@ -69,7 +69,7 @@ async fn partitions_are_added(open: OpenAdmin<'_>) {
 
 async fn position(log: &dyn Admin, group: &str, at: &TopicPartition) {
     let committed = vec![(at.clone(), Committed { offset: Offset(1), metadata: Bytes::new() })];
-    log.commit_positions(&Positions { group: GroupId(group.into()), committed }).await.expect("commit");
+    log.commit_positions(&Positions::new(GroupId(group.into()), committed)).await.expect("commit");
 }
 
 async fn a_deleted_topic_is_gone_and_can_be_made_again(open: OpenAdmin<'_>) {

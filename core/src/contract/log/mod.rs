@@ -2,6 +2,7 @@
 
 mod admin;
 mod cleaning;
+mod groups;
 mod producing;
 mod reading;
 mod settings;
@@ -39,6 +40,7 @@ pub fn all(open: impl Fn() -> Arc<dyn Log>) {
     producing::all(&open);
     waiting::all(&open);
     times::all(&open);
+    groups::all(&open);
 }
 
 /// As [`all`], for logs that can be looked after and tell the age of records by a clock that is handed to `open`.

@@ -30,7 +30,7 @@ fn positions(group: &str, committed: &[(&TopicPartition, u64, &'static str)]) ->
             Committed { offset: Offset(*offset), metadata: Bytes::from_static(metadata.as_bytes()) };
         ((*partition).clone(), committed)
     });
-    Positions { group: GroupId(group.into()), committed: committed.collect() }
+    Positions::new(GroupId(group.into()), committed.collect())
 }
 
 async fn position(log: &dyn Log, group: &str, partition: &TopicPartition) -> Option<(u64, Bytes)> {

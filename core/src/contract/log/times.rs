@@ -43,15 +43,12 @@ async fn records_are_found_by_time(open: Open<'_>) {
 async fn positions_are_committed_without_records(open: Open<'_>) {
     let log = open();
     create(&*log, "t", 2).await;
-    let at = |partitions: &[(u32, u64)]| Positions {
-        group: GroupId("g".into()),
-        committed: partitions
-            .iter()
-            .map(|(number, offset)| {
-                let committed = Committed { offset: Offset(*offset), metadata: Bytes::from_static(b"m") };
-                (partition("t", *number), committed)
-            })
-            .collect(),
+    let at = |partitions: &[(u32, u64)]| {
+        let committed = partitions.iter().map(|(number, offset)| {
+            let committed = Committed { offset: Offset(*offset), metadata: Bytes::from_static(b"m") };
+            (partition("t", *number), committed)
+        });
+        Positions::new(GroupId("g".into()), committed.collect())
     };
     let group = GroupId("g".into());
     log.commit_positions(&at(&[(0, 5), (1, 6)])).await.expect("commit");

@@ -235,7 +235,7 @@ fn knows_duplicates(log: &EmbeddedLog) {
     let ProducerStamp { id, epoch, .. } = batches[0].1.stamp();
     let bases: Vec<_> = batches.iter().map(|(_, batch)| batch.base_offset()).collect();
     let commit = Commit { producer: Incarnation { id, epoch }, batches, positions: None };
-    match block_on(log.ask(|to| Request::Commit(commit, to))) {
+    match block_on(log.ask(|to| Request::Commit(commit, None, to))) {
         Ok(Outcome::Written(written)) => {
             assert_eq!(written.iter().map(|written| written.base).collect::<Vec<_>>(), bases);
         }

@@ -60,7 +60,7 @@ fn append(producer: &mut dyn Producer, to: &TopicPartition, values: &[String]) {
 
 fn at(group: &str, partition: &TopicPartition, offset: u64) -> Positions {
     let committed = Committed { offset: Offset(offset), metadata: Bytes::from(format!("at {offset}")) };
-    Positions { group: GroupId(group.into()), committed: vec![(partition.clone(), committed)] }
+    Positions::new(GroupId(group.into()), vec![(partition.clone(), committed)])
 }
 
 /// Reads a whole partition, `bytes_max` at a time.

@@ -10,8 +10,8 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use futures::channel::oneshot;
 use headwater_core::{
-    Cleaned, Error, ErrorKind, RecordBatch, Result, Timestamp, TopicSpec,
-    ledger::{self, Decision, Entry, Place},
+    Cleaned, Error, ErrorKind, Membership, RecordBatch, Result, Timestamp, TopicSpec,
+    ledger::{self, Decision, Entry, GroupPositions, Place},
 };
 
 pub(super) use self::books::Books;
@@ -191,8 +191,9 @@ impl Writer {
                 let opened = self.enter(&mut vec![entry], round);
                 round.answers.push(Answer::Opened(to, opened.map(|()| producer)));
             }
-            Request::Commit(commit, to) => {
-                let decided = self.books.ledger.commit(commit, round.now);
+            Request::Commit(commit, member, to) => {
+                let checked = self.check_member(commit.positions.as_ref(), member);
+                let decided = checked.and_then(|()| self.books.ledger.commit(commit, round.now));
                 let answer =
                     decided.map(|Decision { mut entries, written }| match self.enter(&mut entries, round) {
                         Ok(()) => Outcome::Written(written),
@@ -200,8 +201,9 @@ impl Writer {
                     });
                 round.answers.push(Answer::Committed(to, answer));
             }
-            Request::CommitPositions(positions, to) => {
-                let decided = self.books.ledger.commit_positions(positions);
+            Request::CommitPositions(positions, member, to) => {
+                let checked = self.check_member(Some(&positions), member);
+                let decided = checked.and_then(|()| self.books.ledger.commit_positions(positions));
                 let decided = decided.and_then(|entry| self.enter(&mut entry.into_iter().collect(), round));
                 round.answers.push(Answer::Done(to, decided));
             }
@@ -262,6 +264,17 @@ impl Writer {
         }
     }
 
+    /// Whether positions may be committed by the member whose they are. This is the moment that counts: partitions are
+    /// given to another one behind what was decided before (see [`Coordinator::join`]).
+    ///
+    /// [`Coordinator::join`]: headwater_core::group::Coordinator::join
+    fn check_member(&self, positions: Option<&GroupPositions>, member: Option<Membership>) -> Result<()> {
+        let (Some(positions), Some(member)) = (positions, member) else { return Ok(()) };
+        let partitions: Vec<_> =
+            positions.places().map(|place| self.books.ledger.partition(place)).collect::<Result<_>>()?;
+        self.shared.groups.check(&positions.group, member, &partitions)
+    }
+
     fn create_topic(&mut self, spec: &TopicSpec, round: &mut Round) -> Result<()> {
         let Some(entry) = self.books.ledger.create_topic(spec)? else { return Ok(()) };
         // Files of a deleted topic of this name, which could not be removed yet, must not be taken for its own.
@@ -309,11 +322,15 @@ impl Writer {
         if entries.is_empty() {
             return;
         }
+        let partitions = entries.iter().any(Entry::changes_partitions);
         let mut visible = self.shared.visible_mut();
         for entry in entries {
             self.books.show(entry, &mut visible, &self.shared);
         }
         drop(visible);
+        if partitions {
+            self.shared.share_out();
+        }
         self.shared.appended.raise();
     }
 
