@@ -68,7 +68,7 @@ fn append(producer: &mut dyn Producer, number: u64) -> Positions {
         producer.append(&partition(number_of), &mut batch).unwrap();
     }
     let committed = Committed { offset: Offset(number + 1), metadata: Bytes::new() };
-    Positions { group: GroupId("g".into()), committed: vec![(partition(0), committed)] }
+    Positions::new(GroupId("g".into()), vec![(partition(0), committed)])
 }
 
 /// Commits from `number` on until there is no room; returns the number of the commit that is still held.
@@ -135,7 +135,7 @@ fn a_full_file_system_is_said_so_and_goes_on_when_space_is_freed() {
         refused += 1;
         fs::remove_file(ballast(cycle)).unwrap();
         let position = Committed { offset: Offset(held + 1), metadata: Bytes::new() };
-        let positions = Positions { group: GroupId("g".into()), committed: vec![(partition(0), position)] };
+        let positions = Positions::new(GroupId("g".into()), vec![(partition(0), position)]);
         block_on(p.commit(Some(&positions))).unwrap();
         acked = held + 1;
         assert_eq!(commits_in(&log).unwrap(), acked, "cycle {cycle}");

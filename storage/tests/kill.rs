@@ -85,7 +85,7 @@ fn write(log: &EmbeddedLog, writer: usize) {
             producer.append(&partition(at), &mut builder).unwrap();
         }
         let at = Committed { offset: Offset(number + 1), metadata: Vec::new().into() };
-        let positions = Positions { group: group(writer), committed: vec![(partition(0), at)] };
+        let positions = Positions::new(group(writer), vec![(partition(0), at)]);
         block_on(producer.commit(Some(&positions))).unwrap();
         let mut out = std::io::stdout().lock();
         writeln!(out, "\nacknowledged {writer} {}", number + 1).unwrap();
