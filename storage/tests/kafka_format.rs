@@ -14,14 +14,22 @@ use std::{
 };
 
 use headwater_core::{
-    BatchBuilder, Headers, Log, Offset, Partition, ProducerName, RecordBatch, Timestamp, TopicName,
-    TopicPartition, TopicSpec,
+    Admin, BatchBuilder, Compression, Headers, Log, Offset, Partition, ProducerName, RecordBatch, Timestamp,
+    TimestampType, TopicName, TopicPartition, TopicSpec,
 };
 use headwater_storage::log::EmbeddedLog;
 
 const KAFKA: &str = "kafka-4.3.1";
 const TOPIC: &str = "every.feature_of-a-topic";
-const PARTITIONS: u32 = 3;
+/// A topic, its partitions, and settings in which it differs.
+type Topic = (&'static str, u32, &'static [(&'static str, &'static str)]);
+const TOPICS: [Topic; 5] = [
+    (TOPIC, 3, &[]),
+    ("lz4", 1, &[("compression.type", "lz4")]),
+    ("zstd", 1, &[("compression.type", "zstd")]),
+    ("append-time", 1, &[("message.timestamp.type", "LogAppendTime"), ("compression.type", "lz4")]),
+    ("front-deleted", 1, &[]),
+];
 const SEED: u64 = 0x4845_4144;
 
 #[test]
@@ -29,29 +37,34 @@ fn kafka_reads_every_segment_and_index() {
     let Some(jars) = jars() else { return };
     let folder = tempfile::tempdir().unwrap();
     let expected = futures::executor::block_on(write(folder.path()));
-    let mut found: BTreeMap<u32, Vec<Line>> = BTreeMap::new();
-    let (mut segments, mut index_entries) = (0, 0);
-    for partition in 0..PARTITIONS {
-        let files = segment_files(folder.path(), partition);
+    let logs: Vec<PathBuf> = expected.keys().flat_map(|at| segment_files(folder.path(), at)).collect();
+    let with = |extension| -> Vec<PathBuf> { logs.iter().map(|log| log.with_extension(extension)).collect() };
+    let dumped = dump(&jars, &logs, &["--print-data-log"]);
+    let indexes = dump(&jars, &[with("index"), with("timeindex")].concat(), &[]);
+    let (mut segments, mut index_entries, mut time_entries) = (0, 0, 0);
+    for (at, expected) in &expected {
+        let files = segment_files(folder.path(), at);
+        let first = files[0].file_stem().unwrap();
+        assert_eq!(first != "00000000000000000000", at.topic.as_str() == "front-deleted", "{at}");
+        assert!(files.len() > 2, "the test wants several segments. {at}: {files:?}");
+        let mut found = Vec::new();
         for log in &files {
-            let lines = dump(&jars, log, &["--print-data-log"]);
-            found.entry(partition).or_default().extend(lines.iter().filter_map(|line| Line::parse(line)));
-            index_entries += check_index(&jars, &log.with_extension("index"), &lines);
+            let lines = &dumped[log];
+            found.extend(lines.iter().filter_map(|line| Line::parse(line)));
+            index_entries += check_index(&log.with_extension("index"), &indexes, lines);
+            time_entries += check_time_index(&log.with_extension("timeindex"), &indexes, lines);
             segments += 1;
         }
-    }
-    assert!(segments > 2 * PARTITIONS, "the test wants several segments a partition: {segments}");
-    assert!(index_entries > 10, "the test wants index entries: {index_entries}");
-    for partition in 0..PARTITIONS {
-        let (expected, found) = (&expected[&partition], &found[&partition]);
-        assert_eq!(expected.len(), found.len(), "partition {partition}");
-        for (expected, found) in expected.iter().zip(found) {
-            assert_eq!(expected, found, "partition {partition}");
+        assert_eq!(expected.len(), found.len(), "{at}");
+        for (expected, found) in expected.iter().zip(&found) {
+            assert_eq!(expected, found, "{at}");
         }
     }
+    assert!(index_entries > 10, "the test wants index entries: {index_entries}");
+    assert!(time_entries > 10, "the test wants time index entries: {time_entries}");
     let records = expected.values().flatten().filter(|line| matches!(line, Line::Record { .. })).count();
     say(&format!(
-        "Kafka's DumpLogSegments agrees on {records} records in {segments} segments, {index_entries} index entries"
+        "Kafka's DumpLogSegments agrees on {records} records in {segments} segments, {index_entries} index entries and {time_entries} time index entries"
     ));
 }
 
@@ -67,10 +80,13 @@ enum Line {
         sequence: i32,
         size: usize,
         crc: u32,
+        codec: String,
     },
     Record {
         offset: u64,
         timestamp: i64,
+        /// Whose time it is.
+        by: TimestampType,
         key: Option<String>,
         value: Option<String>,
         headers: Vec<String>,
@@ -92,6 +108,7 @@ impl Line {
                 sequence: number("baseSequence").parse().unwrap(),
                 size: number("size").parse().unwrap(),
                 crc: number("crc").parse().unwrap(),
+                codec: number("compresscodec").to_lowercase(),
             });
         }
         if !line.starts_with("| offset: ") {
@@ -105,9 +122,14 @@ impl Line {
                 text.split_once(" payload: ").map_or(text, |(key, _)| key).to_owned()
             })
         };
+        let by = match field(line, "LogAppendTime") {
+            Some(_) => TimestampType::LogAppendTime,
+            None => TimestampType::CreateTime,
+        };
         Some(Self::Record {
             offset: number("offset").parse().unwrap(),
-            timestamp: number("CreateTime").parse().unwrap(),
+            timestamp: number(&by.to_string()).parse().unwrap(),
+            by,
             key: text("key", "keySize"),
             value: text("payload", "valueSize"),
             headers: names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
@@ -126,6 +148,7 @@ impl Line {
             sequence: stamp.sequence,
             size: batch.bytes().len(),
             crc: u32::from_be_bytes(crc),
+            codec: batch.compression().to_string(),
         }];
         let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
         let mut cursor = batch.cursor();
@@ -134,6 +157,7 @@ impl Line {
             lines.push(Self::Record {
                 offset: record.offset.0,
                 timestamp: record.timestamp.0,
+                by: batch.timestamp_type(),
                 key: text(record.key),
                 value: text(record.value),
                 headers: record.headers.iter().map(|(name, _)| text(Some(name)).unwrap()).collect(),
@@ -150,11 +174,32 @@ fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Fills a log with records of every kind; what lies in it, by partition.
-async fn write(folder: &Path) -> BTreeMap<u32, Vec<Line>> {
+async fn write(folder: &Path) -> BTreeMap<TopicPartition, Vec<Line>> {
     let log = EmbeddedLog::open(folder).unwrap();
-    let mut spec = TopicSpec::new(TOPIC, PARTITIONS).unwrap();
-    spec.config.segment_bytes = 40_000;
-    log.create_topic(&spec).await.unwrap();
+    for (topic, partitions, settings) in TOPICS {
+        let mut spec = TopicSpec::new(topic, partitions).unwrap();
+        spec.config.segment_bytes = 40_000;
+        settings.iter().for_each(|(key, value)| spec.config.set(key, value).unwrap());
+        log.create_topic(&spec).await.unwrap();
+    }
+    say(&format!("seed {SEED:#x}"));
+    fill(&log).await;
+    let mut lines = BTreeMap::new();
+    for at in places() {
+        let mut from = log.offsets(&at).await.unwrap().earliest;
+        loop {
+            let fetched = log.read(&at, from, 1 << 20).await.unwrap();
+            let Some(last) = fetched.batches.last() else { break };
+            from = last.next_offset();
+            let found: &mut Vec<Line> = lines.entry(at.clone()).or_default();
+            found.extend(fetched.batches.iter().flat_map(Line::of));
+        }
+    }
+    log.close().await.unwrap();
+    lines
+}
+
+async fn fill(log: &EmbeddedLog) {
     let mut random = SEED;
     let mut number = move || {
         random ^= random << 13;
@@ -162,15 +207,20 @@ async fn write(folder: &Path) -> BTreeMap<u32, Vec<Line>> {
         random ^= random << 17;
         random
     };
-    say(&format!("seed {SEED:#x}"));
     for producer in ["first", "second"] {
         let mut producer = log.producer(&ProducerName(producer.to_owned())).await.unwrap();
         for _ in 0..60 {
-            for partition in 0..PARTITIONS {
+            for at in places() {
                 let mut batch = BatchBuilder::default();
+                batch.set_compression(match (at.topic.as_str(), number() % 3) {
+                    (TOPIC, 1) => Compression::Lz4,
+                    (TOPIC, 2) => Compression::Zstd,
+                    _ => Compression::None,
+                });
                 for _ in 0..1 + number() % 20 {
                     let key = format!("key-{}", number() % 50);
-                    let value = "v".repeat(usize::try_from(number() % 200).unwrap());
+                    let letters = (0..number() % 400).map(|_| char::from(b'a' + (number() % 26) as u8));
+                    let value: String = letters.collect();
                     let headers = match number() % 4 {
                         0 => Headers::new().with("trace", &b"abc"[..]).with("empty", &b""[..]),
                         _ => Headers::new(),
@@ -180,47 +230,44 @@ async fn write(folder: &Path) -> BTreeMap<u32, Vec<Line>> {
                     let timestamp = 1_700_000_000_000 + i64::try_from(number() % 100_000).unwrap();
                     batch.push(Timestamp(timestamp), key, value, &headers);
                 }
-                producer.append(&place(partition), &mut batch).unwrap();
+                producer.append(&at, &mut batch).unwrap();
             }
             producer.commit(None).await.unwrap();
         }
     }
-    let mut lines = BTreeMap::new();
-    for partition in 0..PARTITIONS {
-        let mut from = Offset(0);
-        loop {
-            let fetched = log.read(&place(partition), from, 1 << 20).await.unwrap();
-            let Some(last) = fetched.batches.last() else { break };
-            from = last.next_offset();
-            let found: &mut Vec<Line> = lines.entry(partition).or_default();
-            found.extend(fetched.batches.iter().flat_map(Line::of));
-        }
-    }
-    log.close().await.unwrap();
-    lines
+    // To the begin of a segment: the tool shows whole segments, and the log begins where the first one does.
+    log.checkpoint().await.unwrap();
+    let at = TopicPartition::new(TopicName::new("front-deleted").unwrap(), Partition(0));
+    let segments = segment_files(log.folder(), &at);
+    let before = segments[2].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    log.delete_records(&at, Offset(before)).await.unwrap();
 }
 
-fn place(partition: u32) -> TopicPartition {
-    TopicPartition::new(TopicName::new(TOPIC).unwrap(), Partition(partition))
+fn places() -> impl Iterator<Item = TopicPartition> {
+    TOPICS.into_iter().flat_map(|(topic, partitions, _)| {
+        let topic = TopicName::new(topic).unwrap();
+        (0..partitions).map(move |number| TopicPartition::new(topic.clone(), Partition(number)))
+    })
 }
 
-fn segment_files(folder: &Path, partition: u32) -> Vec<PathBuf> {
-    let folder = folder.join("topics").join(TOPIC).join(partition.to_string());
+fn segment_files(folder: &Path, at: &TopicPartition) -> Vec<PathBuf> {
+    let folder = folder.join("topics").join(at.topic.as_str()).join(at.partition.to_string());
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "log"));
     files.sort();
     files
 }
 
+type Dumped = BTreeMap<PathBuf, Vec<String>>;
+
 /// Every entry points at a batch; how many there are.
-fn check_index(jars: &Path, index: &Path, log: &[String]) -> usize {
+fn check_index(index: &Path, dumped: &Dumped, log: &[String]) -> usize {
     let places: Vec<(&str, &str)> = log
         .iter()
         .filter(|line| line.starts_with("baseOffset: "))
         .map(|line| (field(line, "lastOffset").unwrap(), field(line, "position").unwrap()))
         .collect();
-    let lines = dump(jars, index, &[]);
-    let entries = lines.iter().filter(|line| line.starts_with("offset: "));
+    let entries = dumped[index].iter().filter(|line| line.starts_with("offset: "));
     let count = entries
         .map(|line| (field(line, "offset").unwrap(), field(line, "position").unwrap()))
         // An empty index shows one entry at its beginning.
@@ -232,8 +279,35 @@ fn check_index(jars: &Path, index: &Path, log: &[String]) -> usize {
     count
 }
 
-/// Runs Kafka's tool over a file.
-fn dump(jars: &Path, file: &Path, options: &[&str]) -> Vec<String> {
+/// Every entry is the highest timestamp so far, where it was first reached; how many there are.
+fn check_time_index(index: &Path, dumped: &Dumped, log: &[String]) -> usize {
+    let mut newest = -1;
+    let mut risen = Vec::new();
+    for line in log.iter().filter(|line| line.starts_with("baseOffset: ")) {
+        let time: i64 = ["CreateTime", "LogAppendTime"]
+            .into_iter()
+            .find_map(|name| field(line, name))
+            .and_then(|time| time.parse().ok())
+            .unwrap_or_else(|| panic!("no time in `{line}`"));
+        if time > newest {
+            newest = time;
+            risen.push((time.to_string(), field(line, "lastOffset").unwrap().to_owned()));
+        }
+    }
+    let entries = dumped[index].iter().filter(|line| line.starts_with("timestamp: "));
+    let entries: Vec<_> = entries
+        .map(|line| (field(line, "timestamp").unwrap().to_owned(), field(line, "offset").unwrap().to_owned()))
+        .filter(|(time, _)| time != "-1")
+        .inspect(|entry| assert!(risen.contains(entry), "{}: {entry:?}", index.display()))
+        .collect();
+    let bytes = index.metadata().unwrap().len();
+    assert_eq!(bytes, entries.len() as u64 * 12, "{}", index.display());
+    entries.len()
+}
+
+/// Runs Kafka's tool over files; what it says of each.
+fn dump(jars: &Path, files: &[PathBuf], options: &[&str]) -> Dumped {
+    let names: Vec<&str> = files.iter().map(|file| file.to_str().unwrap()).collect();
     let output = Command::new("java")
         .arg("-Xmx256m")
         .arg("-cp")
@@ -241,7 +315,7 @@ fn dump(jars: &Path, file: &Path, options: &[&str]) -> Vec<String> {
         .arg("org.apache.kafka.tools.DumpLogSegments")
         .args(options)
         .arg("--files")
-        .arg(file)
+        .arg(names.join(","))
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -251,11 +325,21 @@ fn dump(jars: &Path, file: &Path, options: &[&str]) -> Vec<String> {
         line.starts_with("Non-consecutive offsets in ") || line.starts_with("  -1 is followed by ")
     };
     let complaints: Vec<&str> = errors.lines().filter(|line| !line.is_empty() && !is_start(line)).collect();
-    assert!(output.status.success() && complaints.is_empty(), "{}: {errors}", file.display());
-    for complaint in ["Mismatches", "out of order", "not valid", "Exception"] {
-        assert!(!text.contains(complaint), "{}: {text}", file.display());
+    assert!(output.status.success() && complaints.is_empty(), "{errors}");
+    for complaint in ["ismatch", "out of order", "not found", "not valid", "Exception"] {
+        let found = text.lines().find(|line| line.contains(complaint));
+        assert!(found.is_none(), "{found:?}");
     }
-    text.lines().map(str::to_owned).collect()
+    let mut dumped = Dumped::new();
+    let mut lines = None;
+    for line in text.lines() {
+        match line.strip_prefix("Dumping ") {
+            Some(file) => lines = Some(dumped.entry(PathBuf::from(file)).or_default()),
+            None => lines.iter_mut().for_each(|lines| lines.push(line.to_owned())),
+        }
+    }
+    assert_eq!(dumped.len(), files.len());
+    dumped
 }
 
 /// Where Kafka's jars are; fetched when they are not there yet. `None`, loudly, without Java.

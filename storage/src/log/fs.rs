@@ -59,6 +59,10 @@ pub(super) trait FileSystem: Debug + Send + Sync {
     /// Puts created, renamed and removed names of a folder on disk.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 
+    /// Puts all that was written to the file system that `folder` is on onto disk, by whomever; `false` when it can only
+    /// be done file by file.
+    fn sync_all(&self, folder: &Path) -> io::Result<bool>;
+
     /// Gives a file or a folder another name, in place of what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
@@ -176,6 +180,17 @@ impl FileSystem for RealFs {
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn sync_all(&self, folder: &Path) -> io::Result<bool> {
+        rustix::fs::syncfs(File::open(folder)?)?;
+        Ok(true)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn sync_all(&self, _folder: &Path) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -15,6 +15,7 @@
 //! ```
 
 use std::{
+    ffi::OsStr,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -109,51 +110,51 @@ impl Layout {
         Err(Error::invalid(format!("every name is taken. folder={}", self.topics().display())))
     }
 
-    /// Removes the folder of a deleted topic, of which readers may have files open. It gets another name first: a new
-    /// topic may be made at once, and whatever a crash leaves is found by [`Layout::remove_deleted`].
-    pub(super) fn remove_topic(&self, topic: &TopicName, id: TopicId) -> Result<()> {
+    /// Gives the folder of a deleted topic, of which readers may have files open, a name that no topic has: a new topic may
+    /// be made at once. What it holds is left for [`Layout::remove_deleted`]. Whether there was a folder.
+    pub(super) fn set_deleted_aside(&self, topic: &TopicName, id: TopicId) -> Result<bool> {
         let folder = self.topic(topic);
         if !self.exists(&folder)? {
-            return Ok(());
+            return Ok(false);
         }
         let deleted = self.unused(|number| match number {
             1 => format!("{DELETED}{}", id.0),
             number => format!("{DELETED}{}.{number}", id.0),
         })?;
-        self.rename(&folder, &deleted)?;
-        self.remove_topic_folder(&deleted);
-        Ok(())
+        self.rename(&folder, &deleted).map(|()| true)
     }
 
-    /// Removes what is left of deleted topics.
-    pub(super) fn remove_deleted(&self) -> Result<()> {
+    /// Removes what is left of deleted topics, until `stop` says so. Nothing depends on it: what cannot be removed is left,
+    /// and the next open tries again.
+    pub(super) fn remove_deleted(&self, stop: &dyn Fn() -> bool) {
         let topics = self.topics();
-        let names = self.fs.list(&topics);
-        let names = names
-            .map_err(|e| Error::io(format!("cannot list folder. folder={}", topics.display()), e))?
-            .into_iter();
-        names
-            .filter(|name| name.to_str().is_some_and(|name| name.starts_with(DELETED)))
-            .for_each(|name| self.remove_topic_folder(&topics.join(name)));
-        Ok(())
-    }
-
-    /// Nothing depends on it: what cannot be removed is left, and the next open tries again.
-    fn remove_topic_folder(&self, folder: &Path) {
-        let remove = || -> io::Result<()> {
-            for partition in self.fs.list(folder)?.into_iter().map(|name| folder.join(name)) {
-                for name in self.fs.list(&partition)? {
-                    self.fs.remove_file(&partition.join(name))?;
-                }
-                self.fs.remove_folder(&partition)?;
+        let names = self.fs.list(&topics).unwrap_or_default();
+        for name in names.into_iter().filter(|name| is_deleted(name)) {
+            let folder = topics.join(name);
+            if let Err(error) = self.remove_topic_folder(&folder, stop) {
+                let folder = folder.display();
+                tracing::warn!(%folder, %error, "a deleted topic's folder cannot be removed: remove it if it stays");
             }
-            self.fs.remove_folder(folder)
-        };
-        if let Err(error) = remove() {
-            let folder = folder.display();
-            tracing::warn!(%folder, %error, "a deleted topic's folder cannot be removed: remove it if it stays");
         }
     }
+
+    fn remove_topic_folder(&self, folder: &Path, stop: &dyn Fn() -> bool) -> io::Result<()> {
+        for partition in self.fs.list(folder)?.into_iter().map(|name| folder.join(name)) {
+            for name in self.fs.list(&partition)? {
+                if stop() {
+                    return Ok(());
+                }
+                self.fs.remove_file(&partition.join(name))?;
+            }
+            self.fs.remove_folder(&partition)?;
+        }
+        self.fs.remove_folder(folder)
+    }
+}
+
+/// Whether a name in `topics` is that of a deleted topic's folder.
+pub(super) fn is_deleted(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(DELETED))
 }
 
 /// The records of a segment that begins at `base`.

@@ -24,7 +24,7 @@ use super::{
     fs::{FileSystem, Open, write_error},
     index::Indexed,
     journal::{self, Journal, Position, SEGMENT_HEADER_BYTES},
-    layout::{FORMAT, Layout, index_file, log_file, time_index_file},
+    layout::{FORMAT, Layout, index_file, is_deleted, log_file, time_index_file},
     lock::FolderLock,
     options::{LogOptions, RecoveryReport},
     partition::{Active, PartitionWriter},
@@ -32,7 +32,7 @@ use super::{
     scan::{self, Scan},
     shared::Shared,
     span::{self, FileSpan},
-    timeindex::TimeTail,
+    timeindex::{Indexes, TimeTail},
     visible::Visible,
     writer::{Books, Writer},
 };
@@ -71,7 +71,6 @@ pub(super) fn open(
         journal::sync_scanned(&layout, checkpoint.position, scan.end)?;
         Publisher::begin(&layout, scan.end);
     }
-    layout.remove_deleted()?;
     recover(layout, options, lock, checkpoint, &Found { scan, later })
 }
 
@@ -269,7 +268,7 @@ impl Restore<'_> {
     fn unneeded(&mut self, id: TopicId, spec: &TopicSpec) -> Result<()> {
         if self.later.deleted.contains(&id) {
             self.books.files.removed_from(&self.layout.topics());
-            return self.layout.remove_topic(&spec.name, id);
+            return self.layout.set_deleted_aside(&spec.name, id).map(drop);
         }
         let grown = self.later.grown.get(&id).copied().unwrap_or_default();
         for number in spec.partitions.get()..grown {
@@ -315,9 +314,13 @@ impl Restore<'_> {
             let (index, index_rebuilt) =
                 indexed.repair(fs, &index_path, self.books.ledger.batch_bytes_largest())?;
             let times = TimeTail::resume(fs, &times_path, (base, newest), index.bytes > 0)?;
+            let holds = |tail: &TimeTail| {
+                let (offsets, times) = (fs.open(&index_path, Open::Read)?, fs.open(&times_path, Open::Read)?);
+                indexed.resumes(Indexes { offsets: &*offsets, times: &*times }, tail)
+            };
             let (times, times_rebuilt) = match times {
-                Some(times) => (times, false),
-                None => (indexed.rebuild_times(fs, &times_path)?, true),
+                Some(times) if times.bytes == 0 || holds(&times)? => (times, false),
+                _ => (indexed.rebuild_times(fs, &times_path)?, true),
             };
             Ok((index, times, u64::from(index_rebuilt) + u64::from(times_rebuilt)))
         };
@@ -333,6 +336,9 @@ impl Restore<'_> {
         let folder = self.layout.topics();
         let failed = |e| Error::io(format!("cannot list folder. folder={}", folder.display()), e);
         for name in self.layout.fs.list(&folder).map_err(failed)? {
+            if is_deleted(&name) {
+                continue;
+            }
             let topic = name.to_str().and_then(|name| TopicName::new(name).ok());
             if topic.as_ref().is_some_and(|topic| self.visible.topic(topic).is_some()) {
                 continue;

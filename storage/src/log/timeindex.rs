@@ -124,6 +124,12 @@ impl Indexed<'_> {
         Ok(time_tail)
     }
 
+    /// Whether the last of the entries that `tail` goes on behind is one of this segment.
+    pub(super) fn resumes(&self, indexes: Indexes<'_>, tail: &TimeTail) -> io::Result<bool> {
+        let Some(last) = (tail.bytes / ENTRY_BYTES).checked_sub(1) else { return Ok(true) };
+        Ok(self.behind(indexes, read_entry(indexes.times, last)?)?.is_some())
+    }
+
     /// An offset before which all records are older than `time`: the greatest that the indexes know. `None` when they are
     /// wrong.
     pub(super) fn all_older(&self, indexes: Indexes<'_>, time: Timestamp) -> io::Result<Option<Offset>> {

@@ -23,6 +23,7 @@ pub(super) enum Op {
     List,
     CreateFolder,
     SyncFolder,
+    SyncAll,
     /// The path is the new name.
     Rename,
     RemoveFile,
@@ -36,7 +37,7 @@ pub(super) enum Op {
 
 impl Op {
     pub(super) fn is_sync(self) -> bool {
-        matches!(self, Op::SyncFile | Op::SyncFolder)
+        matches!(self, Op::SyncFile | Op::SyncFolder | Op::SyncAll)
     }
 
     /// Whether it may need room.
@@ -178,6 +179,10 @@ impl FileSystem for Disk {
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         self.begin(Op::SyncFolder, path)
+    }
+
+    fn sync_all(&self, folder: &Path) -> io::Result<bool> {
+        self.begin(Op::SyncAll, folder).map(|()| true)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -5,6 +5,8 @@ mod damage;
 mod disk;
 mod faults;
 mod full;
+mod life;
+mod many;
 mod model;
 mod observed;
 mod rules;
@@ -63,9 +65,10 @@ fn at(group: &str, partition: &TopicPartition, offset: u64) -> Positions {
     Positions::new(GroupId(group.into()), vec![(partition.clone(), committed)])
 }
 
-/// Reads a whole partition, `bytes_max` at a time.
+/// Reads what is left of a partition, `bytes_max` at a time.
 fn try_values(log: &dyn Log, from: &TopicPartition, bytes_max: usize) -> Result<Vec<String>> {
-    let mut next = Offset(0);
+    let earliest = block_on(log.offsets(from))?.earliest;
+    let mut next = earliest;
     let mut values = Vec::new();
     loop {
         let fetched = block_on(log.read(from, next, bytes_max))?;
@@ -74,10 +77,13 @@ fn try_values(log: &dyn Log, from: &TopicPartition, bytes_max: usize) -> Result<
             return Ok(values);
         }
         for batch in &fetched.batches {
-            assert_eq!(batch.base_offset(), next);
+            assert!(batch.base_offset() == next || (next == earliest && batch.base_offset() < next));
             let mut cursor = batch.cursor();
             while let Some(record) = cursor.next() {
-                values.push(String::from_utf8(record?.value.unwrap().to_vec()).unwrap());
+                let record = record?;
+                if record.offset >= earliest {
+                    values.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+                }
             }
             next = batch.next_offset();
         }

@@ -38,6 +38,8 @@ pub(in crate::log) struct Books {
     stale: usize,
     /// Files that entries have made useless.
     pub(in crate::log) removals: Vec<Removal>,
+    /// Deleted topics left something to be swept away.
+    pub(super) to_sweep: bool,
 }
 
 /// Files that nobody needs when the entries that say so are on disk.
@@ -50,7 +52,16 @@ pub(in crate::log) enum Removal {
 impl Books {
     pub(in crate::log) fn new(ledger: Ledger, files: WriteFiles) -> Self {
         let (partitions, tail) = (BTreeMap::new(), VecDeque::new());
-        Self { ledger, partitions, files, tail, tail_bytes: 0, stale: 0, removals: Vec::new() }
+        Self {
+            ledger,
+            partitions,
+            files,
+            tail,
+            tail_bytes: 0,
+            stale: 0,
+            removals: Vec::new(),
+            to_sweep: false,
+        }
     }
 
     /// Shows an entry that is durable, and remembers what is to be written and removed.
@@ -134,7 +145,7 @@ impl Books {
             Removal::Topic(id, name) => {
                 self.files.forget_folder(&shared.layout.topic(name));
                 shared.reader.forget_topic(*id);
-                shared.layout.remove_topic(name, *id)?;
+                self.to_sweep |= shared.layout.set_deleted_aside(name, *id)?;
                 self.files.removed_from(&shared.layout.topics());
             }
             Removal::Segments(topic, folder, segments) => {

@@ -7,13 +7,16 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use headwater_core::{Cleaned, Error, ErrorKind, Result, ledger::Entry};
 
-use super::{Round, Writer};
-use crate::log::{checkpoint, files::Unsynced, journal::Position, layout::Layout, retention, room::again};
+use super::{Round, Writer, books::Removal};
+use crate::log::{
+    checkpoint, files::Unsynced, journal::Position, layout::Layout, options::LogOptions, retention,
+    room::again,
+};
 
 #[derive(Debug)]
 pub(super) struct RunningCheckpoint {
@@ -27,6 +30,7 @@ pub(super) struct RunningCheckpoint {
 impl Writer {
     /// Bounds memory, journal and disk. When something was refused for want of room, a checkpoint may free some.
     pub(super) fn keep_house(&mut self, round: &mut Round) -> Result<()> {
+        self.sweeper.go_on(&self.shared.layout);
         let cleaning = std::mem::take(&mut round.cleaning);
         if !cleaning.is_empty() || self.clean_due.is_some_and(|due| due <= Instant::now()) {
             let cleaned = self.clean(round);
@@ -55,7 +59,7 @@ impl Writer {
 
     /// Does what the topics' settings say of old records.
     fn clean(&mut self, round: &mut Round) -> Result<Cleaned> {
-        self.clean_due = Instant::now().checked_add(self.shared.options.retention_check);
+        self.clean_due = clean_due(&self.shared.options);
         let mut cleaned = Cleaned::default();
         if !self.books.ledger.topics().any(|(_, spec)| retention::is_limited(&spec.config)) {
             return Ok(cleaned);
@@ -89,10 +93,16 @@ impl Writer {
             return Ok(());
         }
         self.journal.sync()?;
-        // It may have to sync a folder that goes.
-        let made = self.finish_checkpoint();
-        self.forgive_full(made)?;
-        self.books.remove_files(&self.shared)
+        if self.books.removals.iter().any(|removal| matches!(removal, Removal::Topic(..))) {
+            // It may have to sync a folder that goes.
+            let made = self.finish_checkpoint();
+            self.forgive_full(made)?;
+        }
+        let removed = self.books.remove_files(&self.shared);
+        if std::mem::take(&mut self.books.to_sweep) {
+            self.sweeper.begin(&self.shared.layout);
+        }
+        removed
     }
 
     /// Makes a checkpoint, unless the last one still says it all, and waits for it.
@@ -160,6 +170,12 @@ impl Writer {
             tracing::error!(%folder, error = error.report(), "the last checkpoint was not finished");
         }
     }
+}
+
+/// When old records are looked for next; `None` for never.
+pub(super) fn clean_due(options: &LogOptions) -> Option<Instant> {
+    // There must be room for other work.
+    Instant::now().checked_add(options.retention_check.max(Duration::from_millis(1)))
 }
 
 /// The order that matters: what the checkpoint speaks of is on disk before it.

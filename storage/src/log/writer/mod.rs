@@ -5,6 +5,7 @@
 
 mod books;
 mod house;
+mod sweeper;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -15,7 +16,7 @@ use headwater_core::{
 };
 
 pub(super) use self::books::Books;
-use self::house::RunningCheckpoint;
+use self::{house::RunningCheckpoint, sweeper::Sweeper};
 use super::{
     group::GroupBuilder,
     journal::{Journal, Position},
@@ -47,6 +48,7 @@ pub(super) struct Writer {
     clean_due: Option<Instant>,
     /// Something waits for room.
     pub(super) late: bool,
+    sweeper: Sweeper,
 }
 
 /// What a round has come to so far.
@@ -105,7 +107,7 @@ impl Writer {
         checkpointed: Option<Position>,
     ) -> Self {
         let published = Publisher::begin(&shared.layout, journal.position());
-        let clean_due = Instant::now().checked_add(shared.options.retention_check);
+        let clean_due = house::clean_due(&shared.options);
         Self {
             shared,
             books,
@@ -118,6 +120,7 @@ impl Writer {
             sync_due: None,
             clean_due,
             late: false,
+            sweeper: Sweeper::default(),
         }
     }
 
@@ -126,6 +129,8 @@ impl Writer {
         let _guard = StopGuard(Arc::clone(&self.shared));
         // Dropped before the guard, so that even after a panic the folder is given free behind the last write.
         let mut writer = self;
+        // What an earlier life has left.
+        writer.sweeper.begin(&writer.shared.layout);
         let mut requests = VecDeque::new();
         loop {
             // Those that an error leaves here are answered when it is known that the log has stopped.
@@ -341,6 +346,8 @@ impl Writer {
             #[cfg(test)]
             Last::Crash => self.finish_checkpoint(),
         };
+        // It ends here: the folder is somebody else's then.
+        self.sweeper = Sweeper::default();
         match ended {
             Err(full) if full.kind() == ErrorKind::Full => {
                 self.shared.stop_closed();

@@ -1,0 +1,55 @@
+//! Removes what is left of deleted topics, in a thread of its own: a large topic has many files, and commits go on
+//! meanwhile.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use crate::log::layout::Layout;
+
+/// At most one thread. Dropping it ends that thread at the next file; whatever is left then goes when the log is opened
+/// again.
+#[derive(Debug, Default)]
+pub(super) struct Sweeper {
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    /// Something came too late for the thread that runs.
+    again: bool,
+}
+
+impl Sweeper {
+    /// Something is to be removed.
+    pub(super) fn begin(&mut self, layout: &Layout) {
+        self.again = true;
+        self.go_on(layout);
+    }
+
+    /// Begins anew with what came too late.
+    pub(super) fn go_on(&mut self, layout: &Layout) {
+        let busy = self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        if busy || !self.again {
+            return;
+        }
+        self.again = false;
+        let (layout, stop) = (layout.clone(), Arc::clone(&self.stop));
+        let sweep = move || layout.remove_deleted(&|| stop.load(Ordering::Relaxed));
+        match thread::Builder::new().name("headwater-sweeper".into()).spawn(sweep) {
+            Ok(thread) => self.thread = Some(thread),
+            Err(error) => {
+                tracing::warn!(%error, "files of deleted topics stay until the log is opened again");
+            }
+        }
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // A panic there has removed less than it should: the next one goes on.
+        self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
