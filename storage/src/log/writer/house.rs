@@ -165,5 +165,5 @@ impl Writer {
 /// The order that matters: what the checkpoint speaks of is on disk before it.
 fn write_checkpoint(unsynced: &Unsynced, layout: &Layout, bytes: &[u8]) -> Result<()> {
     unsynced.sync(layout)?;
-    layout.replace(&layout.checkpoint(), bytes)
+    checkpoint::write(layout, bytes)
 }

@@ -166,7 +166,7 @@ fn ten_observers_see_a_prefix_of_a_journal_that_is_not_recycled() {
 
 /// Deletes records, and makes topic `u` again and again, each time with records that say which one it is.
 fn delete_and_make_again(log: &EmbeddedLog, number: u64) {
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         let partition = tp("t", u32::try_from(number / 5 % PARTITIONS).unwrap());
         let end = block_on(log.offsets(&partition)).unwrap().end.0;
         block_on(log.delete_records(&partition, Offset(end.saturating_sub(number % 40)))).unwrap();
