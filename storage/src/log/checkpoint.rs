@@ -14,12 +14,15 @@
 //! ```
 //!
 //! All integers are big-endian.
+//!
+//! There are two copies, written one after the other: one is always whole. The journal is freed when both are on disk, so
+//! that either will do. A copy that is damaged or missing is made again when the log is opened.
 
-use std::io;
+use std::{io, path::Path};
 
 use bytes::{Buf, BufMut, Bytes};
 use headwater_core::{
-    Error, Offset, PartitionOffsets, Result, Timestamp,
+    Error, ErrorKind, Offset, PartitionOffsets, Result, Timestamp,
     ledger::{Ledger, Place, SeenBatch, Sequences, TopicId},
 };
 
@@ -56,6 +59,10 @@ pub(super) struct Checkpoint {
     pub(super) position: Position,
     pub(super) ledger: Ledger,
     pub(super) partitions: Vec<PartitionMark>,
+    /// Both copies are there, and the same.
+    pub(super) agreed: bool,
+    /// How many copies are neither damaged nor missing.
+    pub(super) copies_good: usize,
 }
 
 /// The bytes of a checkpoint.
@@ -100,26 +107,56 @@ pub(super) fn encode(position: Position, ledger: &Ledger, partitions: &[Partitio
     out
 }
 
-/// Reads the checkpoint; `None` when there is none.
+/// Writes both copies, durably: the one that is not good first, so that a good one is there at any time.
 ///
 /// # Errors
-/// `Corrupt` when it is damaged, `Invalid` when it is of another version.
-pub(super) fn read(layout: &Layout) -> Result<Option<Checkpoint>> {
-    let path = layout.checkpoint();
-    let bytes = match layout.fs.read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        bytes => {
-            bytes.map_err(|e| Error::io(format!("cannot read checkpoint. file={}", path.display()), e))?
-        }
-    };
-    let place = |e: Error| e.context(format!("checkpoint. file={}", path.display()));
-    decode(Bytes::from(bytes)).map(Some).map_err(place)
+/// `Full`: one of them is as it was.
+pub(super) fn write(layout: &Layout, bytes: &[u8]) -> Result<()> {
+    let [first, second] = layout.checkpoints();
+    let is_good =
+        |copy: Result<Option<Bytes>>| copy.is_ok_and(|copy| copy.is_some_and(|copy| body(copy).is_ok()));
+    let order = if is_good(read_copy(layout, &second)) { [first, second] } else { [second, first] };
+    order.iter().try_for_each(|path| layout.overwrite(path, bytes))
 }
 
-fn decode(mut input: Bytes) -> Result<Checkpoint> {
+/// Reads the newest good copy; `None` when there is none at all.
+///
+/// # Errors
+/// `Corrupt` when there is no good one, `Invalid` when it is of another version.
+pub(super) fn read(layout: &Layout) -> Result<Option<Checkpoint>> {
+    let paths = layout.checkpoints();
+    let copies = paths.each_ref().map(|path| read_copy(layout, path));
+    let agreed = matches!(&copies, [Ok(Some(first)), Ok(Some(second))] if first == second);
+    let (mut good, mut bad): (Vec<Checkpoint>, Option<Error>) = (Vec::new(), None);
+    for (copy, path) in copies.into_iter().zip(&paths).take(if agreed { 1 } else { 2 }) {
+        let place = |e: Error| e.context(format!("checkpoint. file={}", path.display()));
+        match copy.and_then(|copy| copy.map(decode).transpose().map_err(place)) {
+            Ok(checkpoint) => good.extend(checkpoint),
+            Err(error) if error.kind() == ErrorKind::Invalid => bad = Some(error),
+            Err(error) => bad = bad.or(Some(error)),
+        }
+    }
+    let copies_good = if agreed { 2 } else { good.len() };
+    match (good.into_iter().max_by_key(|checkpoint| checkpoint.position.group), bad) {
+        (Some(newest), _) => Ok(Some(Checkpoint { agreed, copies_good, ..newest })),
+        (None, Some(error)) => Err(error),
+        (None, None) => Ok(None),
+    }
+}
+
+fn read_copy(layout: &Layout, path: &Path) -> Result<Option<Bytes>> {
+    match layout.fs.read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(format!("cannot read checkpoint. file={}", path.display()), error)),
+        Ok(bytes) => Ok(Some(Bytes::from(bytes))),
+    }
+}
+
+/// What follows the header, whose checksum holds.
+fn body(mut input: Bytes) -> Result<Bytes> {
     let magic = input.len() >= HEADER_BYTES && input.split_to(8) == MAGIC[..];
     if !magic {
-        return Err(Error::corrupt("not a checkpoint: restore the file from a copy"));
+        return Err(Error::corrupt("not a checkpoint, and nor is its copy: restore one of them"));
     }
     let (version, crc) = (input.get_u32(), input.get_u32());
     if version != VERSION {
@@ -128,12 +165,16 @@ fn decode(mut input: Bytes) -> Result<Checkpoint> {
         )));
     }
     let actual = crc32c::crc32c(&input);
-    if crc != actual {
-        return Err(Error::corrupt(format!(
-            "checksum does not hold: restore the file from a copy. stored={crc:#010x}, actual={actual:#010x}"
-        )));
+    if crc == actual {
+        return Ok(input);
     }
-    decode_body(&mut input)
+    Err(Error::corrupt(format!(
+        "checksum does not hold, and nor does that of its copy: restore one of them. stored={crc:#010x}, actual={actual:#010x}"
+    )))
+}
+
+fn decode(input: Bytes) -> Result<Checkpoint> {
+    decode_body(&mut body(input)?)
 }
 
 fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
@@ -177,7 +218,7 @@ fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
     if !input.is_empty() {
         return Err(Error::corrupt(format!("bytes behind the end. bytes={}", input.len())));
     }
-    Ok(Checkpoint { position, ledger, partitions })
+    Ok(Checkpoint { position, ledger, partitions, agreed: false, copies_good: 1 })
 }
 
 #[cfg(test)]

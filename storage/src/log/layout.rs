@@ -4,6 +4,7 @@
 //! LOCK                                     held by the one process that has the log open
 //! format                                   version of all of this
 //! checkpoint                               what was true at one point of the journal
+//! checkpoint.copy                          the same once more: one of them may be damaged, lost, or half written
 //! published                                how far readers in other processes may read; disposable
 //! journal/00000000000000000001.journal     the atomic and durable point
 //! journal/00000000000000000001.spare       a journal file that waits to be used again
@@ -56,6 +57,11 @@ impl Layout {
 
     pub(super) fn checkpoint(&self) -> PathBuf {
         self.folder.join("checkpoint")
+    }
+
+    /// Where the copies of the checkpoint are, in the order in which they are written.
+    pub(super) fn checkpoints(&self) -> [PathBuf; 2] {
+        [self.checkpoint(), self.folder.join("checkpoint.copy")]
     }
 
     pub(super) fn published(&self) -> PathBuf {
@@ -266,6 +272,23 @@ impl Layout {
             }
         }
         Ok(())
+    }
+
+    /// Writes a whole file over what was there, durably, and needs no more room than it has. After a crash it may be
+    /// neither the old one nor the new one: there must be another.
+    pub(super) fn overwrite(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        if !self.exists(path)? {
+            return self.replace(path, bytes);
+        }
+        let write = || {
+            let file = self.fs.open(path, Open::Write)?;
+            file.write_all_at(bytes, 0)?;
+            file.set_len(bytes.len() as u64)?;
+            Ok(file)
+        };
+        let file = write();
+        let file = file.map_err(|e| write_error(format_args!("cannot write. file={}", path.display()), e))?;
+        file.sync_data().map_err(|e| Error::io(format!("cannot sync. file={}", path.display()), e))
     }
 
     /// Replaces a whole file, durably: after a crash it is the old one or the new one.

@@ -82,4 +82,6 @@ pub struct RecoveryReport {
     pub torn_bytes_cut: u64,
     /// Index files that were missing or wrong and were made again.
     pub indexes_rebuilt: u64,
+    /// Copies of the checkpoint that were damaged or missing and were made again.
+    pub checkpoints_rebuilt: u64,
 }

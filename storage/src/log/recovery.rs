@@ -117,7 +117,10 @@ fn recover(
     checkpoint: Checkpoint,
     Found { scan, later }: &Found,
 ) -> Result<(Arc<Shared>, Writer)> {
-    let Checkpoint { position, ledger, partitions } = checkpoint;
+    let Checkpoint { position, ledger, partitions, agreed, copies_good } = checkpoint;
+    if copies_good < 2 {
+        tracing::warn!(folder = %layout.folder.display(), "a copy of the checkpoint is damaged or missing, and is made again");
+    }
     let mut restore = Restore {
         layout: &layout,
         later,
@@ -134,8 +137,9 @@ fn recover(
         bytes_replayed: scan.bytes,
         torn_bytes_cut: scan.torn_bytes,
         indexes_rebuilt,
+        checkpoints_rebuilt: 2 - copies_good as u64,
     };
-    let clean = scan.groups == 0 && scan.torn_bytes == 0 && scan.end == position;
+    let clean = agreed && scan.groups == 0 && scan.torn_bytes == 0 && scan.end == position;
     let segment_bytes = options.journal_segment_bytes;
     let shared = Arc::new(Shared::new(layout, options, lock, (visible, report)));
     let books = replay(&shared, books, position)?;
@@ -186,7 +190,7 @@ fn check_empty(layout: &Layout) -> Result<()> {
             Some("LOCK" | "format.new" | "published" | "lost+found") => {}
             // Somebody began a log in the meantime.
             Some("format") => return Ok(()),
-            Some("checkpoint" | "journal" | "topics") => {
+            Some("checkpoint" | "checkpoint.copy" | "journal" | "topics") => {
                 return Err(Error::corrupt(format!(
                     "log has lost its `format` file: restore it from a copy. folder={folder}"
                 )));
@@ -228,8 +232,8 @@ fn begin(layout: &Layout, options: &LogOptions) -> Result<Checkpoint> {
     }
     layout.sync_folder(&layout.folder)?;
     let ledger = Ledger::default();
-    layout.replace(&layout.checkpoint(), &checkpoint::encode(position, &ledger, &[]))?;
-    Ok(Checkpoint { position, ledger, partitions: Vec::new() })
+    checkpoint::write(layout, &checkpoint::encode(position, &ledger, &[]))?;
+    Ok(Checkpoint { position, ledger, partitions: Vec::new(), agreed: true, copies_good: 2 })
 }
 
 /// Brings files back to the checkpoint.

@@ -93,7 +93,7 @@ pub(super) struct View {
 impl View {
     /// What was true at the checkpoint.
     pub(super) fn load(layout: &Layout) -> Result<Self> {
-        let Checkpoint { position, ledger, partitions } = read_checkpoint(layout)?;
+        let Checkpoint { position, ledger, partitions, .. } = read_checkpoint(layout)?;
         let segment = open_segment(layout, position.segment)?;
         Ok(Self {
             ledger,

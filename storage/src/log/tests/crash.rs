@@ -9,7 +9,7 @@ use crate::log::{
 
 /// A crashed log with `checkpointed` commits in its checkpoint, and `journaled` behind it in the first journal file.
 pub(super) fn crashed(checkpointed: u64, journaled: u64) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = disk::folder();
     let log = EmbeddedLog::open_with(folder.path(), lazy()).unwrap();
     create(&log, "t", 2, 500);
     let mut producer = producer(&log, "p");
@@ -37,7 +37,7 @@ pub(super) fn groups(journal: &[u8]) -> Vec<(usize, usize)> {
 
 /// Opens a copy of `folder` whose first journal file is `journal`.
 fn open_with_journal(folder: &Path, journal: &[u8]) -> (TempDir, Result<EmbeddedLog>) {
-    let copy = tempfile::tempdir().unwrap();
+    let copy = disk::folder();
     copy_folder(folder, copy.path());
     fs::write(journal_file(copy.path(), 1), journal).unwrap();
     let log = EmbeddedLog::open_with(copy.path(), lazy());
@@ -129,7 +129,7 @@ fn a_bad_group_before_good_ones_is_corrupt_and_nothing_is_touched() {
 
 #[test]
 fn damage_in_an_earlier_journal_file_or_a_missing_one_is_corrupt() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = disk::folder();
     let options = LogOptions { journal_segment_bytes: 1500, ..lazy() };
     let log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
     create(&log, "t", 2, 500);
@@ -139,7 +139,7 @@ fn damage_in_an_earlier_journal_file_or_a_missing_one_is_corrupt() {
     let segments = numbered(&folder.path().join("journal"), "journal");
     assert!(segments.len() > 5, "{segments:?}");
     for segment in &segments[..segments.len() - 1] {
-        let copy = tempfile::tempdir().unwrap();
+        let copy = disk::folder();
         copy_folder(folder.path(), copy.path());
         let path = journal_file(copy.path(), *segment);
         let mut bytes = fs::read(&path).unwrap();
@@ -159,7 +159,7 @@ fn damage_in_an_earlier_journal_file_or_a_missing_one_is_corrupt() {
 /// Without a sync per commit, a power cut may keep later groups and lose earlier ones. That is no damage.
 #[test]
 fn groups_behind_one_that_was_never_synced_are_cut_with_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = disk::folder();
     let options = LogOptions { durability: Durability::Os, ..lazy() };
     let log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
     create(&log, "t", 2, 500);
@@ -181,7 +181,7 @@ fn groups_behind_one_that_was_never_synced_are_cut_with_it() {
 
 #[test]
 fn what_an_earlier_use_left_in_a_journal_file_is_not_replayed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = disk::folder();
     let options = LogOptions { journal_segment_bytes: 4096, checkpoint_bytes: 6000, ..LogOptions::default() };
     let mut commits = 0;
     let mut stale = 0;
@@ -206,12 +206,12 @@ fn what_an_earlier_use_left_in_a_journal_file_is_not_replayed() {
 #[test]
 fn a_crash_in_the_middle_of_recovery_is_harmless() {
     let crashed = crashed(6, 9);
-    let recovered = tempfile::tempdir().unwrap();
+    let recovered = disk::folder();
     copy_folder(crashed.path(), recovered.path());
     drop(EmbeddedLog::open_with(recovered.path(), lazy()).unwrap());
     // Segments as after recovery, and those of a topic that nobody knows; checkpoint and journal as before it.
     for spilled in ["topics/t/0", "topics/t/1", "topics/t"] {
-        let half = tempfile::tempdir().unwrap();
+        let half = disk::folder();
         copy_folder(crashed.path(), half.path());
         copy_folder(&recovered.path().join(spilled), &half.path().join(spilled));
         copy_folder(&recovered.path().join("topics/t"), &half.path().join("topics/later"));
@@ -224,7 +224,7 @@ fn a_crash_in_the_middle_of_recovery_is_harmless() {
         assert_eq!(commits_in(&EmbeddedLog::open_with(half.path(), lazy()).unwrap()), 15);
     }
     // The new journal file is there, and the checkpoint still is the old one.
-    let half = tempfile::tempdir().unwrap();
+    let half = disk::folder();
     copy_folder(crashed.path(), half.path());
     let layout = layout(half.path());
     let from = Position { segment: 1, byte: SEGMENT_HEADER_BYTES, group: 1 };
@@ -235,14 +235,15 @@ fn a_crash_in_the_middle_of_recovery_is_harmless() {
 
 #[test]
 fn a_folder_whose_making_was_interrupted_is_new() {
-    let whole = tempfile::tempdir().unwrap();
+    let whole = disk::folder();
     drop(EmbeddedLog::open(whole.path()).unwrap());
     for missing in [
         &["checkpoint"][..],
-        &["checkpoint", "journal", "topics"],
-        &["checkpoint", "journal", "topics", "format"],
+        &["checkpoint", "checkpoint.copy"],
+        &["checkpoint", "checkpoint.copy", "journal", "topics"],
+        &["checkpoint", "checkpoint.copy", "journal", "topics", "format"],
     ] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = disk::folder();
         copy_folder(whole.path(), folder.path());
         for name in missing {
             let path = folder.path().join(name);

@@ -4,7 +4,7 @@ use super::*;
 
 /// A cleanly closed log with some segments in each of two partitions; nothing of it will be in memory.
 fn closed() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = disk::folder();
     let log = EmbeddedLog::open_with(folder.path(), LogOptions::default()).unwrap();
     create(&log, "t", 2, 9000);
     let mut producer = producer(&log, "p");
@@ -124,34 +124,95 @@ fn a_segment_that_is_cut_or_missing_is_corrupt() {
     assert_eq!(values(&EmbeddedLog::open(folder.path()).unwrap(), &tp("t", 0)).len(), 260);
 }
 
-#[test]
-fn a_checkpoint_that_is_damaged_or_missing_is_corrupt() {
-    let folder = closed();
-    let path = folder.path().join("checkpoint");
-    let good = fs::read(&path).unwrap();
-    for at in 0..good.len() {
-        let mut bad = good.clone();
+/// Every byte that can be damaged, every length that can be left, and nothing at all.
+fn damages(good: &[u8]) -> impl Iterator<Item = Option<Vec<u8>>> {
+    let flipped = (0..good.len()).map(|at| {
+        let mut bad = good.to_vec();
         bad[at] ^= 4;
-        fs::write(&path, bad).unwrap();
+        Some(bad)
+    });
+    flipped.chain((0..good.len()).map(|length| Some(good[..length].to_vec()))).chain([None])
+}
+
+fn put(path: &Path, bytes: Option<&[u8]>) {
+    match bytes {
+        Some(bytes) => fs::write(path, bytes).unwrap(),
+        None => fs::remove_file(path).unwrap(),
+    }
+}
+
+#[test]
+fn a_copy_of_the_checkpoint_that_is_damaged_or_missing_is_made_again() {
+    let folder = closed();
+    let copies = layout(folder.path()).checkpoints();
+    let expected = (values(&EmbeddedLog::open(folder.path()).unwrap(), &tp("t", 0)), 260);
+    for path in &copies {
+        let good = fs::read(path).unwrap();
+        for (number, bad) in damages(&good).enumerate().filter(|(number, _)| number % 7 == 0 || *number > 600)
+        {
+            let opened = || EmbeddedLog::open_with(folder.path(), lazy()).unwrap();
+            put(path, bad.as_deref());
+            let log = opened();
+            assert_eq!(log.recovery().checkpoints_rebuilt, 1, "damage {number} of {}", path.display());
+            assert_eq!((values(&log, &tp("t", 0)), values(&log, &tp("t", 1)).len()), expected);
+            assert_eq!(position(&log, "g", &tp("t", 0)), Some(130));
+            // The log may be killed at once: both are good already.
+            log.crash();
+            assert_eq!(fs::read(&copies[0]).unwrap(), fs::read(&copies[1]).unwrap());
+            assert_eq!(opened().recovery(), &RecoveryReport::default());
+        }
+    }
+}
+
+/// Whichever copy is left, the journal behind it is there too: a crash may come between the two.
+#[test]
+fn a_crash_between_the_copies_of_a_checkpoint_is_harmless() {
+    let folder = disk::folder();
+    let log = EmbeddedLog::open_with(folder.path(), lazy()).unwrap();
+    create(&log, "t", 2, 500);
+    let mut p = producer(&log, "p");
+    commit_both(&mut *p, 0..5);
+    block_on(log.checkpoint()).unwrap();
+    let copies = layout(folder.path()).checkpoints();
+    let older = fs::read(&copies[1]).unwrap();
+    commit_both(&mut *p, 5..9);
+    block_on(log.checkpoint()).unwrap();
+    let newer = fs::read(&copies[0]).unwrap();
+    commit_both(&mut *p, 9..12);
+    log.crash();
+    drop((p, log));
+    for cut in (0..=newer.len()).step_by(9).chain([newer.len()]) {
+        let half = [&newer[..cut], older.get(cut..).unwrap_or_default()].concat();
+        for [first, second] in [[&half, &older], [&newer, &half], [&older, &half]] {
+            let copy = disk::folder();
+            copy_folder(folder.path(), copy.path());
+            let copies = layout(copy.path()).checkpoints();
+            fs::write(&copies[0], first).unwrap();
+            fs::write(&copies[1], second).unwrap();
+            let log = EmbeddedLog::open_with(copy.path(), lazy()).unwrap();
+            assert_eq!(commits_in(&log), 12, "cut={cut}");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_of_which_no_copy_is_good_is_corrupt() {
+    let folder = closed();
+    let copies = layout(folder.path()).checkpoints();
+    let good = fs::read(&copies[0]).unwrap();
+    for (number, bad) in damages(&good).enumerate() {
+        copies.iter().for_each(|path| put(path, bad.as_deref()));
+        let before = contents(folder.path());
         let error = EmbeddedLog::open(folder.path()).unwrap_err();
-        let kind = if (8..12).contains(&at) { ErrorKind::Invalid } else { ErrorKind::Corrupt };
-        assert_eq!(error.kind(), kind, "byte {at}");
-        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        let kind = if (8..12).contains(&number) { ErrorKind::Invalid } else { ErrorKind::Corrupt };
+        assert_eq!(error.kind(), kind, "damage {number}");
+        assert!(error.to_string().contains(copies[0].to_str().unwrap()), "{error}");
+        let missing = bad.is_none();
+        assert!(!missing || error.to_string().contains("checkpoint is missing"), "{error}");
+        assert!(missing || contents(folder.path()) == before, "nothing is touched");
+        copies.iter().for_each(|path| put(path, Some(&good)));
     }
-    for length in 0..good.len() {
-        fs::write(&path, &good[..length]).unwrap();
-        assert_eq!(
-            EmbeddedLog::open(folder.path()).unwrap_err().kind(),
-            ErrorKind::Corrupt,
-            "{length} bytes"
-        );
-    }
-    fs::remove_file(&path).unwrap();
-    let error = EmbeddedLog::open(folder.path()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.to_string().contains("checkpoint is missing"), "{error}");
-    fs::write(&path, good).unwrap();
-    EmbeddedLog::open(folder.path()).unwrap();
+    assert_eq!(EmbeddedLog::open(folder.path()).unwrap().recovery(), &RecoveryReport::default());
 }
 
 #[test]
@@ -164,7 +225,7 @@ fn a_folder_of_another_version_or_purpose_is_refused() {
     assert!(error.to_string().contains("`headwater-log 2`"), "{error}");
     fs::remove_file(&path).unwrap();
     assert_eq!(EmbeddedLog::open(folder.path()).unwrap_err().kind(), ErrorKind::Corrupt);
-    let foreign = tempfile::tempdir().unwrap();
+    let foreign = disk::folder();
     fs::write(foreign.path().join("letter.txt"), "dear").unwrap();
     assert_eq!(EmbeddedLog::open(foreign.path()).unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(fs::read_dir(foreign.path()).unwrap().count(), 1, "nothing was left there");

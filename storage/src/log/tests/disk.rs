@@ -46,7 +46,7 @@ impl Op {
     }
 }
 
-/// A folder in memory where there is one: what is never synced need not meet a disk.
+/// A folder in memory where there is one: what a test does hundreds of times need not wait for a disk.
 pub(super) fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

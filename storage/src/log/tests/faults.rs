@@ -360,7 +360,8 @@ fn a_failed_sync_of_a_checkpoint_poisons_the_log() {
         (Op::SyncFile, ".log"),
         (Op::SyncFolder, "topics"),
         (Op::SyncFolder, "t/0"),
-        (Op::SyncFile, "checkpoint.new"),
+        (Op::SyncFile, "checkpoint"),
+        (Op::SyncFile, "checkpoint.copy"),
     ] {
         let folder = disk::folder();
         let (disk, armed) = failing_once(op, name);

@@ -97,7 +97,7 @@ struct Run {
 
 impl Run {
     fn new(options: LogOptions) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = disk::folder();
         let log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
         let producer = producer(&log, "p");
         Self { folder, options, log, producer, model: Model::default() }

@@ -44,10 +44,7 @@ fn the_folder_is_not_given_free_while_a_checkpoint_is_written() {
     let disk = Disk::with({
         let armed = Arc::clone(&armed);
         move |op, path| {
-            if armed.load(Ordering::SeqCst)
-                && op == Op::Open(Open::Truncate)
-                && path.ends_with("checkpoint.new")
-            {
+            if armed.load(Ordering::SeqCst) && op == Op::Open(Open::Write) && path.ends_with("checkpoint") {
                 held.lock().unwrap().recv().unwrap();
             }
             Ok(())

@@ -181,5 +181,5 @@ pub(super) fn clean_due(options: &LogOptions) -> Option<Instant> {
 /// The order that matters: what the checkpoint speaks of is on disk before it.
 fn write_checkpoint(unsynced: &Unsynced, layout: &Layout, bytes: &[u8]) -> Result<()> {
     unsynced.sync(layout)?;
-    layout.replace(&layout.checkpoint(), bytes)
+    checkpoint::write(layout, bytes)
 }
