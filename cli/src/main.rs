@@ -1,57 +1,104 @@
-//! The `headwater` command: looks into the log of a program.
+//! The `headwater` command: makes topics, writes and reads records, looks after groups, and looks into the files of a log.
 //!
-//! Exit codes: 0 it did what was asked, 1 the log could not be read, 2 what was asked makes no sense. Whatever goes
-//! wrong is said on stderr, with what to do; stdout has results only.
+//! stdout has results only. Whatever goes wrong is said on stderr, with what to do. The exit codes are in [`EXIT_CODES`].
 
 mod commands;
+mod open;
+mod progress;
 mod show;
+mod stop;
 mod table;
+mod template;
 mod time;
 
 use std::{
-    fmt,
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
+    env, fmt,
+    io::{self, BufWriter, IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use clap::Parser;
-use headwater_core::Error;
-use headwater_storage::log::{EmbeddedLog, RecoveryReport};
+use headwater_core::{Error, ErrorKind, SystemClock};
 
-use self::commands::Command;
+use self::commands::{Command, Session};
 
-/// Looks into the log of a Headwater program: its topics, and the records in them.
+/// Part of the help, because scripts depend on it.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the log could not do it: it is damaged, another process writes it, or the disk failed
+  2  what was asked makes no sense: an option, a topic, an offset or a line of input
+  3  `log verify` or `log dump` found damage
+
+Quick start:
+  headwater topics create readings --partitions 2
+  echo 'oven=180' | headwater produce readings --key-separator =
+  headwater consume readings --keys
+  headwater topics describe readings
+
+Looking is always possible: `topics list` and `describe`, `consume`, `groups list` and `describe`, `log dump` and
+`verify` read a log while the program that owns it runs. Commands that write need it for themselves.";
+
+/// Make topics, write and read records, and look after the log of a Headwater program
 #[derive(Debug, Parser)]
-#[command(name = "headwater", version)]
+#[command(name = "headwater", version, after_help = EXIT_CODES)]
 struct Arguments {
-    /// Folder of the log. The program that writes it must not be running.
+    /// Folder of the log
     #[arg(
         long,
         global = true,
         env = "HEADWATER_LOG",
+        hide_env_values = true,
         value_name = "FOLDER",
-        default_value = "headwater-data"
+        default_value = "headwater-data",
+        help_heading = "Everywhere"
     )]
     log: PathBuf,
+    /// Say nothing but results and errors: no progress, no notes
+    #[arg(long, short, global = true, help_heading = "Everywhere")]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
 
+/// As much as a user may ask for on Linux (`/proc/sys/fs/pipe-max-size`).
+#[cfg(target_os = "linux")]
+const PIPE_BYTES: usize = 1 << 20;
+
 /// Why a command ended early.
 #[derive(Debug)]
 enum Failure {
-    /// What was asked: another folder, topic or number would do.
+    /// What was asked: another folder, topic, number or line would do.
     Usage(Error),
     /// The log: it is damaged, in use, or of another version.
     Log(Error),
+    /// Files of the log are not what was written: what whoever looked for that found.
+    Damaged(String),
     /// Nobody takes the output.
     Output(io::Error),
 }
 
+impl Failure {
+    fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(Error::invalid(message))
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            // The reader has seen enough: `headwater consume readings | head`.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Log(_) | Self::Output(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Damaged(_) => 3,
+        }
+    }
+}
+
 impl From<Error> for Failure {
+    /// A log that is open says `Invalid` of what it was asked.
     fn from(error: Error) -> Self {
-        Self::Log(error)
+        if error.kind() == ErrorKind::Invalid { Self::Usage(error) } else { Self::Log(error) }
     }
 }
 
@@ -65,55 +112,60 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(error) | Self::Log(error) => f.write_str(&error.report()),
+            Self::Damaged(what) => f.write_str(what),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
     }
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse(), &mut BufWriter::new(io::stdout().lock())) {
-        Ok(()) => ExitCode::SUCCESS,
-        // The reader has seen enough: `headwater consume readings | head`.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(failure) => {
-            say(&format!("error: {failure}"));
-            ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
-        }
+    let arguments = Arguments::parse();
+    let (input, output) = (io::stdin(), io::stdout());
+    // While a commit waits for the disk, the next lines gather in the pipe. A smaller one does too.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::pipe::fcntl_setpipe_size(&input, PIPE_BYTES);
+    let mut session = Session {
+        asks: input.is_terminal() && io::stderr().is_terminal(),
+        shows: output.is_terminal(),
+        quiet: arguments.quiet,
+        clock: &SystemClock,
+        input: &mut input.lock(),
+        out: &mut BufWriter::new(output.lock()),
+    };
+    let done = run(&arguments, &mut session);
+    // What was printed before an error is printed.
+    let printed = session.out.flush();
+    let Err(failure) = done.and_then(|()| Ok(printed?)) else { return ExitCode::SUCCESS };
+    let code = failure.exit_code();
+    if code != 0 {
+        say("error", Colour::Red, &failure.to_string());
     }
+    ExitCode::from(code)
 }
 
-fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let log = open(&arguments.log)?;
-    if let Some(warning) = warning(log.recovery()) {
-        say(&warning);
-    }
-    futures::executor::block_on(commands::run(&arguments.command, &log, out))?;
-    Ok(out.flush()?)
+fn run(arguments: &Arguments, session: &mut Session<'_>) -> Result<(), Failure> {
+    futures::executor::block_on(commands::run(&arguments.command, &arguments.log, session))
 }
 
-/// Opens a log that is there. The engine would make one in any folder, which nobody who wants to look wants.
-fn open(folder: &Path) -> Result<EmbeddedLog, Failure> {
-    let there = folder.join("format").try_exists();
-    if there.map_err(|e| Error::io(format!("cannot look into folder. folder={}", folder.display()), e))? {
-        return Ok(EmbeddedLog::open(folder)?);
-    }
-    Err(Failure::Usage(Error::invalid(format!(
-        "there is no log here: pass its folder with --log, or set HEADWATER_LOG. folder={}",
-        folder.display()
-    ))))
+/// Of the first word of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colour {
+    Red = 31,
+    Yellow = 33,
 }
 
-/// Opening a log after a crash finishes what the crash left. Whoever only looks should know if that took something.
-fn warning(recovery: &RecoveryReport) -> Option<String> {
-    let bytes = recovery.torn_bytes_cut;
-    (bytes > 0).then(|| {
-        format!("warning: the last write was never finished and is cut: nobody was told that it was written. bytes={bytes}")
-    })
+/// Something that is no result, on stderr. `eprintln!` panics when nobody reads that: `headwater topics list 2>&1 | head -1`.
+fn say(kind: &str, colour: Colour, text: &str) {
+    let plain = !io::stderr().is_terminal()
+        || env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let kind = if plain { kind.to_owned() } else { format!("\x1b[1;{}m{kind}\x1b[0m", colour as u8) };
+    let _ = writeln!(io::stderr(), "{kind}: {text}");
 }
 
-/// On stderr. `eprintln!` panics when nobody reads that: `headwater topics list 2>&1 | head -1`.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+/// What whoever uses the command should know, although it did what was asked.
+fn warn(text: &str) {
+    say("warning", Colour::Yellow, text);
 }
 
 #[cfg(test)]
@@ -127,11 +179,17 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_lost_is_a_warning() {
-        let replayed =
-            RecoveryReport { groups_replayed: 3, bytes_replayed: 900, ..RecoveryReport::default() };
-        assert_eq!(warning(&replayed), None);
-        let torn = RecoveryReport { torn_bytes_cut: 17, ..replayed };
-        assert!(warning(&torn).is_some_and(|warning| warning.ends_with("bytes=17")));
+    fn what_to_do_about_a_failure_decides_its_exit_code() {
+        let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
+        for (failure, code) in [
+            (Failure::from(Error::invalid("no such topic")), 2),
+            (Failure::from(Error::corrupt("damaged")), 1),
+            (Failure::from(Error::new(ErrorKind::Unavailable, "in use")), 1),
+            (Failure::Damaged("1 damage".into()), 3),
+            (Failure::from(pipe), 0),
+            (Failure::from(io::Error::from(io::ErrorKind::StorageFull)), 1),
+        ] {
+            assert_eq!(failure.exit_code(), code, "{failure}");
+        }
     }
 }

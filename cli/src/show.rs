@@ -45,12 +45,16 @@ pub(crate) fn text_line(partition: &TopicPartition, record: &RecordRef<'_>, colu
     }
     line.push_str(&nullable(record.value));
     if columns.headers {
-        let headers =
-            record.headers.iter().map(|(name, value)| format!("{}={}", text(name), nullable(value)));
         line.push('\t');
-        line.push_str(&headers.collect::<Vec<_>>().join(","));
+        line.push_str(&headers(record));
     }
     line
+}
+
+/// `name=value,name=value`
+pub(crate) fn headers(record: &RecordRef<'_>) -> String {
+    let headers = record.headers.iter().map(|(name, value)| format!("{}={}", text(name), nullable(value)));
+    headers.collect::<Vec<_>>().join(",")
 }
 
 fn push_key(line: &mut String, key: Option<&[u8]>, kind: KeyKind) {
@@ -62,17 +66,20 @@ fn push_key(line: &mut String, key: Option<&[u8]>, kind: KeyKind) {
     }
 }
 
-fn nullable(bytes: Option<&[u8]>) -> String {
+pub(crate) fn nullable(bytes: Option<&[u8]>) -> String {
     bytes.map_or_else(|| "null".into(), text)
 }
 
 /// One object with all there is to a record.
 pub(crate) fn json_line(partition: &TopicPartition, record: &RecordRef<'_>, kind: KeyKind) -> String {
     let (topic, number) = (quoted(partition.topic.as_str()), partition.partition);
+    format!(r#"{{"topic":{topic},"partition":{number},{}}}"#, json_fields(record, kind))
+}
+
+/// What there is to a record besides its place.
+pub(crate) fn json_fields(record: &RecordRef<'_>, kind: KeyKind) -> String {
     let (offset, timestamp, time) = (record.offset, record.timestamp, quoted(&rfc3339(record.timestamp)));
-    let mut line = format!(
-        r#"{{"topic":{topic},"partition":{number},"offset":{offset},"timestamp":{timestamp},"time":{time},"key":"#
-    );
+    let mut line = format!(r#""offset":{offset},"timestamp":{timestamp},"time":{time},"key":"#);
     match record.key.map(|key| kind.split(key)) {
         None => line.push_str("null"),
         Some((key, None)) => line.push_str(&json(key)),
@@ -95,14 +102,11 @@ pub(crate) fn json_line(partition: &TopicPartition, record: &RecordRef<'_>, kind
             .collect();
         let _ = write!(line, r#","headers":[{}]"#, headers.join(","));
     }
-    line.push('}');
     line
 }
 
 /// What bytes look like.
 enum Look<'a> {
-    /// A JSON object or array, on one line.
-    Json(String),
     /// Text. It may hold control characters.
     Text(&'a str),
     /// Anything else.
@@ -110,38 +114,64 @@ enum Look<'a> {
 }
 
 fn look(bytes: &[u8]) -> Look<'_> {
-    let Ok(text) = std::str::from_utf8(bytes) else { return Look::Bytes(bytes) };
     // No text has a zero in it, but most numbers do: in hexadecimal they can be read.
-    if text.contains('\0') {
-        return Look::Bytes(bytes);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => Look::Text(text),
+        _ => Look::Bytes(bytes),
     }
-    let structured = text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<Value>(text).is_ok();
-    // Inside its strings JSON escapes line ends and tabs: those that are left lie between its parts.
-    if structured { Look::Json(text.trim().replace(['\t', '\n', '\r'], " ")) } else { Look::Text(text) }
 }
 
-fn text(bytes: &[u8]) -> String {
+/// The JSON object or array that `text` is.
+fn structure(text: &str) -> Option<Value> {
+    text.trim_start().starts_with(['{', '[']).then(|| serde_json::from_str(text).ok())?
+}
+
+/// On one line, for people.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    const BREAKS: [char; 3] = ['\t', '\n', '\r'];
     match look(bytes) {
-        Look::Json(json) => escaped(&json),
         Look::Text("") => r#""""#.into(),
+        // Inside its strings JSON escapes line ends and tabs: those that are left lie between its parts.
+        Look::Text(text) if text.contains(BREAKS) && structure(text).is_some() => {
+            escaped(&text.trim().replace(BREAKS, " "))
+        }
         Look::Text(text) => escaped(text),
         Look::Bytes(bytes) => format!("0x{}", hex(bytes)),
     }
 }
 
-fn json(bytes: &[u8]) -> String {
+/// As JSON from which `headwater produce --json` makes the same bytes again: an object or array as it is, if it is on one
+/// line and does not look like bytes in hexadecimal; other text as a string.
+pub(crate) fn json(bytes: &[u8]) -> String {
     match look(bytes) {
-        Look::Json(json) => json,
+        Look::Text(text) if as_it_is(text) => text.into(),
         Look::Text(text) => quoted(text),
         Look::Bytes(bytes) => format!(r#"{{"hex":"{}"}}"#, hex(bytes)),
     }
 }
 
+fn as_it_is(text: &str) -> bool {
+    let plain = |c: char| c == '\t' || !is_harmful(c);
+    text.trim().len() == text.len()
+        && text.chars().all(plain)
+        && structure(text).is_some_and(|value| stands_for_bytes(&value).is_none())
+}
+
+/// How bytes that are no text are written in JSON: an object with the name of the encoding, and what it came to.
+pub(crate) fn stands_for_bytes(value: &Value) -> Option<(&str, &Value)> {
+    let object = value.as_object().filter(|object| object.len() == 1)?;
+    object
+        .iter()
+        .next()
+        .map(|(name, value)| (name.as_str(), value))
+        .filter(|(name, _)| matches!(*name, "hex" | "base64"))
+}
+
 /// One line that can do a terminal no harm: no control character is left, and none that turns or breaks the line.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if is_harmful(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -150,8 +180,19 @@ fn escaped(text: &str) -> String {
     line
 }
 
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+/// Whether a character commands a terminal, or turns or breaks a line.
+pub(crate) fn is_harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// As a JSON string, harmless too.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut string = Value::from(text).to_string();
+    if string.chars().any(is_harmful) {
+        let escape = |c: char| if is_harmful(c) { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
+        string = string.chars().map(escape).collect();
+    }
+    string
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -180,14 +221,17 @@ mod tests {
                 r#"{ "n": 18446744073709551615 }"#,
                 r#"{ "n": 18446744073709551615 }"#,
             ),
-            (b"[1,\n2]\n", "[1, 2]", "[1, 2]"),
+            (b"[1,\n2]\n", "[1, 2]", r#""[1,\n2]\n""#),
+            (b" [1]", " [1]", r#"" [1]""#),
+            (br#"{"hex":"00"}"#, r#"{"hex":"00"}"#, r#""{\"hex\":\"00\"}""#),
+            (br#"{"hex":"00","n":1}"#, r#"{"hex":"00","n":1}"#, r#"{"hex":"00","n":1}"#),
             (b"{not json", "{not json", r#""{not json""#),
             ("grün".as_bytes(), "grün", r#""grün""#),
             (&42u64.to_be_bytes(), "0x000000000000002a", r#"{"hex":"000000000000002a"}"#),
             (b"\xff\xfe", "0xfffe", r#"{"hex":"fffe"}"#),
             (b"\x1b[2Jgone", r"\u{1b}[2Jgone", r#""\u001b[2Jgone""#),
-            ("a\u{9b}b\u{202e}c".as_bytes(), r"a\u{9b}b\u{202e}c", "\"a\u{9b}b\u{202e}c\""),
-            ("[\"\u{9b}\"]".as_bytes(), r#"["\u{9b}"]"#, "[\"\u{9b}\"]"),
+            ("a\u{9b}b\u{202e}c".as_bytes(), r"a\u{9b}b\u{202e}c", r#""a\u009bb\u202ec""#),
+            ("[\"\u{9b}\"]".as_bytes(), r#"["\u{9b}"]"#, r#""[\"\u009b\"]""#),
         ] {
             assert_eq!((text(bytes).as_str(), json(bytes).as_str()), (as_text, as_json));
             assert!(serde_json::from_str::<Value>(&json(bytes)).is_ok(), "{}", json(bytes));

@@ -1,14 +1,21 @@
 //! `headwater consume`: prints the records of a topic. It commits nothing and disturbs nobody.
 
-use std::io::Write;
+mod range;
+
+use std::io::{self, Write};
 
 use clap::Args;
-use headwater_core::{Error, GroupId, Log, Offset, Partition, RecordRef, TopicPartition, TopicSpec};
+use headwater_core::{Admin, LogVersion, RecordRef, TopicPartition};
 
-use super::topic;
+use self::range::{Lane, Start, Until};
+use super::{Session, partition, topic};
 use crate::{
     Failure,
+    progress::Progress,
     show::{self, Columns, KeyKind},
+    stop::Stop,
+    template::{TEMPLATE_HELP, Template},
+    time::TIME_HELP,
 };
 
 /// Bytes asked for at once: enough for a disk to be busy, little enough to hold.
@@ -16,136 +23,211 @@ const READ_BYTES: usize = 1 << 20;
 
 /// Which records to print, and how.
 #[derive(Debug, Args)]
+#[command(after_help = format!("{CONSUME_HELP}\n\n{TIME_HELP}"))]
 pub(crate) struct Consume {
-    /// Name of the topic.
+    /// Name of the topic
     topic: String,
-    /// Only this partition.
+    /// Only this partition
     #[arg(long, value_name = "N")]
     partition: Option<u32>,
-    /// From the first record that is still there. This is what happens when nothing else is asked for.
-    #[arg(long, conflicts_with_all = ["offset", "group"])]
-    from_beginning: bool,
-    /// From this offset of the partition, which must be named unless it is the only one.
-    #[arg(long, value_name = "N", conflicts_with = "group")]
-    offset: Option<u64>,
-    /// From the position that this group has committed; from the beginning where it has none.
-    #[arg(long, value_name = "ID")]
-    group: Option<String>,
-    /// Only records with this key.
+    /// Only records with this key
     #[arg(long, value_name = "TEXT")]
     key: Option<String>,
-    /// Stop after so many records.
+    #[command(flatten)]
+    start: Start,
+    #[command(flatten)]
+    until: Until,
+    /// Stop after so many records
     #[arg(long, value_name = "N")]
     max: Option<u64>,
-    /// Show keys too.
-    #[arg(long)]
-    keys: bool,
-    /// Show keys too, which end with the start of a window, as those of windowed tables do.
-    #[arg(long)]
-    windowed_key: bool,
-    /// Show headers too.
-    #[arg(long)]
-    headers: bool,
-    /// One JSON object per record and line, with all there is to it, for programs.
-    #[arg(long)]
-    json: bool,
+    /// At the end wait for more, until Ctrl-C
+    #[arg(long, short, conflicts_with_all = ["until", "until_offset"])]
+    follow: bool,
+    #[command(flatten)]
+    look: Look,
 }
 
-pub(super) async fn run(consume: &Consume, log: &dyn Log, out: &mut dyn Write) -> Result<(), Failure> {
-    let spec = topic(log, &consume.topic).await?;
-    let mut left = consume.max.unwrap_or(u64::MAX);
-    for partition in consume.partitions(&spec)? {
-        let from = consume.start(log, &partition).await?;
-        print(consume, log, (&partition, from), &mut left, out).await?;
+/// What records look like.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What it looks like")]
+struct Look {
+    /// text, json, or a format with %-letters as those of kcat
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = format)]
+    format: Format,
+    /// One JSON object per record and line, with all there is to it: the same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Show keys too
+    #[arg(long)]
+    keys: bool,
+    /// Keys end with the start of a window, as those of windowed tables do: show both
+    #[arg(long)]
+    windowed_key: bool,
+    /// Show headers too
+    #[arg(long)]
+    headers: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+    Template(Template),
+}
+
+const CONSUME_HELP: &str = r"Examples:
+  headwater consume readings --keys
+  headwater consume readings --follow --from-end
+  headwater consume readings --partition 0 --offset 100 --max 10
+  headwater consume readings --offset -5
+  headwater consume readings --time '2h ago' --until '1h ago' --json | jq .value
+  headwater consume readings --group dashboard --max 1
+  headwater consume readings --format '%p:%o %k=%s\n'
+
+Without --follow it prints what there is when it begins, partition by partition, and ends. With it, partitions take
+turns as records become durable. Text has partition, offset, time, and value, apart by tabs; what is no text is shown
+in hexadecimal. Letters of a format: %t topic, %p partition, %o offset, %k key, %K its length, %s value, %S its length,
+%T timestamp in milliseconds, %D the same as a date, %h headers, %% a percent sign; \n \t \r \0 \\. In a format, keys
+and values are printed byte for byte, but on a terminal, which they might harm.";
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        template if template.contains('%') => {
+            template.parse().map(Format::Template).map_err(|e: headwater_core::Error| e.to_string())
+        }
+        _ => Err(format!("text, json, or a format: {TEMPLATE_HELP}")),
     }
-    Ok(())
+}
+
+pub(super) async fn run(
+    consume: &Consume,
+    log: &dyn Admin,
+    session: &mut Session<'_>,
+) -> Result<(), Failure> {
+    let stop = if consume.follow { Stop::listen()? } else { Stop::default() };
+    let mut lanes = consume.lanes(log, session).await?;
+    let mut print = Print {
+        consume,
+        log,
+        stop: &stop,
+        left: consume.max.unwrap_or(u64::MAX),
+        safely: session.shows,
+        // Lines on the same terminal would be drawn over.
+        progress: Progress::begin("consume", None, session.quiet || session.shows || consume.follow),
+    };
+    let mut seen = LogVersion::default();
+    loop {
+        for lane in &mut lanes {
+            print.lane(lane, session.out).await?;
+        }
+        session.out.flush()?;
+        if !consume.follow || print.left == 0 {
+            return Ok(());
+        }
+        match stop.or(log.appended(seen)).await {
+            Some(version) => seen = version?,
+            None => return Ok(()),
+        }
+    }
 }
 
 impl Consume {
-    fn partitions(&self, spec: &TopicSpec) -> Result<Vec<TopicPartition>, Failure> {
-        match self.partition {
-            None if self.offset.is_some() && spec.partitions.get() > 1 => Err(usage(format!(
+    async fn lanes(&self, log: &dyn Admin, session: &Session<'_>) -> Result<Vec<Lane>, Failure> {
+        let spec = topic(log, &self.topic).await?;
+        let partitions: Vec<_> = match self.partition {
+            Some(number) => vec![partition(&spec, number)?],
+            None => spec.topic_partitions().collect(),
+        };
+        if partitions.len() > 1 && (self.start.is_of_one_partition() || self.until.is_of_one_partition()) {
+            return Err(Failure::usage(format!(
                 "an offset is one of a partition: say which with --partition. topic={}, partitions={}",
                 spec.name, spec.partitions
-            ))),
-            None => Ok(spec.topic_partitions().collect()),
-            Some(number) if number < spec.partitions.get() => {
-                Ok(vec![TopicPartition::new(spec.name.clone(), Partition(number))])
-            }
-            Some(number) => Err(usage(format!(
-                "there is no such partition: they count from 0. topic={}, partition={number}, partitions={}",
-                spec.name, spec.partitions
-            ))),
+            )));
         }
-    }
-
-    async fn start(&self, log: &dyn Log, partition: &TopicPartition) -> Result<Offset, Failure> {
-        let there = log.offsets(partition).await?;
-        if let Some(offset) = self.offset.map(Offset) {
-            if offset < there.earliest || offset > there.end {
-                return Err(usage(format!(
-                    "there is no such offset: choose one from earliest to end. partition={partition}, offset={offset}, earliest={}, end={}",
-                    there.earliest, there.end
-                )));
-            }
-            return Ok(offset);
+        let now = session.clock.now();
+        let mut lanes = Vec::new();
+        for partition in partitions {
+            let at = self.start.find(log, &partition, now).await?;
+            let until = if self.follow { None } else { Some(self.until.find(log, &partition, now).await?) };
+            lanes.push(Lane { partition, at, until });
         }
-        let Some(group) = &self.group else { return Ok(there.earliest) };
-        let committed = log.committed(&GroupId(group.clone()), partition).await?;
-        // A position may have been overtaken by retention.
-        Ok(committed.map_or(there.earliest, |committed| committed.offset.max(there.earliest)))
+        Ok(lanes)
     }
 
     fn wants(&self, record: &RecordRef<'_>) -> bool {
         let Some(wanted) = &self.key else { return true };
-        record.key.is_some_and(|key| self.key_kind().split(key).0 == wanted.as_bytes())
+        record.key.is_some_and(|key| self.look.key_kind().split(key).0 == wanted.as_bytes())
     }
+}
 
+impl Look {
     fn key_kind(&self) -> KeyKind {
         if self.windowed_key { KeyKind::Windowed } else { KeyKind::Plain }
     }
 
-    fn columns(&self) -> Columns {
-        Columns { keys: (self.keys || self.windowed_key).then(|| self.key_kind()), headers: self.headers }
-    }
-}
-
-fn usage(message: String) -> Failure {
-    Failure::Usage(Error::invalid(message))
-}
-
-async fn print(
-    consume: &Consume,
-    log: &dyn Log,
-    (partition, from): (&TopicPartition, Offset),
-    left: &mut u64,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let mut at = from;
-    while *left > 0 {
-        let fetched = log.read(partition, at, READ_BYTES).await?;
-        let Some(last) = fetched.batches.last() else { break };
-        let next = last.next_offset();
-        for batch in &fetched.batches {
-            let mut records = batch.cursor();
-            while let Some(record) = records.next() {
-                let record = record.map_err(|error| error.context(partition))?;
-                // The first batch may begin before the offset that was asked for.
-                if record.offset < at || !consume.wants(&record) {
-                    continue;
-                }
-                if *left == 0 {
-                    return Ok(());
-                }
-                *left -= 1;
-                let line = match consume.json {
-                    true => show::json_line(partition, &record, consume.key_kind()),
-                    false => show::text_line(partition, &record, consume.columns()),
-                };
-                writeln!(out, "{line}")?;
+    fn print(
+        &self,
+        out: &mut dyn Write,
+        partition: &TopicPartition,
+        record: &RecordRef<'_>,
+        safely: bool,
+    ) -> io::Result<()> {
+        match &self.format {
+            Format::Template(template) => template.print(out, partition, record, safely),
+            Format::Text if !self.json => {
+                let keys = (self.keys || self.windowed_key).then(|| self.key_kind());
+                let columns = Columns { keys, headers: self.headers };
+                writeln!(out, "{}", show::text_line(partition, record, columns))
             }
+            _ => writeln!(out, "{}", show::json_line(partition, record, self.key_kind())),
         }
-        at = next;
     }
-    Ok(())
+}
+
+/// Printing, and how far it is.
+struct Print<'a> {
+    consume: &'a Consume,
+    log: &'a dyn Admin,
+    stop: &'a Stop,
+    left: u64,
+    safely: bool,
+    progress: Progress,
+}
+
+impl Print<'_> {
+    /// Prints what there is of a lane now.
+    async fn lane(&mut self, lane: &mut Lane, out: &mut dyn Write) -> Result<(), Failure> {
+        while self.left > 0 && !self.stop.is_asked() {
+            // Retention may have overtaken us.
+            lane.at = lane.at.max(self.log.offsets(&lane.partition).await?.earliest);
+            if lane.is_done() {
+                break;
+            }
+            let fetched = self.log.read(&lane.partition, lane.at, READ_BYTES).await?;
+            let Some(last) = fetched.batches.last() else { break };
+            let next = last.next_offset();
+            for batch in &fetched.batches {
+                let mut records = batch.cursor();
+                let mut printed = 0;
+                while let Some(record) = records.next() {
+                    let record = record.map_err(|error| error.context(&lane.partition))?;
+                    // The first batch may begin before the offset that was asked for.
+                    if !lane.holds(record.offset) || !self.consume.wants(&record) {
+                        continue;
+                    }
+                    if self.left == 0 {
+                        return Ok(());
+                    }
+                    self.left -= 1;
+                    printed += 1;
+                    self.consume.look.print(out, &lane.partition, &record, self.safely)?;
+                }
+                self.progress.add(batch.bytes().len() as u64, printed);
+            }
+            lane.at = next;
+        }
+        Ok(())
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Read in this order: `layout` (which files) and `fs` (what is done with them), `group` and `codec` (what a journal
 //! group looks like), `journal`, `writer` (what happens in which order), `partition`, `span` and `reader` (segments),
-//! `checkpoint`, `recovery`; then `observer` and `published` (who looks at it from outside).
+//! `checkpoint`, `recovery`; then `observer` and `published` (who looks at it from
+//! outside), `dump` and `verify` (who looks into its files).
 //!
 //! A commit is durable when its journal group is on disk, and visible after that. Segments are written from memory later
 //! and never sync a commit. The journal thread is the only one that changes anything; readers take what they need from
@@ -11,6 +12,7 @@
 mod admin;
 mod checkpoint;
 mod codec;
+mod dump;
 mod files;
 mod fs;
 mod group;
@@ -32,6 +34,7 @@ mod scan;
 mod shared;
 mod span;
 mod timeindex;
+mod verify;
 mod visible;
 mod writer;
 
@@ -50,6 +53,12 @@ use headwater_core::{
     ledger::{self, Held},
 };
 
+pub use self::{
+    dump::{DumpedBatch, SegmentDump, segment_files},
+    observer::ObservedLog,
+    options::{Durability, LogOptions, RecoveryReport},
+    verify::{Damage, VerifiedPartition, Verifier},
+};
 use self::{
     fs::{FileSystem, RealFs},
     producer::EmbeddedProducer,
@@ -57,10 +66,6 @@ use self::{
     reader::Wanted,
     shared::Shared,
     visible::Source,
-};
-pub use self::{
-    observer::ObservedLog,
-    options::{Durability, LogOptions, RecoveryReport},
 };
 
 /// Read at once while a record is looked for by its time.

@@ -126,6 +126,24 @@ impl ObservedLog {
         lock::last_owner(&self.0.layout.lock())
     }
 
+    /// Where its files are.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.0.layout
+    }
+
+    /// What can be read of a partition, and what the newest checkpoint says of its files that is still of use.
+    pub(super) fn files(
+        &self,
+        partition: &TopicPartition,
+    ) -> Result<(Place, PartitionOffsets, Option<PartitionMark>)> {
+        self.0.refresh();
+        self.0.ask(|view| {
+            let Newer { place, files, .. } = view.newer(partition, Offset(0), Timestamp::MIN)?;
+            let offsets = view.ledger.offsets(place).ok_or_else(|| ledger::unknown_partition(partition))?;
+            Ok((place, offsets, files))
+        })
+    }
+
     fn refused<T>(&self) -> Result<T> {
         Err(Error::invalid(format!(
             "log is open read-only: change it through the process that owns it. folder={}, last_owner_pid={}",

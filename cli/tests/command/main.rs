@@ -1,8 +1,13 @@
 //! The `headwater` command as it is run: exit codes, pipes, and a log on disk.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod files;
+mod help;
+mod owners;
+mod quick_start;
+
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -108,12 +113,9 @@ fn records_of_all_kinds_are_shown_to_people() {
         "consume mixed --partition 0 --offset 1 --max 1",
         "0\t1\t1970-01-01T00:00:02Z\tnull\n",
     );
-    prints(
-        folder.path(),
-        "topics describe mixed",
-        "mixed: cleanup delete, segments of 1073741824 bytes\n\n\
-         PARTITION  EARLIEST  END  RECORDS\n        0         0    3        3\n        1         0    1        1\n",
-    );
+    let described = run(folder.path(), &["topics", "describe", "mixed"]);
+    let table = "PARTITION  EARLIEST  END  RECORDS  NEWEST\n        0         0    3        3  1970-01-01T00:00:03Z\n";
+    assert!(text(&described.stdout).contains(table), "{}", text(&described.stdout));
 }
 
 #[test]
@@ -202,20 +204,101 @@ fn a_folder_without_a_log_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_log_that_is_in_use_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = log_with(folder.path(), 1);
-    let output = run(folder.path(), &["topics", "list"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains(&std::process::id().to_string()), "{}", text(&output.stderr));
-    drop(log);
-}
-
-#[test]
 fn wrong_usage_has_its_own_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     closed_log_with(folder.path(), 1);
     assert_eq!(run(folder.path(), &["consume", "no-such-topic"]).status.code(), Some(2));
     assert_eq!(run(folder.path(), &["drink", "readings"]).status.code(), Some(2));
+    assert_eq!(run(folder.path(), &["topics", "create", "readings"]).status.code(), Some(2));
+    assert_eq!(run(folder.path(), &["topics", "delete", "readings"]).status.code(), Some(2));
+    assert_eq!(
+        run(folder.path(), &["topics", "alter", "readings", "--config", "retention=1"]).status.code(),
+        Some(2)
+    );
     assert_eq!(run(folder.path(), &["--help"]).status.code(), Some(0));
+    assert_eq!(run(folder.path(), &["--version"]).status.code(), Some(0));
+}
+
+/// Runs the command with `input` on its standard input.
+fn run_on(log: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut command = headwater(log, arguments);
+    let mut process =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // One that refuses does not read.
+    let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+    process.wait_with_output().unwrap()
+}
+
+#[test]
+fn only_what_makes_a_topic_makes_a_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    for arguments in [
+        "produce readings",
+        "topics alter readings --partitions 2",
+        "topics delete readings --yes",
+        "groups delete g --yes",
+        "groups reset-offsets g --topic t --to-latest --execute",
+        "log verify",
+    ] {
+        let output = run_on(&log, &arguments.split(' ').collect::<Vec<_>>(), "line");
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {}", text(&output.stderr));
+        assert!(!log.exists(), "{arguments}");
+    }
+    let output = run_on(&log, &["produce", "readings", "--create=2"], "line");
+    assert_eq!((text(&output.stdout), text(&output.stderr)), ("1 record written to readings\n", ""));
+    prints(&log, "consume readings --format %s", "line");
+}
+
+/// All commands that change a log, one after the other, on a log on disk.
+#[test]
+fn a_log_is_looked_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    prints(
+        &log,
+        "topics create readings --config retention.ms=1000000",
+        "topic readings created: 1 partition\n",
+    );
+    let output =
+        run_on(&log, &["produce", "readings", "--key-separator", "=", "--timestamp", "now"], "a=1\nb=2\n");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "2 records written to readings\n"));
+    let altered =
+        "SETTING           OLD       NEW\npartitions        1         2\ncompression.type  producer  zstd\n";
+    prints(&log, "topics alter readings --partitions 2 --config compression.type=zstd", altered);
+    let reset = "TOPIC     PARTITION  OLD  NEW  LAG\nreadings          0  -      0    2\nreadings          1  -      0    0\n\n\
+                 group g goes on at NEW\n";
+    prints(&log, "groups reset-offsets g --topic readings --to-earliest --execute", reset);
+    prints(&log, "groups list", "GROUP  TOPICS    LAG\ng      readings    2\n");
+    prints(&log, "consume readings --group g --max 1 --format %k=%s", "a=1");
+    prints(&log, "groups delete g --yes", "group g deleted: 2 positions\n");
+    prints(&log, "topics delete readings --yes", "topic readings deleted: 2 records\n");
+    prints(&log, "topics list", "TOPIC  PARTITIONS  RECORDS  CLEANUP\n");
+}
+
+#[test]
+fn what_one_command_prints_another_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    log_of_all_kinds(folder.path());
+    for (arguments, topic) in
+        [(["consume", "mixed", "--json"], "copy"), (["consume", "copy", "--json"], "copy-2")]
+    {
+        let printed = run(folder.path(), &arguments);
+        let output =
+            run_on(folder.path(), &["produce", topic, "--json", "--create=2"], text(&printed.stdout));
+        assert_eq!(
+            text(&output.stdout),
+            format!("4 records written to {topic}\n"),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    let all =
+        |topic| run(folder.path(), &["consume", topic, "--format", "%p %o %T %K %k %S %s %h\\n"]).stdout;
+    assert_eq!(all("mixed"), all("copy-2"));
+    assert_eq!(
+        all("mixed").iter().filter(|byte| **byte == b'\n').count(),
+        5,
+        "one value has a line end in it"
+    );
 }
