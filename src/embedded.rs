@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::lock::Mutex;
+use headwater_client::{self as client, ConsumerBuilder, ProducerBuilder};
 use headwater_core::{
     BatchBuilder, DefaultSerde, Error, Headers, Log, Offset, Partition, Producer, ProducerName, Record,
     Result, Serde, Timestamp, TopicName, TopicPartition, TopicSpec, partition_for_key,
@@ -74,6 +75,16 @@ impl Embedded {
     #[must_use]
     pub fn log(&self) -> &EmbeddedLog {
         &self.log
+    }
+
+    /// Begins a producer for its topics.
+    pub fn producer_builder<K: DefaultSerde, V: DefaultSerde>(&self) -> ProducerBuilder<K, V> {
+        client::Producer::builder(Arc::new(self.log.clone()))
+    }
+
+    /// Begins a consumer of its topics.
+    pub fn consumer_builder<K: DefaultSerde, V: DefaultSerde>(&self) -> ConsumerBuilder<K, V> {
+        client::Consumer::builder(Arc::new(self.log.clone()))
     }
 
     /// Makes sure that a topic exists.

@@ -2,11 +2,13 @@
 //!
 //! # Where to go from here
 //! [`StreamsBuilder`] begins a program, [`KStream`] has its operators, [`Embedded`] runs it on the embedded log,
-//! [`testing::TopologyTestDriver`] in a test. The vocabulary (records, serdes, the `Log` port) is in [`core`], the log
+//! [`testing::TopologyTestDriver`] in a test. Whoever only writes or reads
+//! has a [`Producer`](client::Producer) and a [`Consumer`](client::Consumer) in [`client`]. The vocabulary (records, serdes, the `Log` port) is in [`core`], the log
 //! and the state engine in [`storage`].
 
 mod embedded;
 
+pub use headwater_client as client;
 pub use headwater_core as core;
 pub use headwater_core::{Error, ErrorKind, Record, Result, Timestamp, serdes};
 pub use headwater_storage as storage;

@@ -1,5 +1,12 @@
-//! Clients of a log: [`Producer`] and [`Consumer`](https://kafka.apache.org), as Kafka's, on every [`Log`](headwater_core::Log).
+//! Clients of a log: a [`Producer`] and a [`Consumer`] as Kafka's, on every [`Log`](headwater_core::Log).
 
+mod consumer;
 mod producer;
 
-pub use self::producer::{Delivery, Outgoing, Partitioner, Producer, ProducerBuilder, RecordMetadata};
+pub use self::{
+    consumer::{
+        Batch, BatchRecords, Consumer, ConsumerBuilder, ConsumerRecord, Isolation, OffsetReset, Rebalance,
+        RebalanceListener,
+    },
+    producer::{Delivery, Outgoing, Partitioner, Producer, ProducerBuilder, RecordMetadata},
+};

@@ -260,9 +260,11 @@ impl Accumulator {
             None => {
                 news = true;
                 self.last_serial += 1;
+                let mut builder = self.idle.pop().unwrap_or_default();
+                builder.set_compression(self.limits.compression);
                 self.open.insert(self.last_serial, (known.index, partition));
                 place.insert(Open {
-                    builder: self.idle.pop().unwrap_or_default(),
+                    builder,
                     state: BatchState::new(TopicPartition::new(topic.name.clone(), partition)),
                     charged: 0,
                     serial: self.last_serial,

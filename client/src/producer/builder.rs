@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use headwater_core::{Error, Log, ProducerName, Result, SerdeRef, TopicSpec};
+use headwater_core::{Compression, Error, Log, ProducerName, Result, SerdeRef, TopicSpec};
 use tokio::runtime::Handle as Runtime;
 
 use super::{
@@ -20,6 +20,7 @@ pub(super) struct Limits {
     pub(super) commit_bytes: usize,
     pub(super) buffer_bytes: usize,
     pub(super) linger: Duration,
+    pub(super) compression: Compression,
     pub(super) metadata_age_max: Duration,
     pub(super) open_timeout: Duration,
 }
@@ -31,6 +32,7 @@ impl Default for Limits {
             commit_bytes: 4 << 20,
             buffer_bytes: 32 << 20,
             linger: Duration::from_millis(1),
+            compression: Compression::None,
             metadata_age_max: Duration::from_secs(5 * 60),
             open_timeout: Duration::from_secs(120),
         }
@@ -81,6 +83,13 @@ impl<K: 'static, V: 'static> ProducerBuilder<K, V> {
     /// there whenever the last commit is done: the quickest answer, and batches as small as the log is quick.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.limits.linger = linger;
+        self
+    }
+
+    /// How batches are compressed, by the task that writes them (Kafka: `compression.type`); a topic may say otherwise. Not
+    /// at all unless set. [`ProducerBuilder::batch_bytes`] counts bytes before that.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.limits.compression = compression;
         self
     }
 

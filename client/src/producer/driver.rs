@@ -186,9 +186,21 @@ impl Driver {
             Err(error) => {
                 let failure = Failure::of(&error);
                 self.fail_held(&failure);
+                let of_a_member = positions.is_some_and(|positions| positions.member.is_some());
+                if error.kind() == ErrorKind::Fenced && of_a_member && self.is_newest().await {
+                    return Err(error.context("the positions were refused, and the transaction with them"));
+                }
                 self.after_refusal(&error);
                 Err(error)
             }
+        }
+    }
+
+    /// Whether no newer producer of the name has taken over: a commit of nothing is refused then, too.
+    async fn is_newest(&mut self) -> bool {
+        match &mut self.port {
+            Some(port) => port.commit(None).await.is_ok(),
+            None => false,
         }
     }
 

@@ -120,11 +120,14 @@ impl Group {
         let gone = |partition: &TopicPartition| {
             now.get(&partition.topic).is_none_or(|count| partition.partition.0 >= *count)
         };
-        for (partition, owner) in self.owners.extract_if(.., |partition, _| gone(partition)) {
-            if let Some(state) = self.members.get_mut(&owner.member) {
-                state.lost.push(partition);
+        let members = &mut self.members;
+        self.owners.retain(|partition, owner| {
+            let gone = gone(partition);
+            if gone && let Some(state) = members.get_mut(&owner.member) {
+                state.lost.push(partition.clone());
             }
-        }
+            !gone
+        });
         self.rebalance(now);
     }
 

@@ -22,7 +22,7 @@ fn record(key: impl ToString, value: impl ToString) -> Record<String, String> {
 #[test]
 fn every_acknowledgement_says_where_its_record_is() {
     on_every_log(|log| async move {
-        let producer = Producer::builder(Arc::clone(&log)).batch_bytes(300).build().await.unwrap();
+        let producer = Producer::builder(log.clone()).batch_bytes(300).build().await.unwrap();
         let mut deliveries = Vec::new();
         for i in 0..500 {
             deliveries.push((i, producer.send("numbers", &record(i % 7, i)).await.unwrap()));
@@ -41,7 +41,7 @@ fn every_acknowledgement_says_where_its_record_is() {
 #[test]
 fn records_of_a_key_keep_their_order_and_lie_where_kafka_puts_them() {
     on_every_log(|log| async move {
-        let producer = Producer::builder(Arc::clone(&log)).batch_bytes(200).build().await.unwrap();
+        let producer = Producer::builder(log.clone()).batch_bytes(200).build().await.unwrap();
         for i in 0..300 {
             producer.send("numbers", &record(i % 11, i)).await.unwrap();
         }
@@ -67,8 +67,7 @@ fn records_of_a_key_keep_their_order_and_lie_where_kafka_puts_them() {
 #[test]
 fn headers_time_and_null_arrive() {
     on_every_log(|log| async move {
-        let producer =
-            Producer::<Option<Bytes>, Option<Bytes>>::builder(Arc::clone(&log)).build().await.unwrap();
+        let producer = Producer::<Option<Bytes>, Option<Bytes>>::builder(log.clone()).build().await.unwrap();
         let headers = Headers::new().with("trace", &b"1"[..]);
         let sent = Record { key: None, value: None, timestamp: Timestamp(-5), headers: headers.clone() };
         let written = producer.send_to(&partition(2), &sent).await.unwrap().await.unwrap();
@@ -89,7 +88,7 @@ fn a_partitioner_decides_and_may_leave_it_to_the_default() {
             let number: u32 = std::str::from_utf8(record.value?).ok()?.parse().ok()?;
             Some(Partition(number))
         };
-        let producer = Producer::builder(Arc::clone(&log)).partitioner(by_value).build().await.unwrap();
+        let producer = Producer::builder(log.clone()).partitioner(by_value).build().await.unwrap();
         for value in ["2", "1", "2", "x"] {
             producer.send("numbers", &record("same", value)).await.unwrap();
         }
@@ -131,7 +130,7 @@ fn new_partitions_are_used_once_they_are_known() {
 #[test]
 fn what_cannot_be_sent_is_refused_with_the_reason() {
     on_every_log(|log| async move {
-        let producer = Producer::builder(Arc::clone(&log)).buffer_bytes(1000).build().await.unwrap();
+        let producer = Producer::builder(log.clone()).buffer_bytes(1000).build().await.unwrap();
         let error = producer.send("letters", &record("a", "b")).await.unwrap_err();
         assert_eq!(error.to_string(), "no such topic: create it first. topic=letters");
         log.create_topic(&TopicSpec::new("letters", 1).unwrap()).await.unwrap();
@@ -166,7 +165,7 @@ fn a_record_too_large_for_its_topic_fails_alone() {
         let mut spec = TopicSpec::new("small", 1).unwrap();
         spec.config.max_message_bytes = 200;
         log.create_topic(&spec).await.unwrap();
-        let producer = Producer::builder(Arc::clone(&log)).build().await.unwrap();
+        let producer = Producer::builder(log.clone()).build().await.unwrap();
         let mut deliveries = Vec::new();
         for size in [10, 20, 400, 30] {
             deliveries.push(producer.send("small", &record("k", "v".repeat(size))).await.unwrap());
@@ -229,7 +228,7 @@ fn a_log_that_has_stopped_fails_everything_and_nobody_hangs() {
 #[test]
 fn dropping_a_producer_writes_what_was_sent() {
     on_every_log(|log| async move {
-        let producer = Producer::builder(Arc::clone(&log)).build().await.unwrap();
+        let producer = Producer::builder(log.clone()).build().await.unwrap();
         let delivery = producer.send_to(&partition(0), &record("a", "1")).await.unwrap();
         drop(producer);
         assert_eq!(delivery.await.unwrap().offset.0, 0);

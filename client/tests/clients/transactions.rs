@@ -11,8 +11,8 @@ use headwater_core::{
 
 use super::logs::{Steered, on_every_log, partition, read, run};
 
-async fn transactional(log: &Arc<dyn Log>) -> Producer<String, String> {
-    Producer::builder(Arc::clone(log)).transactional_id("tx").batch_bytes(200).build().await.unwrap()
+async fn transactional(log: Arc<dyn Log>) -> Producer<String, String> {
+    Producer::builder(log).transactional_id("tx").batch_bytes(200).build().await.unwrap()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "calls are easier to read")]
@@ -33,7 +33,7 @@ async fn committed(log: &dyn Log, number: u32) -> Option<u64> {
 #[test]
 fn records_and_positions_become_visible_together() {
     on_every_log(|log| async move {
-        let producer = transactional(&log).await;
+        let producer = transactional(log.clone()).await;
         producer.begin().await.unwrap();
         let mut deliveries = Vec::new();
         for i in 0..100 {
@@ -61,7 +61,7 @@ fn records_and_positions_become_visible_together() {
 #[test]
 fn an_aborted_transaction_leaves_nothing_and_the_next_one_goes_on() {
     on_every_log(|log| async move {
-        let producer = transactional(&log).await;
+        let producer = transactional(log.clone()).await;
         producer.begin().await.unwrap();
         let mut deliveries = Vec::new();
         for i in 0..100 {
@@ -84,10 +84,10 @@ fn an_aborted_transaction_leaves_nothing_and_the_next_one_goes_on() {
 #[test]
 fn a_newer_producer_of_the_id_fences_the_older_one_for_good() {
     on_every_log(|log| async move {
-        let old = transactional(&log).await;
+        let old = transactional(log.clone()).await;
         old.begin().await.unwrap();
         let lost = old.send_to(&partition(0), &record("old")).await.unwrap();
-        let new = transactional(&log).await;
+        let new = transactional(log.clone()).await;
         new.begin().await.unwrap();
         new.send_to(&partition(0), &record("new")).await.unwrap();
         assert_eq!(old.commit().await.unwrap_err().kind(), ErrorKind::Fenced);
@@ -108,12 +108,12 @@ fn wrong_use_is_told() {
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.to_string().contains(text), "{error}");
         };
-        let plain = Producer::<String, String>::builder(Arc::clone(&log)).build().await.unwrap();
+        let plain = Producer::<String, String>::builder(log.clone()).build().await.unwrap();
         invalid(plain.begin().await, "not transactional");
         invalid(plain.commit().await, "not transactional");
         invalid(plain.abort().await, "not transactional");
         invalid(plain.send_offsets(positions("g", 0, 1)), "not transactional");
-        let producer = transactional(&log).await;
+        let producer = transactional(log.clone()).await;
         invalid(producer.commit().await, "call `begin` first");
         invalid(producer.abort().await, "call `begin` first");
         invalid(producer.send_offsets(positions("g", 0, 1)), "call `begin` first");
@@ -130,7 +130,7 @@ fn wrong_use_is_told() {
 #[test]
 fn a_transaction_of_which_a_record_was_refused_can_only_be_aborted() {
     on_every_log(|log| async move {
-        let producer = transactional(&log).await;
+        let producer = transactional(log.clone()).await;
         producer.begin().await.unwrap();
         producer.send_to(&partition(0), &record("good")).await.unwrap();
         let mut spec = headwater_core::TopicSpec::new("small", 1).unwrap();
@@ -154,7 +154,7 @@ fn a_transaction_of_which_a_record_was_refused_can_only_be_aborted() {
 #[test]
 fn positions_in_a_partition_that_is_not_there_fail_the_whole_transaction() {
     on_every_log(|log| async move {
-        let producer = transactional(&log).await;
+        let producer = transactional(log.clone()).await;
         producer.begin().await.unwrap();
         producer.send_to(&partition(0), &record("x")).await.unwrap();
         let mut nowhere = positions("g", 0, 1);
@@ -175,7 +175,7 @@ fn a_commit_whose_future_was_dropped_goes_on_and_the_next_begin_waits_for_it() {
     run(async {
         let log = Steered::new(0).await;
         let port: Arc<dyn Log> = Arc::clone(&log) as Arc<_>;
-        let producer = transactional(&port).await;
+        let producer = transactional(port.clone()).await;
         producer.begin().await.unwrap();
         let delivery = producer.send_to(&partition(0), &record("x")).await.unwrap();
         assert!(producer.commit().now_or_never().is_none());
@@ -193,7 +193,7 @@ fn a_transaction_of_unknown_outcome_ends_its_producer() {
     run(async {
         let log = Steered::new(10).await;
         let port: Arc<dyn Log> = Arc::clone(&log) as Arc<_>;
-        let producer = transactional(&port).await;
+        let producer = transactional(port.clone()).await;
         log.refusals.lock().unwrap().push((ErrorKind::Unavailable, true));
         producer.begin().await.unwrap();
         producer.send_to(&partition(0), &record("x")).await.unwrap();
@@ -201,7 +201,7 @@ fn a_transaction_of_unknown_outcome_ends_its_producer() {
         assert_eq!(producer.commit().await.unwrap_err().kind(), ErrorKind::Unavailable);
         assert_eq!(producer.begin().await.unwrap_err().kind(), ErrorKind::Unavailable);
         // A new one settles it: what is committed then says whether it was written.
-        let next = transactional(&port).await;
+        let next = transactional(port.clone()).await;
         assert_eq!(committed(&*port, 0).await, Some(9));
         next.begin().await.unwrap();
         next.send_to(&partition(0), &record("y")).await.unwrap();
@@ -232,7 +232,7 @@ fn a_record_that_waits_for_room_does_not_slip_into_the_next_transaction() {
 #[test]
 fn small_batches_of_a_transaction_make_room_for_one_another() {
     on_every_log(|log| async move {
-        let builder = Producer::builder(Arc::clone(&log)).transactional_id("tx");
+        let builder = Producer::builder(log.clone()).transactional_id("tx");
         let producer = builder.buffer_bytes(150).build().await.unwrap();
         producer.begin().await.unwrap();
         for i in 0..30 {
@@ -246,7 +246,7 @@ fn small_batches_of_a_transaction_make_room_for_one_another() {
 #[test]
 fn a_transaction_may_be_larger_than_the_buffer() {
     on_every_log(|log| async move {
-        let builder = Producer::builder(Arc::clone(&log)).transactional_id("tx").batch_bytes(200);
+        let builder = Producer::builder(log.clone()).transactional_id("tx").batch_bytes(200);
         let producer = builder.buffer_bytes(1000).build().await.unwrap();
         producer.begin().await.unwrap();
         for i in 0..1000 {
@@ -260,7 +260,7 @@ fn a_transaction_may_be_larger_than_the_buffer() {
 #[test]
 fn closing_aborts_an_open_transaction() {
     on_every_log(|log| async move {
-        let producer = transactional(&log).await;
+        let producer = transactional(log.clone()).await;
         producer.begin().await.unwrap();
         let delivery = producer.send_to(&partition(0), &record("x")).await.unwrap();
         producer.close().await.unwrap();

@@ -10,7 +10,7 @@ use std::{
 
 use futures::FutureExt;
 use headwater_client::{Delivery, Producer};
-use headwater_core::{Log, Record, Timestamp};
+use headwater_core::{Compression, Log, Record, Timestamp};
 use tokio::time::{Instant, advance};
 
 use super::logs::{Steered, batches, memory, on_every_log, partition, read, run};
@@ -45,7 +45,7 @@ fn a_batch_waits_for_linger_and_no_longer() {
 #[test]
 fn a_full_batch_does_not_wait() {
     on_every_log(|log| async move {
-        let builder = Producer::builder(Arc::clone(&log));
+        let builder = Producer::builder(log.clone());
         let producer = builder.linger(Duration::from_secs(3600)).batch_bytes(1000).build().await.unwrap();
         let began = Instant::now();
         let mut deliveries = Vec::new();
@@ -89,7 +89,7 @@ fn without_linger_batches_gather_while_a_commit_is_on_its_way() {
 #[test]
 fn flushing_does_not_wait_for_linger() {
     on_every_log(|log| async move {
-        let builder = Producer::builder(Arc::clone(&log));
+        let builder = Producer::builder(log.clone());
         let producer = builder.linger(Duration::from_secs(3600)).build().await.unwrap();
         let began = Instant::now();
         let delivery = send(&producer, "1").await;
@@ -135,9 +135,24 @@ fn a_slow_log_slows_the_sender_down_and_loses_nothing() {
 }
 
 #[test]
+fn batches_are_compressed_when_asked_to() {
+    on_every_log(|log| async move {
+        for (count, compression) in [(1, Compression::Zstd), (2, Compression::Lz4), (3, Compression::None)] {
+            let producer = Producer::builder(log.clone()).compression(compression).build().await.unwrap();
+            let last = send(&producer, &"x".repeat(1000)).await;
+            let offset = last.await.unwrap().offset;
+            assert_eq!(offset.0, count - 1);
+            let fetched = log.read(&partition(0), offset, 1).await.unwrap();
+            assert_eq!(fetched.batches[0].compression(), compression);
+        }
+        assert_eq!(read(&*log, 0).await.len(), 3);
+    });
+}
+
+#[test]
 fn many_tasks_send_at_once() {
     on_every_log(|log| async move {
-        let builder = Producer::builder(Arc::clone(&log));
+        let builder = Producer::builder(log.clone());
         let producer = builder.batch_bytes(300).buffer_bytes(2000).build().await.unwrap();
         let senders: Vec<_> = (0..10)
             .map(|task| {

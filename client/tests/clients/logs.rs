@@ -10,19 +10,19 @@ use std::{
 
 use async_trait::async_trait;
 use headwater_core::{
-    BatchBuilder, Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion, Offset, Partition,
-    PartitionOffsets, Positions, Producer, ProducerName, Result, TimedOffset, Timestamp, TopicName,
-    TopicPartition, TopicSpec, Written, memory::MemoryLog,
+    Admin, BatchBuilder, Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion, Member, Offset,
+    Partition, PartitionOffsets, Positions, Producer, ProducerName, Result, Subscription, TimedOffset,
+    Timestamp, TopicName, TopicPartition, TopicSpec, Written, memory::MemoryLog,
 };
 use headwater_storage::log::{Durability, EmbeddedLog, LogOptions};
 use tokio::sync::Semaphore;
 
 /// Runs a test on every log, each with a topic `numbers` of three partitions.
-pub(crate) fn on_every_log<F: Future<Output = ()>>(test: impl Fn(Arc<dyn Log>) -> F) {
+pub(crate) fn on_every_log<F: Future<Output = ()>>(test: impl Fn(Arc<dyn Admin>) -> F) {
     let folder = tempfile::tempdir().unwrap();
     let options = LogOptions { durability: Durability::Os, ..LogOptions::default() };
     let embedded = EmbeddedLog::open_with(folder.path(), options).unwrap();
-    let logs: [Arc<dyn Log>; 2] = [Arc::new(MemoryLog::default()), Arc::new(embedded)];
+    let logs: [Arc<dyn Admin>; 2] = [Arc::new(MemoryLog::default()), Arc::new(embedded)];
     for log in logs {
         run(async {
             log.create_topic(&TopicSpec::new("numbers", 3).unwrap()).await.unwrap();
@@ -168,6 +168,10 @@ impl Log for Steered {
 
     async fn commit_positions(&self, positions: &Positions) -> Result<()> {
         self.log.commit_positions(positions).await
+    }
+
+    async fn join(&self, group: &GroupId, subscription: &Subscription) -> Result<Box<dyn Member>> {
+        self.log.join(group, subscription).await
     }
 
     async fn appended(&self, seen: LogVersion) -> Result<LogVersion> {
