@@ -2,9 +2,8 @@
 //!
 //! # Where to go from here
 //! [`StreamsBuilder`] begins a program, [`KStream`] has its operators, [`Embedded`] runs it on the embedded log,
-//! [`testing::TopologyTestDriver`] in a test. Whoever only writes or reads
-//! has a [`Producer`](client::Producer) and a [`Consumer`](client::Consumer) in [`client`]. The vocabulary (records, serdes, the `Log` port) is in [`core`], the log
-//! and the state engine in [`storage`].
+//! [`testing::TopologyTestDriver`] in a test. Whoever only writes or reads has a producer and a consumer in
+//! [`client`]. The vocabulary (records, serdes, the `Log` port) is in [`core`], the log and the state engine in [`storage`].
 
 mod embedded;
 

@@ -155,7 +155,7 @@ pub trait Log: Send + Sync + 'static {
     async fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Result<Option<Committed>>;
 
     /// Makes positions durable that go with no record: those of a reader that writes elsewhere, or of somebody who sends a
-    /// group back.
+    /// group back. With none at all it only waits: what was decided before can be read then.
     ///
     /// # Errors
     /// `Invalid` when a partition does not exist, `Fenced` when they are of a member and a partition is not its own;

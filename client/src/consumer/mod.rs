@@ -168,7 +168,8 @@ impl<K: 'static, V: 'static> Consumer<K, V> {
         }
         loop {
             if let Some(current) = &mut self.core.reader.partitions.current
-                && let Some(record) = current.record()?
+                && current.advance()?
+                && let Some(record) = current.record()
             {
                 let (partition, offset) = (current.batch.partition(), record.offset);
                 let record = record::decode(record, &*self.key, &*self.value);
@@ -186,8 +187,9 @@ impl<K: 'static, V: 'static> Consumer<K, V> {
     /// Passes over the record that [`Consumer::recv`] could not decode; nothing when there is none.
     pub fn skip(&mut self) {
         if let Some(current) = &mut self.core.reader.partitions.current
-            && let Some(offset) = current.refused()
+            && let Some(record) = current.record()
         {
+            let offset = record.offset;
             current.pass(offset);
         }
     }

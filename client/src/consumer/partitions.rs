@@ -37,17 +37,17 @@ pub(super) struct Current {
 }
 
 impl Current {
-    /// The next record to give out; the same one until [`Current::pass`].
+    /// Moves to the next record to give out, unless it stands on one; `false` at the end.
     #[inline]
-    pub(super) fn record(&mut self) -> Result<Option<RecordRef<'_>>> {
+    pub(super) fn advance(&mut self) -> Result<bool> {
         self.ready = self.ready || self.records.advance()?;
-        Ok(if self.ready { self.records.current() } else { None })
+        Ok(self.ready)
     }
 
-    /// The record that was asked for and not given out.
-    pub(super) fn refused(&self) -> Option<Offset> {
-        let record = self.records.current().filter(|_| self.ready)?;
-        Some(record.offset)
+    /// The record that it stands on and that was not given out.
+    #[inline]
+    pub(super) fn record(&self) -> Option<RecordRef<'_>> {
+        if self.ready { self.records.current() } else { None }
     }
 
     /// The record at `offset` was given out.
@@ -142,7 +142,7 @@ impl Partitions {
     }
 
     /// Those to fetch from, and from where; another one is first each time.
-    pub(super) fn to_fetch(&mut self) -> Vec<(TopicPartition, Offset)> {
+    pub(super) fn fetch_plan(&mut self) -> Vec<(TopicPartition, Offset)> {
         let mut all: Vec<_> = self
             .states
             .iter()

@@ -108,7 +108,7 @@ impl Reader {
     pub(super) async fn fetch(&mut self) -> Result<bool> {
         let mut left = self.settings.fetch_bytes;
         let mut found = false;
-        for (partition, from) in self.partitions.to_fetch() {
+        for (partition, from) in self.partitions.fetch_plan() {
             if left == 0 {
                 break;
             }

@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     num::NonZeroU32,
-    sync::Arc,
 };
 
 use futures::channel::oneshot;
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     builder::Limits,
-    delivery::{BatchState, Delivery, Failure},
+    delivery::{Delivery, Failure, Promise},
     partitioner::{Outgoing, Sticky, by_key},
 };
 
@@ -134,7 +133,7 @@ struct Topic {
 
 struct Open {
     builder: BatchBuilder,
-    state: Arc<BatchState>,
+    promise: Promise,
     charged: usize,
     serial: u64,
     due: Option<Instant>,
@@ -142,21 +141,21 @@ struct Open {
 
 impl std::fmt::Debug for Open {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Open({}, {} records)", self.state.partition, self.builder.record_count())
+        write!(f, "Open({}, {} records)", self.promise.partition(), self.builder.record_count())
     }
 }
 
 /// A batch that waits to be written.
 pub(super) struct Closed {
     pub(super) builder: BatchBuilder,
-    pub(super) state: Arc<BatchState>,
+    pub(super) promise: Promise,
     /// Bytes that it holds of the buffer.
     pub(super) charged: usize,
 }
 
 impl std::fmt::Debug for Closed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Closed({}, {} records)", self.state.partition, self.builder.record_count())
+        write!(f, "Closed({}, {} records)", self.promise.partition(), self.builder.record_count())
     }
 }
 
@@ -265,7 +264,7 @@ impl Accumulator {
                 self.open.insert(self.last_serial, (known.index, partition));
                 place.insert(Open {
                     builder,
-                    state: BatchState::new(TopicPartition::new(topic.name.clone(), partition)),
+                    promise: Promise::new(TopicPartition::new(topic.name.clone(), partition)),
                     charged: 0,
                     serial: self.last_serial,
                     // A transaction is written as a whole: nothing of it is due before its end.
@@ -273,7 +272,7 @@ impl Accumulator {
                 })
             }
         };
-        let delivery = Delivery::new(Arc::clone(&open.state), open.builder.record_count(), record.timestamp);
+        let delivery = open.promise.delivery(open.builder.record_count(), record.timestamp);
         open.builder.push(record.timestamp, record.key, record.value, record.headers);
         open.charged += bytes;
         // The next record is most likely as large as this one.
@@ -405,7 +404,7 @@ impl Topic {
 
 impl Open {
     fn close(self) -> Closed {
-        Closed { builder: self.builder, state: self.state, charged: self.charged }
+        Closed { builder: self.builder, promise: self.promise, charged: self.charged }
     }
 }
 

@@ -37,10 +37,6 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub(super) fn new(batch: Arc<BatchState>, index: u32, timestamp: Timestamp) -> Self {
-        Self { batch, index, timestamp, slot: None }
-    }
-
     /// The partition that was chosen for the record.
     #[must_use]
     pub fn partition(&self) -> &TopicPartition {
@@ -89,18 +85,18 @@ impl fmt::Debug for Delivery {
 }
 
 /// The offset of the first record, or why there is none.
-type Outcome = Result<Offset, Failure>;
+pub(super) type Outcome = Result<Offset, Failure>;
 
 /// What the deliveries of one batch share.
-pub(super) struct BatchState {
-    pub(super) partition: TopicPartition,
+struct BatchState {
+    partition: TopicPartition,
     outcome: OnceLock<Outcome>,
     /// One for each delivery that waits.
     wakers: Mutex<Vec<Waker>>,
 }
 
 impl BatchState {
-    pub(super) fn new(partition: TopicPartition) -> Arc<Self> {
+    fn new(partition: TopicPartition) -> Arc<Self> {
         Arc::new(Self { partition, outcome: OnceLock::new(), wakers: Mutex::default() })
     }
 
@@ -109,10 +105,43 @@ impl BatchState {
     }
 
     /// Says once what became of the batch, and wakes those who wait.
-    pub(super) fn settle(&self, outcome: Outcome) {
+    fn settle(&self, outcome: Outcome) {
         if self.outcome.set(outcome).is_ok() {
             let wakers = std::mem::take(&mut *self.wakers());
             wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// Whoever has it owes the deliveries of a batch an answer. Dropped without one, it says that there will be none.
+pub(super) struct Promise(Arc<BatchState>);
+
+impl Promise {
+    pub(super) fn new(partition: TopicPartition) -> Self {
+        Self(BatchState::new(partition))
+    }
+
+    pub(super) fn partition(&self) -> &TopicPartition {
+        &self.0.partition
+    }
+
+    /// The acknowledgement of record `index`.
+    pub(super) fn delivery(&self, index: u32, timestamp: Timestamp) -> Delivery {
+        Delivery { batch: Arc::clone(&self.0), index, timestamp, slot: None }
+    }
+
+    pub(super) fn keep(self, outcome: Outcome) {
+        self.0.settle(outcome);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if self.0.outcome.get().is_none() {
+            self.0.settle(Err(Failure::new(
+                ErrorKind::Closed,
+                "the producer was closed: the record was not written",
+            )));
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{
     accumulator::{Closed, End, Ending, Phase, Work},
     builder::Limits,
-    delivery::{BatchState, Failure},
+    delivery::{Failure, Outcome, Promise},
     shared::Shared,
 };
 
@@ -89,7 +89,7 @@ struct Driver {
 }
 
 struct Held {
-    state: Arc<BatchState>,
+    promise: Promise,
     records: u32,
 }
 
@@ -119,7 +119,7 @@ impl Driver {
             Ok(()) => self.append(batches),
             Err(error) => {
                 let failure = Failure::of(&error.context("the record was not written"));
-                batches.iter().for_each(|batch| self.settle(&batch.state, Err(failure.clone())));
+                batches.into_iter().for_each(|batch| self.settle(batch.promise, Err(failure.clone())));
                 Vec::new()
             }
         };
@@ -140,17 +140,17 @@ impl Driver {
     /// Hands batches to the log, which holds them back.
     fn append(&mut self, batches: Vec<Closed>) -> Vec<BatchBuilder> {
         let mut builders = Vec::with_capacity(batches.len());
-        for Closed { mut builder, state, .. } in batches {
+        for Closed { mut builder, promise, .. } in batches {
             let records = builder.record_count();
             let port = self.port.as_mut().expect("it was opened before");
-            match port.append(&state.partition, &mut builder) {
-                Ok(()) => self.held.push(Held { state, records }),
+            match port.append(promise.partition(), &mut builder) {
+                Ok(()) => self.held.push(Held { promise, records }),
                 Err(error) => {
                     let failure = Failure::of(&error);
                     // The topic may have gone, or be another one now.
-                    self.shared.lock().doubt(&state.partition.topic);
+                    self.shared.lock().doubt(&promise.partition().topic);
                     self.refused.get_or_insert_with(|| failure.clone());
-                    self.settle(&state, Err(failure));
+                    self.settle(promise, Err(failure));
                     builder.clear();
                 }
             }
@@ -208,16 +208,16 @@ impl Driver {
     fn written(&mut self, written: &[Written]) {
         let mut next: HashMap<&TopicPartition, Offset> =
             written.iter().map(|written| (&written.partition, written.base)).collect();
-        for Held { state, records } in std::mem::take(&mut self.held) {
-            match next.get_mut(&state.partition) {
+        for Held { promise, records } in std::mem::take(&mut self.held) {
+            match next.get_mut(promise.partition()) {
                 Some(next) => {
-                    state.settle(Ok(*next));
+                    promise.keep(Ok(*next));
                     *next = next.plus(u64::from(records));
                 }
                 None => {
-                    let text =
-                        format!("written, but the log does not say where. partition={}", state.partition);
-                    self.settle(&state, Err(Failure::new(ErrorKind::Corrupt, &text)));
+                    let partition = promise.partition();
+                    let text = format!("written, but the log does not say where. partition={partition}");
+                    self.settle(promise, Err(Failure::new(ErrorKind::Corrupt, &text)));
                 }
             }
         }
@@ -277,15 +277,15 @@ impl Driver {
 
     fn fail_held(&mut self, failure: &Failure) {
         for held in std::mem::take(&mut self.held) {
-            self.settle(&held.state, Err(failure.clone()));
+            self.settle(held.promise, Err(failure.clone()));
         }
     }
 
-    fn settle(&self, state: &BatchState, outcome: Result<Offset, Failure>) {
+    fn settle(&self, promise: Promise, outcome: Outcome) {
         if let Err(failure) = &outcome {
             self.shared.lock().failed(failure);
         }
-        state.settle(outcome);
+        promise.keep(outcome);
     }
 
     /// Learns of new partitions now and then.

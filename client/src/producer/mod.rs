@@ -171,7 +171,12 @@ impl<K: 'static, V: 'static> Producer<K, V> {
     }
 
     fn encode(&self, record: &Record<K, V>) -> Result<Encoded> {
-        let mut encoded = Encoded { bytes: SCRATCH.take(), key_end: 0, key: false, value: false };
+        let mut encoded = Encoded {
+            bytes: SCRATCH.try_with(Cell::take).unwrap_or_default(),
+            key_end: 0,
+            key: false,
+            value: false,
+        };
         encoded.bytes.clear();
         encoded.key = self.key.encode_nullable(&record.key, &mut encoded.bytes)?;
         encoded.key_end = encoded.bytes.len();
@@ -229,7 +234,8 @@ struct Encoded {
 impl Drop for Encoded {
     fn drop(&mut self) {
         if self.bytes.capacity() <= SCRATCH_BYTES_MAX {
-            SCRATCH.set(std::mem::take(&mut self.bytes));
+            // A thread that ends has no use for it.
+            let _ = SCRATCH.try_with(|scratch| scratch.set(std::mem::take(&mut self.bytes)));
         }
     }
 }

@@ -205,7 +205,7 @@ impl Shared {
     pub(super) fn fail(&self, batches: Vec<Closed>, failure: &Failure) {
         for batch in batches {
             self.release(batch.charged);
-            batch.state.settle(Err(failure.clone()));
+            batch.promise.keep(Err(failure.clone()));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -111,7 +112,7 @@ fn new_partitions_are_used_once_they_are_known() {
     run(async {
         let log = logs::memory().await;
         let producer = Producer::builder(Arc::clone(&log) as Arc<_>)
-            .metadata_age_max(std::time::Duration::from_secs(10))
+            .metadata_age_max(Duration::from_secs(10))
             .build()
             .await
             .unwrap();
@@ -120,7 +121,7 @@ fn new_partitions_are_used_once_they_are_known() {
         let changes = headwater_core::TopicChanges { partitions: 9.try_into().ok(), ..Default::default() };
         headwater_core::Admin::alter_topic(&*log, &partition(0).topic, &changes).await.unwrap();
         assert!(producer.send_to(&partition(8), &record("a", "2")).await.is_err());
-        tokio::time::advance(std::time::Duration::from_secs(11)).await;
+        tokio::time::advance(Duration::from_secs(11)).await;
         producer.send("numbers", &record("a", "3")).await.unwrap();
         producer.flush().await.unwrap();
         producer.send_to(&partition(8), &record("a", "4")).await.unwrap().await.unwrap();
@@ -251,6 +252,27 @@ fn a_runtime_that_ends_fails_what_is_not_written() {
         assert_eq!(producer.send("numbers", &record("a", "1")).await.unwrap_err().kind(), ErrorKind::Closed);
         assert!(producer.close().await.is_err(), "a record was lost");
     });
+}
+
+#[test]
+fn a_runtime_that_ends_while_the_log_is_not_there_leaves_nobody_waiting() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (other, ours) = (runtime(), runtime());
+    let (_producer, delivery) = other.block_on(async {
+        let log = Steered::new(100).await;
+        let producer = Producer::builder(log.clone()).linger(Duration::ZERO).build().await.unwrap();
+        log.refusals.lock().unwrap().push((ErrorKind::Unavailable, false));
+        log.unreachable.store(1_000_000, Ordering::Relaxed);
+        producer.send("numbers", &record("a", "1")).await.unwrap().await.unwrap_err();
+        let delivery = producer.send("numbers", &record("a", "2")).await.unwrap();
+        while log.opened.load(Ordering::Relaxed) == 1 {
+            tokio::task::yield_now().await;
+        }
+        (producer, delivery)
+    });
+    drop(other);
+    let error = ours.block_on(delivery).unwrap_err();
+    assert_eq!(error.to_string(), "the producer was closed: the record was not written");
 }
 
 #[test]

@@ -36,17 +36,20 @@ impl Coordinator {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says which topics there are now. Groups that read one that came, grew or went share out anew.
+    /// Says which topics there are now. Groups that read one that came, grew or went share out anew; their members hear of
+    /// it by [`Coordinator::wake`].
     pub fn set_topics<'a>(&self, topics: impl IntoIterator<Item = &'a TopicSpec>) {
         let size = |spec: &TopicSpec| (spec.name.clone(), spec.partitions.get());
         let topics = topics.into_iter().map(size).collect();
-        {
-            let state = &mut *self.lock();
-            for group in state.groups.values_mut() {
-                group.topics_changed(&state.topics, &topics);
-            }
-            state.topics = topics;
+        let state = &mut *self.lock();
+        for group in state.groups.values_mut() {
+            group.topics_changed(&state.topics, &topics);
         }
+        state.topics = topics;
+    }
+
+    /// Has members look around. Not to be called under a lock of the log: whoever is woken may want it.
+    pub fn wake(&self) {
         self.changed.raise();
     }
 
@@ -90,7 +93,7 @@ impl Coordinator {
             state.last_member = id.0;
             id
         };
-        self.changed.raise();
+        self.wake();
         let coordinator = Arc::clone(self);
         Ok(Box::new(LocalMember { coordinator, group: group.clone(), id, log: Box::new(log) }))
     }
@@ -165,7 +168,7 @@ impl Member for LocalMember {
             state.groups.get_mut(&self.group).is_some_and(|group| group.release(self.id, partitions))
         };
         if freed {
-            self.coordinator.changed.raise();
+            self.coordinator.wake();
         }
         Ok(())
     }
@@ -176,7 +179,7 @@ impl Member for LocalMember {
             let group = state.groups.get_mut(&self.group).ok_or_else(|| state::fenced(self.id))?;
             group.subscribe(self.id, subscription, &state.topics)?;
         }
-        self.coordinator.changed.raise();
+        self.coordinator.wake();
         Ok(())
     }
 
@@ -191,7 +194,7 @@ impl Member for LocalMember {
                 state.groups.remove(&self.group);
             }
         }
-        self.coordinator.changed.raise();
+        self.coordinator.wake();
     }
 }
 

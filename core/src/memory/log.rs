@@ -60,7 +60,7 @@ impl MemoryLog {
 
     /// Applies what `decide` comes to, and wakes those who wait when it changed something.
     fn change<T>(&self, decide: impl FnOnce(&Ledger) -> Result<(Vec<Entry>, T)>) -> Result<T> {
-        let (changed, answer) = {
+        let (changed, topics, answer) = {
             let mut state = self.state();
             let (entries, answer) = decide(&state.ledger)?;
             let changed = !entries.is_empty();
@@ -69,8 +69,11 @@ impl MemoryLog {
             if topics {
                 self.0.groups.set_topics(state.ledger.topics().map(|(_, spec)| spec));
             }
-            (changed, answer)
+            (changed, topics, answer)
         };
+        if topics {
+            self.0.groups.wake();
+        }
         if changed {
             self.0.appended.raise();
         }

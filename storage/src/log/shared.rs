@@ -77,6 +77,7 @@ impl Shared {
     /// Has groups share out the partitions that there are now.
     pub(super) fn share_out(&self) {
         self.groups.set_topics(&self.visible().topics());
+        self.groups.wake();
     }
 
     /// For the journal thread.
