@@ -130,31 +130,36 @@ impl Layout {
         self.rename(&folder, &deleted).map(|()| true)
     }
 
-    /// Removes what is left of deleted topics, until `stop` says so. Nothing depends on it: what cannot be removed is left,
-    /// and the next open tries again.
-    pub(super) fn remove_deleted(&self, stop: &dyn Fn() -> bool) {
+    /// Removes what is left of deleted topics, while `go_on` says so before each file; whether all was tried. Nothing depends
+    /// on it: what cannot be removed is left, and the next open tries again.
+    pub(super) fn remove_deleted(&self, go_on: &mut dyn FnMut() -> bool) -> bool {
         let topics = self.topics();
         let names = self.fs.list(&topics).unwrap_or_default();
         for name in names.into_iter().filter(|name| is_deleted(name)) {
             let folder = topics.join(name);
-            if let Err(error) = self.remove_topic_folder(&folder, stop) {
-                let folder = folder.display();
-                tracing::warn!(%folder, %error, "a deleted topic's folder cannot be removed: remove it if it stays");
+            match self.remove_topic_folder(&folder, go_on) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(error) => {
+                    let folder = folder.display();
+                    tracing::warn!(%folder, %error, "a deleted topic's folder cannot be removed: remove it if it stays");
+                }
             }
         }
+        true
     }
 
-    fn remove_topic_folder(&self, folder: &Path, stop: &dyn Fn() -> bool) -> io::Result<()> {
+    fn remove_topic_folder(&self, folder: &Path, go_on: &mut dyn FnMut() -> bool) -> io::Result<bool> {
         for partition in self.fs.list(folder)?.into_iter().map(|name| folder.join(name)) {
             for name in self.fs.list(&partition)? {
-                if stop() {
-                    return Ok(());
+                if !go_on() {
+                    return Ok(false);
                 }
                 self.fs.remove_file(&partition.join(name))?;
             }
             self.fs.remove_folder(&partition)?;
         }
-        self.fs.remove_folder(folder)
+        self.fs.remove_folder(folder).map(|()| true)
     }
 }
 

@@ -144,13 +144,16 @@ fn recover(
     let shared = Arc::new(Shared::new(layout, options, lock, (visible, report)));
     let books = replay(&shared, books, position)?;
     let layout = &shared.layout;
-    if clean {
+    let mut writer = if clean {
         let journal = Journal::resume(layout, segment_bytes, position)?;
-        return Ok((Arc::clone(&shared), Writer::new(Arc::clone(&shared), books, journal, Some(position))));
-    }
-    let journal = Journal::begin_behind(layout, segment_bytes, position.segment, scan.end)?;
-    let mut writer = Writer::new(Arc::clone(&shared), books, journal, None);
-    writer.checkpoint_now()?;
+        Writer::new(Arc::clone(&shared), books, journal, Some(position))
+    } else {
+        let journal = Journal::begin_behind(layout, segment_bytes, position.segment, scan.end)?;
+        let mut writer = Writer::new(Arc::clone(&shared), books, journal, None);
+        writer.checkpoint_now()?;
+        writer
+    };
+    writer.sweep();
     Ok((shared, writer))
 }
 
@@ -272,7 +275,8 @@ impl Restore<'_> {
     fn unneeded(&mut self, id: TopicId, spec: &TopicSpec) -> Result<()> {
         if self.later.deleted.contains(&id) {
             self.books.files.removed_from(&self.layout.topics());
-            return self.layout.set_deleted_aside(&spec.name, id).map(drop);
+            self.books.to_sweep |= self.layout.set_deleted_aside(&spec.name, id)?;
+            return Ok(());
         }
         let grown = self.later.grown.get(&id).copied().unwrap_or_default();
         for number in spec.partitions.get()..grown {
@@ -341,6 +345,7 @@ impl Restore<'_> {
         let failed = |e| Error::io(format!("cannot list folder. folder={}", folder.display()), e);
         for name in self.layout.fs.list(&folder).map_err(failed)? {
             if is_deleted(&name) {
+                self.books.to_sweep = true;
                 continue;
             }
             let topic = name.to_str().and_then(|name| TopicName::new(name).ok());

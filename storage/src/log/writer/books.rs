@@ -39,7 +39,7 @@ pub(in crate::log) struct Books {
     /// Files that entries have made useless.
     pub(in crate::log) removals: Vec<Removal>,
     /// Deleted topics left something to be swept away.
-    pub(super) to_sweep: bool,
+    pub(in crate::log) to_sweep: bool,
 }
 
 /// Files that nobody needs when the entries that say so are on disk.

@@ -99,10 +99,15 @@ impl Writer {
             self.forgive_full(made)?;
         }
         let removed = self.books.remove_files(&self.shared);
+        self.sweep();
+        removed
+    }
+
+    /// Removes what is left of deleted topics.
+    pub(in crate::log) fn sweep(&mut self) {
         if std::mem::take(&mut self.books.to_sweep) {
             self.sweeper.begin(&self.shared.layout);
         }
-        removed
     }
 
     /// Makes a checkpoint, unless the last one still says it all, and waits for it.

@@ -129,8 +129,6 @@ impl Writer {
         let _guard = StopGuard(Arc::clone(&self.shared));
         // Dropped before the guard, so that even after a panic the folder is given free behind the last write.
         let mut writer = self;
-        // What an earlier life has left.
-        writer.sweeper.begin(&writer.shared.layout);
         let mut requests = VecDeque::new();
         loop {
             // Those that an error leaves here are answered when it is known that the log has stopped.

@@ -1,4 +1,4 @@
-//! Removes what is left of deleted topics, in a thread of its own: a large topic has many files, and commits go on
+//! Removes what is left of deleted topics: a few files at once, and many in a thread of their own, so that commits go on
 //! meanwhile.
 
 use std::{
@@ -10,6 +10,9 @@ use std::{
 };
 
 use crate::log::layout::Layout;
+
+/// So many files are removed at once.
+const AT_ONCE_MAX: u32 = 100;
 
 /// At most one thread. Dropping it ends that thread at the next file; whatever is left then goes when the log is opened
 /// again.
@@ -24,7 +27,13 @@ pub(super) struct Sweeper {
 impl Sweeper {
     /// Something is to be removed.
     pub(super) fn begin(&mut self, layout: &Layout) {
-        self.again = true;
+        let mut left = AT_ONCE_MAX;
+        let mut at_once = || {
+            left = left.saturating_sub(1);
+            left > 0
+        };
+        let busy = self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        self.again = busy || !layout.remove_deleted(&mut at_once);
         self.go_on(layout);
     }
 
@@ -36,7 +45,9 @@ impl Sweeper {
         }
         self.again = false;
         let (layout, stop) = (layout.clone(), Arc::clone(&self.stop));
-        let sweep = move || layout.remove_deleted(&|| stop.load(Ordering::Relaxed));
+        let sweep = move || {
+            layout.remove_deleted(&mut || !stop.load(Ordering::Relaxed));
+        };
         match thread::Builder::new().name("headwater-sweeper".into()).spawn(sweep) {
             Ok(thread) => self.thread = Some(thread),
             Err(error) => {
