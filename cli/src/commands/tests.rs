@@ -36,8 +36,7 @@ fn log() -> MemoryLog {
             batch.push(Timestamp(60_001), Some(&key), Some(b"1.5"), &Headers::new());
         });
         let committed = Committed { offset: Offset(2), metadata: Vec::new().into() };
-        let positions =
-            Positions::new(GroupId("dashboard".into()), vec![(place("readings", 0), committed)]);
+        let positions = Positions::new(GroupId("dashboard".into()), vec![(place("readings", 0), committed)]);
         producer.commit(Some(&positions)).await.unwrap();
     });
     log
