@@ -168,7 +168,9 @@ pub(super) async fn run(
         let (read, written) = (lines.bytes_taken(), writer.written());
         let failed = take_lines(produce, &mut lines, &mut writer, now).err();
         // Those before a line that makes no sense are written.
-        writer.commit().await?;
+        let written_before = counted(writer.written(), "record");
+        let committed = writer.commit().await;
+        committed.map_err(|error| error.context(format!("{written_before} written before this")))?;
         progress.add(lines.bytes_taken() - read, writer.written() - written);
         if let Some(error) = failed {
             let place =
