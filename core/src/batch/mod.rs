@@ -207,11 +207,19 @@ impl RecordBatch {
         ProducerStamp { id: self.i64_at(43), epoch: self.i16_at(51), sequence: self.i32_at(53) }
     }
 
-    /// The same batch at another place in a partition. The offset lies outside the checksum: nothing is re-encoded.
+    /// The leader's epoch, which a log gives a batch with its place: 0 in all of ours. It lies outside the checksum.
+    #[must_use]
+    pub fn leader_epoch(&self) -> i32 {
+        self.i32_at(12)
+    }
+
+    /// The same batch at another place in a partition, of a log whose leader never changes. Offset and epoch lie outside
+    /// the checksum: nothing is re-encoded.
     #[must_use]
     pub fn at_offset(self, base: Offset) -> Self {
         let mut bytes = BytesMut::from(self.bytes);
         bytes[..8].copy_from_slice(&base.0.to_be_bytes());
+        bytes[12..16].fill(0);
         Self { bytes: bytes.freeze() }
     }
 

@@ -280,6 +280,13 @@ impl Walk<'_> {
                 self.at.base, self.end
             )));
         }
+        // With the offset, all that the checksum does not cover.
+        if batch.leader_epoch() != 0 {
+            let epoch = batch.leader_epoch();
+            return Err(Error::corrupt(format!(
+                "batch has the epoch of another leader. epoch={epoch}, expected=0"
+            )));
+        }
         self.at = Found { base: batch.next_offset(), byte: self.at.byte + batch.bytes().len() as u64 };
         Ok(Some(batch))
     }

@@ -9,9 +9,16 @@ use crate::log::{
 
 /// A crashed log with `checkpointed` commits in its checkpoint, and `journaled` behind it in the first journal file.
 pub(super) fn crashed(checkpointed: u64, journaled: u64) -> TempDir {
+    crashed_in(500, checkpointed, journaled)
+}
+
+/// The same, with segments of another size.
+fn crashed_in(segment_bytes: u64, checkpointed: u64, journaled: u64) -> TempDir {
     let folder = disk::folder();
-    let log = EmbeddedLog::open_with(folder.path(), lazy()).unwrap();
-    create(&log, "t", 2, 500);
+    // One file that is not too large to be copied a thousand times.
+    let options = LogOptions { journal_segment_bytes: 16 << 10, ..lazy() };
+    let log = EmbeddedLog::open_with(folder.path(), options).unwrap();
+    create(&log, "t", 2, segment_bytes);
     let mut producer = producer(&log, "p");
     commit_both(&mut *producer, 0..checkpointed);
     block_on(log.checkpoint()).unwrap();
@@ -52,7 +59,7 @@ fn a_journal_cut_at_any_byte_keeps_the_whole_groups() {
     // Topic, producer, nine commits.
     assert_eq!(groups.len(), 11);
     let newest = &groups[7..];
-    for cut in newest[2].0..=newest[3].1 {
+    for cut in newest[1].0..=newest[3].1 {
         let (_copy, log) = open_with_journal(folder.path(), &journal[..cut]);
         let log = log.unwrap_or_else(|error| panic!("cut={cut}: {error:?}"));
         let whole = newest.iter().filter(|(_, end)| *end <= cut).count() as u64;
@@ -71,35 +78,114 @@ fn a_journal_cut_at_any_byte_keeps_the_whole_groups() {
     }
 }
 
-#[test]
-fn a_tail_of_garbage_is_cut() {
-    let folder = crashed(2, 3);
-    let journal = fs::read(journal_file(folder.path(), 1)).unwrap();
-    let groups = groups(&journal);
-    let (begin, end) = groups[groups.len() - 1];
+/// Fills that a disk may leave where something was to be written, by number.
+fn garbage(fill: u32, bytes: &mut [u8], random: &mut impl FnMut() -> u8) {
+    for byte in bytes {
+        *byte = match fill {
+            0 => 0,
+            1 => 0xff,
+            2 => *byte ^ 1,
+            _ => random(),
+        };
+    }
+}
+
+fn random_bytes() -> impl FnMut() -> u8 {
     let mut seed = 0x5eed_u32;
-    let mut random = move || {
+    move || {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         seed.to_be_bytes()[0]
-    };
-    for from in [begin, begin + 1, begin + 8, begin + 40, end - 1] {
+    }
+}
+
+/// From every byte of the last three groups on: what is left whole is there, and nothing else.
+#[test]
+fn a_tail_of_garbage_is_cut() {
+    let folder = crashed(2, 4);
+    let journal = fs::read(journal_file(folder.path(), 1)).unwrap();
+    let groups = groups(&journal);
+    let newest = &groups[groups.len() - 3..];
+    let end = newest[2].1;
+    let (mut random, mut opened) = (random_bytes(), 0);
+    for from in newest[0].0..end {
         for fill in 0..4 {
-            for until in [end, end + 200] {
-                let mut damaged = journal.clone();
-                for byte in &mut damaged[from..until] {
-                    *byte = match fill {
-                        0 => 0,
-                        1 => 0xff,
-                        2 => *byte ^ 1,
-                        _ => random(),
-                    };
+            let until = if from % 2 == 0 { end } else { end + 200 };
+            let mut damaged = journal.clone();
+            garbage(fill, &mut damaged[from..until], &mut random);
+            let (_copy, log) = open_with_journal(folder.path(), &damaged);
+            let log = log.unwrap_or_else(|error| panic!("from={from} fill={fill}: {error:?}"));
+            // A group that ends in zeros is not changed by zeros.
+            let whole =
+                newest.iter().take_while(|(begin, end)| damaged[*begin..*end] == journal[*begin..*end]);
+            assert_eq!(commits_in(&log), 3 + whole.count() as u64, "from={from} fill={fill}");
+            opened += 1;
+        }
+    }
+    println!("{opened} tails");
+}
+
+/// What a segment holds behind the checkpoint is in the journal: nothing that happens to it there matters.
+#[test]
+fn the_tail_of_a_segment_may_be_lost_and_is_written_again() {
+    let folder = crashed_in(5000, 2, 3);
+    // So that there are some bytes to lose: the files as they are when everything has been written to them.
+    let written = disk::folder();
+    copy_folder(folder.path(), written.path());
+    drop(EmbeddedLog::open_with(written.path(), lazy()).unwrap());
+    for partition in [0, 1] {
+        let name = format!("topics/t/{partition}");
+        let base = *numbered(&folder.path().join(&name), "log").last().unwrap();
+        let path = Path::new(&name).join(format!("{base:020}.log"));
+        let short = fs::read(folder.path().join(&path)).unwrap().len();
+        let whole = fs::read(written.path().join(&path)).unwrap();
+        assert!(short < whole.len(), "{short} {}", whole.len());
+        let mut random = random_bytes();
+        for at in short..=whole.len() {
+            for fill in 0..5 {
+                let mut bytes = whole.clone();
+                match fill {
+                    4 => bytes.truncate(at),
+                    fill => garbage(fill, &mut bytes[at..], &mut random),
                 }
-                let (_copy, log) = open_with_journal(folder.path(), &damaged);
-                let log = log.unwrap_or_else(|error| panic!("from={from} fill={fill}: {error:?}"));
-                // A group that ends in zeros is not changed by zeros.
-                let whole = if damaged[begin..end] == journal[begin..end] { 5 } else { 4 };
-                assert_eq!(commits_in(&log), whole, "from={from} fill={fill}");
+                let copy = disk::folder();
+                copy_folder(folder.path(), copy.path());
+                fs::write(copy.path().join(&path), &bytes).unwrap();
+                let log = EmbeddedLog::open_with(copy.path(), lazy()).unwrap();
+                assert_eq!(commits_in(&log), 5, "at={at} fill={fill}");
+                drop(log);
+                assert_eq!(fs::read(copy.path().join(&path)).unwrap(), whole, "at={at} fill={fill}");
             }
+        }
+    }
+}
+
+/// In front of the checkpoint a segment has all there is: what is lost there is said, and nothing is made up.
+#[test]
+fn a_segment_that_is_damaged_in_front_of_the_checkpoint_is_said_so() {
+    let folder = crashed_in(5000, 3, 0);
+    let name =
+        format!("topics/t/0/{:020}.log", numbered(&folder.path().join("topics/t/0"), "log").last().unwrap());
+    let good = fs::read(folder.path().join(&name)).unwrap();
+    let expected = values(&EmbeddedLog::open_with(folder.path(), lazy()).unwrap(), &tp("t", 0));
+    let mut random = random_bytes();
+    for at in 0..good.len() {
+        for fill in 0..5 {
+            let mut bytes = good.clone();
+            match fill {
+                4 => bytes.truncate(at),
+                fill => garbage(fill, &mut bytes[at..], &mut random),
+            }
+            if bytes == good {
+                continue;
+            }
+            let copy = disk::folder();
+            copy_folder(folder.path(), copy.path());
+            fs::write(copy.path().join(&name), &bytes).unwrap();
+            let read =
+                EmbeddedLog::open_with(copy.path(), lazy()).and_then(|log| try_values(&log, &tp("t", 0), 0));
+            let error = read.map(|read| assert_eq!(read, expected)).expect_err("damage that was not noticed");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "at={at} fill={fill}: {error:?}");
+            assert!(error.to_string().contains(&name), "{error}");
         }
     }
 }

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod disk;
 mod faults;
+mod flips;
 mod full;
 mod life;
 mod many;
