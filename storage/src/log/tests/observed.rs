@@ -61,6 +61,10 @@ impl Log for Observed {
         self.owner.commit_positions(positions).await
     }
 
+    async fn join(&self, group: &GroupId, subscription: &Subscription) -> Result<Box<dyn Member>> {
+        self.owner.join(group, subscription).await
+    }
+
     async fn appended(&self, seen: LogVersion) -> Result<LogVersion> {
         self.observer.appended(seen).await
     }
