@@ -104,10 +104,12 @@ fn a_log_that_cannot_be_opened_is_damage_for_who_looks_for_it() {
     let folder = tempfile::tempdir().unwrap();
     closed_log_with(folder.path(), 10);
     let checkpoint = folder.path().join("checkpoint");
-    let mut bytes = fs::read(&checkpoint).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    fs::write(&checkpoint, bytes).unwrap();
+    for copy in [&checkpoint, &checkpoint.with_extension("copy")] {
+        let mut bytes = fs::read(copy).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(copy, bytes).unwrap();
+    }
     let output = run(folder.path(), &["log", "verify"]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains(checkpoint.to_str().unwrap()), "{}", text(&output.stderr));
