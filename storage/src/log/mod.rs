@@ -192,7 +192,7 @@ impl EmbeddedLog {
         answer.await.unwrap_or_else(|oneshot::Canceled| Err(self.0.shared.stopped()))
     }
 
-    /// Waits for the checkpoint that is being made.
+    /// Waits for what is done in the background.
     #[cfg(test)]
     fn settle(&self) -> Result<()> {
         futures::executor::block_on(self.ask(Request::Settle))

@@ -30,7 +30,7 @@ pub(super) enum Request {
     Checkpoint(oneshot::Sender<Result<()>>),
     /// The last one: nothing is taken after it.
     Close(oneshot::Sender<Result<()>>),
-    /// Waits for a checkpoint that is being made, so that a test knows what happens next.
+    /// Waits for what is done in the background, so that a test knows what happens next.
     #[cfg(test)]
     Settle(oneshot::Sender<Result<()>>),
     /// As if the process was killed.

@@ -292,6 +292,7 @@ fn what_frees_space_is_not_refused() {
             1 => block_on(log.delete_topic(&TopicName::new("old").unwrap())).unwrap(),
             _ => break,
         }
+        log.settle().unwrap();
         assert!(disk.used() < used - 10_000, "{free}: {} of {used}", disk.used());
     }
     assert_eq!(commits_in(&log), held);

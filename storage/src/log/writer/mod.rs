@@ -219,6 +219,7 @@ impl Writer {
             }
             #[cfg(test)]
             Request::Settle(to) => {
+                self.sweeper.settle();
                 let made = self.finish_checkpoint();
                 round.failed = self.forgive_full(made).err();
                 round.answers.push(Answer::Done(to, Ok(())));

@@ -55,6 +55,12 @@ impl Sweeper {
             }
         }
     }
+
+    /// Waits for the thread that runs.
+    #[cfg(test)]
+    pub(super) fn settle(&mut self) {
+        self.thread.take().into_iter().for_each(|thread| thread.join().unwrap());
+    }
 }
 
 impl Drop for Sweeper {
