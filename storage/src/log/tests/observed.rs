@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use headwater_core::{Admin, Cleaned, TopicChanges};
+use headwater_core::{Admin, Cleaned, Member, Subscription, TopicChanges};
 
 use super::{
     crash::{crashed, groups, journal_file},
@@ -59,6 +59,10 @@ impl Log for Observed {
 
     async fn commit_positions(&self, positions: &Positions) -> Result<()> {
         self.owner.commit_positions(positions).await
+    }
+
+    async fn join(&self, group: &GroupId, subscription: &Subscription) -> Result<Box<dyn Member>> {
+        self.owner.join(group, subscription).await
     }
 
     async fn appended(&self, seen: LogVersion) -> Result<LogVersion> {
