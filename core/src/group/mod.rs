@@ -1,7 +1,7 @@
 //! Groups: readers that share the partitions of topics among them.
 //!
 //! Read in this order: this file (the port), `state` (the rules, without locks and time), `assign` (who gets what),
-//! `coordinator` (the rules behind one lock, for logs of one process). `docs/decisions/0012-group-members.md` says why they
+//! `coordinator` (the rules behind one lock, for logs of one process). `docs/decisions/0014-group-members.md` says why they
 //! look so.
 
 mod assign;

@@ -102,6 +102,18 @@ pub(super) fn put_batch_front(out: &mut Vec<u8>, place: Place, batch_bytes: usiz
     put_count(out, batch_bytes);
 }
 
+/// What [`put_batch_front`] appends.
+pub(super) const BATCH_FRONT_BYTES: usize = 13;
+
+/// The place and size of a batch, from what stands in front of it; `None` when that is in front of something else.
+pub(super) fn batch_front(mut front: &[u8]) -> Option<(Place, usize)> {
+    if front.len() < BATCH_FRONT_BYTES || front.get_u8() != BATCH {
+        return None;
+    }
+    let place = Place { topic: TopicId(front.get_u32()), partition: Partition(front.get_u32()) };
+    Some((place, front.get_u32() as usize))
+}
+
 /// Takes the entry at the front of `input`.
 ///
 /// # Errors

@@ -33,7 +33,8 @@ pub(super) struct Seed {
 }
 
 impl Seed {
-    fn checksum(self) -> u32 {
+    /// What the checksum of each group begins with.
+    pub(super) fn checksum(self) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c(&self.segment.to_be_bytes()), &self.salt.to_be_bytes())
     }
 }
@@ -41,7 +42,7 @@ impl Seed {
 /// The front of a group, as read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GroupHeader {
-    crc: u32,
+    pub(super) crc: u32,
     pub(super) length: u32,
     pub(super) entries: u32,
     pub(super) number: u64,

@@ -11,6 +11,7 @@
 
 mod admin;
 mod checkpoint;
+mod checksum;
 mod codec;
 mod dump;
 mod files;

@@ -1,6 +1,6 @@
 //! A log that somebody else owns, or nobody: read-only, while it is written, from this process or another.
 //!
-//! Read in this order: here, `view` (what is known of the log), `patience` (when what is read does not fit together),
+//! Read in this order: here, `view` (what is known of the log) and `groups` (how it is read), `patience` (when what is read does not fit together),
 //! `watch` (waiting for more). `docs/decisions/0012-observers.md` says why it is right.
 //!
 //! An observer takes no lock and writes nothing. It reads what recovery reads, the checkpoint and the journal behind it, as
@@ -8,6 +8,7 @@
 //! removes in the meantime are noticed: every batch is checked against its checksum, its offset and, where it lies in the
 //! journal, against the one that was there. Then it looks again, and only damage that stays is damage.
 
+mod groups;
 mod patience;
 mod view;
 mod watch;
@@ -21,15 +22,16 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use headwater_core::{
-    Admin, Cleaned, Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion, Offset, PartitionOffsets,
-    Positions, Producer, ProducerName, RecordBatch, Result, TimedOffset, Timestamp, TopicChanges, TopicName,
-    TopicPartition, TopicSpec,
+    Admin, Cleaned, Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion, Member, Offset,
+    PartitionOffsets, Positions, Producer, ProducerName, RecordBatch, Result, Subscription, TimedOffset,
+    Timestamp, TopicChanges, TopicName, TopicPartition, TopicSpec,
     ledger::{self, Place},
 };
 
 use self::{
+    groups::BatchPlace,
     patience::Patience,
-    view::{BatchPlace, Newer, Source, View},
+    view::{Newer, Source, View},
     watch::Watch,
 };
 use super::{
@@ -422,6 +424,10 @@ impl Log for ObservedLog {
     }
 
     async fn commit_positions(&self, _: &Positions) -> Result<()> {
+        self.refused()
+    }
+
+    async fn join(&self, _: &GroupId, _: &Subscription) -> Result<Box<dyn Member>> {
         self.refused()
     }
 

@@ -4,65 +4,20 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::{Buf, Bytes};
 use headwater_core::{
-    Error, Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicPartition,
+    Error, Offset, PartitionOffsets, Result, Timestamp, TopicPartition,
     ledger::{self, Entry, Ledger, Place},
 };
 
-use super::super::{
-    checkpoint::{self, Checkpoint, PartitionMark},
-    codec,
-    group::{self, GROUP_HEADER_BYTES, GroupHeader},
-    journal::{Position, SEGMENT_HEADER_BYTES, SegmentFile},
-    layout::Layout,
-    scan::{self, GROUP_BYTES_MAX},
+use super::{
+    super::{
+        checkpoint::{self, Checkpoint, PartitionMark},
+        journal::{Position, SEGMENT_HEADER_BYTES, SegmentFile},
+        layout::Layout,
+        scan,
+    },
+    groups::{BatchPlace, Change, Group, Window},
 };
-
-/// Read of the journal at once.
-const CHUNK_BYTES: u64 = 1 << 20;
-
-/// Where a batch lies in the journal, and how to tell that it is still there: files of the journal are used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BatchPlace {
-    pub(super) segment: u64,
-    pub(super) byte: u64,
-    pub(super) size: u32,
-    crc: u32,
-    pub(super) base: Offset,
-    pub(super) next: Offset,
-    /// Its highest timestamp.
-    newest: Timestamp,
-}
-
-impl BatchPlace {
-    fn new(segment: u64, byte: u64, batch: &RecordBatch) -> Self {
-        let size = u32::try_from(batch.bytes().len()).expect("lengths in the journal are u32");
-        Self {
-            segment,
-            byte,
-            size,
-            crc: stored_crc(batch),
-            base: batch.base_offset(),
-            next: batch.next_offset(),
-            newest: batch.max_timestamp(),
-        }
-    }
-
-    /// The batch, if these are its bytes.
-    pub(super) fn parse(&self, bytes: Bytes) -> Option<RecordBatch> {
-        let batch = RecordBatch::parse(bytes).ok()?;
-        let same = batch.base_offset() == self.base
-            && batch.next_offset() == self.next
-            && stored_crc(&batch) == self.crc;
-        same.then_some(batch)
-    }
-}
-
-/// The checksum that a batch carries: it holds, or the batch would not be one.
-fn stored_crc(batch: &RecordBatch) -> u32 {
-    batch.bytes().slice(17..21).get_u32()
-}
 
 /// Where a read finds its batches.
 #[derive(Debug)]
@@ -86,6 +41,7 @@ pub(super) struct View {
     /// Behind the last group that it knows.
     pub(super) position: Position,
     segment: SegmentFile,
+    window: Window,
     /// What had been published when it was brought here.
     pub(super) published: Option<Position>,
 }
@@ -102,6 +58,7 @@ impl View {
             journaled: HashMap::new(),
             position,
             segment,
+            window: Window::default(),
             published: None,
         })
     }
@@ -123,8 +80,14 @@ impl View {
     /// It knows a part of a group then, and is of no use any more.
     pub(super) fn advance(&mut self, layout: &Layout, target: Position) -> Result<()> {
         while self.position.group < target.group {
+            let here = target.segment == self.position.segment;
+            self.window.begin(if here { target.byte } else { u64::MAX });
             let before = self.position.group;
-            self.apply_chunk(target)?;
+            while self.position.group < target.group
+                && let Some(group) = self.window.group(&self.segment, self.position)?
+            {
+                self.apply(group)?;
+            }
             if self.position.group == before {
                 self.next_segment(layout)?;
             }
@@ -132,84 +95,26 @@ impl View {
         Ok(())
     }
 
-    /// Reads and learns some groups of the segment it is in; none at the segment's end.
-    fn apply_chunk(&mut self, target: Position) -> Result<()> {
-        let until = if target.segment == self.position.segment { target.byte } else { u64::MAX };
-        let mut chunk = self.read(until.saturating_sub(self.position.byte).min(CHUNK_BYTES))?;
-        while self.position.group < target.group {
-            let Some(header) =
-                GroupHeader::read(&chunk).filter(|header| header.number == self.position.group)
-            else {
-                return Ok(());
-            };
-            if header.size() > chunk.len() {
-                if !self.holds(&header)? {
-                    return Ok(());
-                }
-                chunk = self.read((header.size() as u64).max(CHUNK_BYTES))?;
-                if header.size() > chunk.len() {
-                    return Ok(());
-                }
-            }
-            if !header.holds(self.segment.seed, &chunk[..header.size()]) {
-                return Ok(());
-            }
-            self.apply(&header, &chunk.slice(GROUP_HEADER_BYTES..header.size()))?;
-            chunk.advance(group::padded(header.size()).min(chunk.len()));
-        }
-        Ok(())
-    }
-
-    /// Whether a group that says to be so large can be: what a damaged length makes us read has its bounds.
-    fn holds(&self, header: &GroupHeader) -> Result<bool> {
-        let length = self.segment.file.len().map_err(|e| self.unreadable(e))?;
-        Ok(header.size() <= GROUP_BYTES_MAX && self.position.byte + header.size() as u64 <= length)
-    }
-
-    /// Up to `size` bytes from its position on.
-    fn read(&self, size: u64) -> Result<Bytes> {
-        let mut bytes = vec![0; usize::try_from(size).unwrap_or(GROUP_BYTES_MAX)];
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.segment.file.read_at(rest, self.position.byte + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.unreadable(error)),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(Bytes::from(bytes))
-    }
-
-    fn unreadable(&self, error: std::io::Error) -> Error {
-        let file = self.segment.path.display();
-        Error::io(format!("cannot read journal. file={file}, byte={}", self.position.byte), error)
-    }
-
-    fn apply(&mut self, header: &GroupHeader, body: &Bytes) -> Result<()> {
-        let Position { segment, byte, .. } = self.position;
+    fn apply(&mut self, group: Group) -> Result<()> {
+        let at = self.position;
         let place =
-            |e: Error| e.context(format!("journal. file={}, byte={byte}", self.segment.path.display()));
-        let mut rest = body.clone();
-        for _ in 0..header.entries {
-            let entry = codec::take_entry(&mut rest).map_err(place)?;
-            self.ledger.apply(&entry).map_err(place)?;
-            match &entry {
-                Entry::Batch { place, batch } => {
-                    let begin = body.len() - rest.len() - batch.bytes().len();
-                    let at = byte + (GROUP_HEADER_BYTES + begin) as u64;
-                    let batches = self.journaled.entry(*place).or_default();
-                    batches.push_back(BatchPlace::new(segment, at, batch));
+            |e: Error| e.context(format!("journal. file={}, byte={}", self.segment.path.display(), at.byte));
+        for change in group.changes {
+            match change {
+                Change::Batch(place_of, batch) => {
+                    follow(&mut self.ledger, place_of, &batch).map_err(place)?;
+                    self.journaled.entry(place_of).or_default().push_back(batch);
                 }
-                Entry::TopicDeleted { id } => {
-                    self.marks.retain(|place, _| place.topic != *id);
-                    self.journaled.retain(|place, _| place.topic != *id);
+                Change::Other(entry) => {
+                    self.ledger.apply(&entry).map_err(place)?;
+                    if let Entry::TopicDeleted { id } = entry {
+                        self.marks.retain(|place, _| place.topic != id);
+                        self.journaled.retain(|place, _| place.topic != id);
+                    }
                 }
-                _ => {}
             }
         }
-        self.position.byte += group::padded(header.size()) as u64;
+        self.position.byte += group.padded;
         self.position.group += 1;
         Ok(())
     }
@@ -294,6 +199,19 @@ impl View {
         };
         Some(Source::Journal(batches.range(first..).take_while(fits).copied().collect()))
     }
+}
+
+/// Moves the end of a partition behind a batch.
+fn follow(ledger: &mut Ledger, place: Place, batch: &BatchPlace) -> Result<()> {
+    let offsets = ledger.offsets(place).filter(|offsets| offsets.end == batch.base);
+    let offsets = offsets.ok_or_else(|| {
+        Error::corrupt(format!(
+            "batch does not follow the end of its partition. topic_id={}, partition={}, offset={}",
+            place.topic.0, place.partition, batch.base
+        ))
+    })?;
+    ledger.restore_batch_bytes_largest(batch.size as usize);
+    ledger.restore_offsets(place, PartitionOffsets { end: batch.next, ..offsets })
 }
 
 /// What a search by time has to go through.

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use headwater_core::{Admin, Cleaned, TopicChanges};
+use headwater_core::{Admin, Cleaned, Member, Subscription, TopicChanges};
 
 use super::{
     crash::{crashed, groups, journal_file},
