@@ -107,8 +107,11 @@ impl Group {
 
     /// Takes note of topics that came, grew or went.
     pub(super) fn topics_changed(&mut self, before: &TopicSizes, now: &TopicSizes) {
-        let read =
-            |name: &TopicName| self.members.values().any(|state| state.subscription.topics.contains(name));
+        // One that nobody reads any more may still be somebody's, who has not released it yet.
+        let read = |name: &TopicName| {
+            self.members.values().any(|state| state.subscription.topics.contains(name))
+                || self.owners.keys().any(|partition| partition.topic == *name)
+        };
         let differs = |(name, count): (&TopicName, &u32), other: &TopicSizes| {
             other.get(name) != Some(count) && read(name)
         };
