@@ -37,6 +37,8 @@ pub struct BatchBuilder {
     count: i32,
     base_timestamp: i64,
     max_timestamp: i64,
+    /// Whether a record has no key.
+    keyless: bool,
 }
 
 /// A point in a builder to go back to.
@@ -45,6 +47,7 @@ pub struct BatchMark {
     bytes: usize,
     count: i32,
     max_timestamp: i64,
+    keyless: bool,
 }
 
 impl BatchBuilder {
@@ -75,7 +78,9 @@ impl BatchBuilder {
             self.buf.resize(BATCH_HEADER_BYTES, 0);
             self.base_timestamp = timestamp.0;
             self.max_timestamp = timestamp.0;
+            self.keyless = false;
         }
+        self.keyless |= key.is_none();
         self.max_timestamp = self.max_timestamp.max(timestamp.0);
         // Timestamps far apart wrap here and wrap back when they are read.
         let timestamp_delta = timestamp.0.wrapping_sub(self.base_timestamp);
@@ -123,6 +128,12 @@ impl BatchBuilder {
         self.count.cast_unsigned()
     }
 
+    /// Whether it holds a record without a key.
+    #[must_use]
+    pub fn has_keyless(&self) -> bool {
+        self.count > 0 && self.keyless
+    }
+
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -138,7 +149,12 @@ impl BatchBuilder {
     /// Where it is now, for [`BatchBuilder::rewind`].
     #[must_use]
     pub fn mark(&self) -> BatchMark {
-        BatchMark { bytes: self.size(), count: self.count, max_timestamp: self.max_timestamp }
+        BatchMark {
+            bytes: self.size(),
+            count: self.count,
+            max_timestamp: self.max_timestamp,
+            keyless: self.keyless,
+        }
     }
 
     /// Forgets the records added since `mark` was taken of this batch.
@@ -146,6 +162,7 @@ impl BatchBuilder {
         self.buf.truncate(mark.bytes);
         self.count = mark.count;
         self.max_timestamp = mark.max_timestamp;
+        self.keyless = mark.keyless;
     }
 
     /// Forgets all records.

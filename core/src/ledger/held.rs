@@ -58,7 +58,8 @@ impl Held {
     /// whatever comes of it.
     ///
     /// # Errors
-    /// `Invalid` when it is larger than the limits, as it would be kept; `Unavailable` when there is no memory to compress
+    /// `Invalid` when it is larger than the limits, as it would be kept, or holds a record without a key although the topic
+    /// is compacted (Kafka: `INVALID_RECORD`); `Unavailable` when there is no memory to compress
     /// it. Nothing of it is kept, and the next batch gets its sequence numbers.
     pub fn append(
         &mut self,
@@ -145,6 +146,11 @@ fn close(
         CompressionType::Lz4 => Compression::Lz4,
         CompressionType::Zstd => Compression::Zstd,
     };
+    if config.cleanup_policy.compacts() && batch.has_keyless() {
+        return Err(Error::invalid(format!(
+            "record has no key, and the topic keeps the last record of each key: give it one, or set `cleanup.policy` to `delete`. partition={partition}"
+        )));
+    }
     let max = config.max_message_bytes;
     let check = |bytes: usize| {
         if bytes as u64 <= u64::from(max) {

@@ -5,6 +5,7 @@
 //! applies those it finds.
 
 mod admin;
+mod compaction;
 mod entry;
 mod held;
 mod retention;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 
 pub use self::{
     admin::{PARTITIONS_MAX, no_such_topic},
+    compaction::{CleanPoint, Compaction, KeyMap, due},
     entry::{Commit, Decision, Entry, GroupPositions, Incarnation, Place, TopicId},
     held::{BATCH_BYTES_MAX, COMMIT_BYTES_MAX, Held},
     retention::{Piece, retention},

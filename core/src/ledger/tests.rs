@@ -335,6 +335,7 @@ fn attempts() -> impl Strategy<Value = Vec<Attempt>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
     #[test]
     fn sequences_agree_with_the_model(start in prop_oneof![Just(0), (i32::MAX - 20)..=i32::MAX], attempts in attempts()) {
         let mut sequences = Sequences::default();

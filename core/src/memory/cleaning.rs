@@ -1,10 +1,13 @@
-//! Retention of a log in memory: a batch is what a segment is on disk.
+//! Retention and compaction of a log in memory: a batch is what a segment is on disk, and the last one is the active one.
 
 use super::log::State;
 use crate::{
-    Cleaned, Offset, Result, Timestamp, TopicConfig,
-    ledger::{Entry, Piece, Place, retention},
+    Cleaned, Offset, RecordBatch, Result, Timestamp, TopicConfig,
+    ledger::{Compaction, Entry, KeyMap, Piece, Place, due, retention},
 };
+
+/// What the last record of each key may take while a partition is compacted.
+const KEYS_BYTES_MAX: usize = 64 << 20;
 
 /// Does what the topics' settings say.
 pub(super) fn clean(state: &mut State, now: Timestamp) -> Result<Cleaned> {
@@ -15,25 +18,67 @@ pub(super) fn clean(state: &mut State, now: Timestamp) -> Result<Cleaned> {
             continue;
         };
         if let Some(before) = expired(state, place, &config, now) {
-            let bytes = |state: &State| -> u64 {
-                state.batches[&place].iter().map(|batch| batch.bytes().len() as u64).sum()
-            };
-            let had = bytes(state);
+            let had = bytes(&state.batches[&place]);
             state.apply(vec![Entry::RecordsDeleted { place, before }])?;
-            cleaned.deleted_bytes += had - bytes(state);
+            cleaned.deleted_bytes += had - bytes(&state.batches[&place]);
         }
+        compact(state, place, (&config, now), &mut cleaned)?;
     }
     Ok(cleaned)
 }
 
 fn expired(state: &State, place: Place, config: &TopicConfig, now: Timestamp) -> Option<Offset> {
-    let pieces: Vec<_> = state.batches[&place]
-        .iter()
-        .map(|batch| Piece {
-            next: batch.next_offset(),
-            bytes: batch.bytes().len() as u64,
-            max_timestamp: (batch.record_count() > 0).then(|| batch.max_timestamp()),
-        })
-        .collect();
+    let pieces: Vec<_> = state.batches[&place].iter().map(piece).collect();
     retention(&pieces, config, now)
+}
+
+fn compact(
+    state: &mut State,
+    place: Place,
+    (config, now): (&TopicConfig, Timestamp),
+    cleaned: &mut Cleaned,
+) -> Result<()> {
+    let Some(batches) = state.batches.get_mut(&place) else { return Ok(()) };
+    let mut clean = state.clean.get(&place).copied().unwrap_or_default();
+    while let Some((_, closed)) = batches.split_last()
+        && let Some(front) = closed.first().map(RecordBatch::base_offset)
+        && let Some(dirty) = due(&closed.iter().map(piece).collect::<Vec<_>>(), clean, config, now)
+    {
+        let count = closed.partition_point(|batch| batch.next_offset() <= dirty.end);
+        let (closed, _) = closed.split_at(count);
+        let mut keys = KeyMap::new(&dirty, KEYS_BYTES_MAX);
+        let known = closed.partition_point(|batch| batch.next_offset() <= dirty.start);
+        for batch in closed.iter().skip(known) {
+            if !keys.add(batch)? {
+                break;
+            }
+        }
+        let (mut compaction, mut left) = (Compaction::new(keys, front, config, now), Vec::new());
+        for batch in closed {
+            compaction.push(batch, &mut left)?;
+        }
+        compaction.cover(closed.last().map_or(front, RecordBatch::next_offset), &mut left)?;
+        clean = compaction.clean_point();
+        cleaned.compacted_bytes += bytes(closed);
+        cleaned.kept_bytes += bytes(&left);
+        batches.splice(..count, left);
+        state.clean.insert(place, clean);
+        if clean.offset >= dirty.end {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn piece(batch: &RecordBatch) -> Piece {
+    Piece {
+        next: batch.next_offset(),
+        bytes: batch.bytes().len() as u64,
+        // Of a batch that covers a hole it is older than any.
+        max_timestamp: Some(batch.max_timestamp()),
+    }
+}
+
+fn bytes(batches: &[RecordBatch]) -> u64 {
+    batches.iter().map(|batch| batch.bytes().len() as u64).sum()
 }

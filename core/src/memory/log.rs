@@ -15,7 +15,7 @@ use crate::{
     Subscription, SystemClock, TimedOffset, Timestamp, TopicChanges, TopicName, TopicPartition, TopicSpec,
     Written,
     group::Coordinator,
-    ledger::{self, COMMIT_BYTES_MAX, Commit, Entry, GroupPositions, Held, Ledger, Place},
+    ledger::{self, COMMIT_BYTES_MAX, CleanPoint, Commit, Entry, GroupPositions, Held, Ledger, Place},
 };
 
 /// Keeps all that was committed in memory. A clone is the same log.
@@ -42,6 +42,8 @@ struct Shared {
 pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) batches: BTreeMap<Place, Vec<RecordBatch>>,
+    /// How far partitions were compacted.
+    pub(super) clean: BTreeMap<Place, CleanPoint>,
 }
 
 impl Default for MemoryLog {
@@ -99,7 +101,10 @@ impl State {
             self.ledger.apply(&entry)?;
             match entry {
                 Entry::Batch { place, batch } => self.batches.entry(place).or_default().push(batch),
-                Entry::TopicDeleted { id } => self.batches.retain(|place, _| place.topic != id),
+                Entry::TopicDeleted { id } => {
+                    self.batches.retain(|place, _| place.topic != id);
+                    self.clean.retain(|place, _| place.topic != id);
+                }
                 Entry::RecordsDeleted { place, before } => {
                     let kept = self.batches.entry(place).or_default();
                     kept.drain(..kept.partition_point(|batch| batch.next_offset() <= before));

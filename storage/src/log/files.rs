@@ -12,6 +12,7 @@ use headwater_core::{Error, Result, ledger::TopicId};
 use super::{
     fs::{DataFile, FileSystem, Open, write_error},
     layout::Layout,
+    span::Edition,
 };
 
 /// More files and folders than this are synced all at once, whatever else is on their file system: a sync of each costs
@@ -20,7 +21,8 @@ const SYNC_EACH_MAX: usize = 1000;
 
 /// Files that readers share. The least recently used is closed when there are too many.
 ///
-/// They go by topic number and path: the files of a deleted topic are never taken for those of a new one of its name.
+/// They go by edition and path: the files of a deleted topic are never taken for those of a new one of its name, nor files
+/// that were replaced for those that have their names now.
 #[derive(Debug)]
 pub(super) struct ReadFiles {
     fs: Arc<dyn FileSystem>,
@@ -30,7 +32,7 @@ pub(super) struct ReadFiles {
 
 #[derive(Debug, Default)]
 struct OpenFiles {
-    files: HashMap<(TopicId, PathBuf), (Arc<dyn DataFile>, u64)>,
+    files: HashMap<(Edition, PathBuf), (Arc<dyn DataFile>, u64)>,
     uses: u64,
 }
 
@@ -40,12 +42,12 @@ impl ReadFiles {
         Self { fs, open: Mutex::default(), files_max }
     }
 
-    /// The file at `path`, of topic `topic`, which is opened without holding anybody up.
-    pub(super) fn open(&self, topic: TopicId, path: &Path) -> io::Result<Arc<dyn DataFile>> {
+    /// The file at `path`, of an edition, which is opened without holding anybody up.
+    pub(super) fn open(&self, edition: Edition, path: &Path) -> io::Result<Arc<dyn DataFile>> {
         if self.files_max == 0 {
             return self.fs.open(path, Open::Read);
         }
-        let key = (topic, path.to_owned());
+        let key = (edition, path.to_owned());
         {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.uses += 1;
@@ -66,16 +68,16 @@ impl ReadFiles {
         Ok(file)
     }
 
-    /// Closes a file that was replaced by another, or removed.
+    /// Closes a file that was replaced by another, or removed, of all editions.
     pub(super) fn forget(&self, topic: TopicId, path: &Path) {
-        let key = (topic, path.to_owned());
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).files.remove(&key);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.files.retain(|(edition, known), _| edition.topic != topic || known != path);
     }
 
     /// Closes all files of a topic.
     pub(super) fn forget_topic(&self, topic: TopicId) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.files.retain(|(of, _), _| *of != topic);
+        open.files.retain(|(edition, _), _| edition.topic != topic);
     }
 }
 

@@ -11,6 +11,9 @@
 //! topics/<topic>/<partition>/00000000000000000000.log     batches from this offset on, in Kafka's layout
 //! topics/<topic>/<partition>/00000000000000000000.index   where in the file which offset is; disposable
 //! topics/<topic>/<partition>/00000000000000000000.timeindex    up to which offset records are how old; disposable
+//! topics/<topic>/<partition>/cleaner       how far it was compacted; disposable
+//! topics/<topic>/<partition>/00000000000000000000.log.cleaned    being made by compaction, as are its indexes
+//! topics/<topic>/<partition>/00000000000000000000-00000000000000000500.swap    it takes the place of all in between
 //! topics/<topic>~1                         a folder that was where a new topic's had to be, and is not the log's
 //! topics/~deleted.7                        what is left of deleted topic number 7; being removed
 //! ```

@@ -2,8 +2,8 @@
 //!
 //! Read in this order: `layout` (which files) and `fs` (what is done with them), `group` and `codec` (what a journal
 //! group looks like), `journal`, `writer` (what happens in which order), `partition`, `span` and `reader` (segments),
-//! `checkpoint`, `recovery`; then `observer` and `published` (who looks at it from
-//! outside), `dump` and `verify` (who looks into its files).
+//! `checkpoint`, `recovery`; then `retention` and `compaction` (what becomes of old records), `observer` and `published`
+//! (who looks at it from outside), `dump` and `verify` (who looks into its files).
 //!
 //! A commit is durable when its journal group is on disk, and visible after that. Segments are written from memory later
 //! and never sync a commit. The journal thread is the only one that changes anything; readers take what they need from
@@ -13,6 +13,7 @@ mod admin;
 mod checkpoint;
 mod checksum;
 mod codec;
+mod compaction;
 mod dump;
 mod files;
 mod fs;

@@ -34,7 +34,10 @@ pub struct LogOptions {
     pub commit_bytes_max: usize,
     /// How many segment files are kept open for reading, and as many for writing.
     pub open_files_max: usize,
-    /// How often records that are too old, or too many, are deleted (Kafka: `log.retention.check.interval.ms`).
+    /// Memory for the last record of each key while a partition is compacted: 24 bytes a slot, of which three quarters are
+    /// used. With less than its keys need, it is compacted in several passes (Kafka: `log.cleaner.dedupe.buffer.size`).
+    pub cleaner_bytes_max: usize,
+    /// How often records that are too old, or too many, are deleted, and topics compacted (Kafka: `log.retention.check.interval.ms`).
     pub retention_check: Duration,
     /// Tells how old records are, and the time of those in topics that go by append time.
     pub clock: Arc<dyn Clock>,
@@ -50,6 +53,7 @@ impl Default for LogOptions {
             queue_bytes_max: 32 << 20,
             commit_bytes_max: COMMIT_BYTES_MAX,
             open_files_max: 128,
+            cleaner_bytes_max: 64 << 20,
             retention_check: Duration::from_secs(5 * 60),
             clock: Arc::new(SystemClock),
         }
@@ -66,6 +70,7 @@ impl fmt::Debug for LogOptions {
             .field("queue_bytes_max", &self.queue_bytes_max)
             .field("commit_bytes_max", &self.commit_bytes_max)
             .field("open_files_max", &self.open_files_max)
+            .field("cleaner_bytes_max", &self.cleaner_bytes_max)
             .field("retention_check", &self.retention_check)
             .finish_non_exhaustive()
     }

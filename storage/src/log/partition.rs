@@ -65,6 +65,11 @@ impl PartitionWriter {
         self.rolling = Rolling::of(config);
     }
 
+    /// Where the segment begins that is written; `None` when there is none.
+    pub(super) fn active(&self) -> Option<Offset> {
+        self.active.map(|active| active.base)
+    }
+
     /// A batch that is in the journal, to be written some time.
     pub(super) fn push(&mut self, batch: RecordBatch) {
         self.unwritten.push(batch);

@@ -16,6 +16,8 @@ use headwater_core::{
     ledger::{Commit, GroupPositions, Incarnation, Place},
 };
 
+use super::compaction::Swap;
+
 /// A request and where its answer goes.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -27,6 +29,10 @@ pub(super) enum Request {
     CommitPositions(GroupPositions, Option<Membership>, oneshot::Sender<Result<()>>),
     Upkeep(Upkeep),
     Clean(oneshot::Sender<Result<Cleaned>>),
+    /// A compacted segment is to take the place of others; answered with `false` when they are gone.
+    Swap(Swap, oneshot::Sender<Result<bool>>),
+    /// The compaction thread is done.
+    Compacted,
     Checkpoint(oneshot::Sender<Result<()>>),
     /// The last one: nothing is taken after it.
     Close(oneshot::Sender<Result<()>>),
@@ -122,6 +128,23 @@ impl Queue {
             Poll::Ready(true)
         })
         .await
+    }
+
+    /// Whether nothing is taken any more.
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Puts a small request in, room or not; `false` when the log has stopped.
+    pub(super) fn push_now(&self, request: Request) -> bool {
+        let mut state = self.lock();
+        if state.closed {
+            return false;
+        }
+        state.enqueue(request);
+        self.work.notify_one();
+        true
     }
 
     /// Puts the last request in, room or not; `false` when there was a last one before.

@@ -13,8 +13,9 @@ use headwater_core::{
 };
 
 use super::{
+    compaction::GROWTH_MAX,
     files::ReadFiles,
-    fs::{DataFile, FileSystem},
+    fs::{DataFile, FileSystem, Open},
     index::{Built, Found, Indexed},
     layout::{index_file, log_file, segment_files, time_index_file},
     span::{FileSpan, Segment},
@@ -39,7 +40,7 @@ pub(super) struct Wanted<'a> {
     pub(super) partition: &'a TopicPartition,
     pub(super) from: Offset,
     pub(super) bytes_max: usize,
-    /// No batch is larger: a length that says so is damaged.
+    /// No batch that was appended is larger, and none is much larger: a length that says so is damaged.
     pub(super) batch_bytes_largest: usize,
 }
 
@@ -58,6 +59,13 @@ impl Reader {
         for path in segment_files(folder, base) {
             self.files.forget(topic, &path);
         }
+    }
+
+    /// Replaces files while nobody makes indexes again.
+    pub(super) fn replace<T>(&self, replace: impl FnOnce() -> T) -> T {
+        let repair = self.repair.as_ref();
+        let _nobody = repair.map(|repair| repair.lock().unwrap_or_else(PoisonError::into_inner));
+        replace()
     }
 
     /// Closes all files of a topic that is gone.
@@ -81,8 +89,10 @@ impl Reader {
         };
         let path = log_file(&span.folder, segment.base);
         let place = |e: Error| damage(e, wanted, &path);
-        let log =
-            self.files.open(span.topic, &path).map_err(|e| place(unreadable(&e, "cannot open segment")))?;
+        let log = self
+            .files
+            .open(span.edition(), &path)
+            .map_err(|e| place(unreadable(&e, "cannot open segment")))?;
         let indexed = Indexed { log: &*log, base: segment.base, length: segment.length };
         let found = self.look_up(span, &indexed, |indexes| indexed.find(indexes.offsets, wanted.from));
         let found = found.map_err(|e| place(unreadable(&e, "cannot read index")))?;
@@ -132,7 +142,7 @@ impl Reader {
     ) -> Result<Offset> {
         let path = log_file(&span.folder, segment.base);
         let failed = |e: io::Error| damage(unreadable(&e, "cannot read segment"), wanted, &path);
-        let log = self.files.open(span.topic, &path).map_err(failed)?;
+        let log = self.files.open(span.edition(), &path).map_err(failed)?;
         let indexed = Indexed { log: &*log, base: segment.base, length: segment.length };
         let found = self.look_up(span, &indexed, |indexes| indexed.all_older(indexes, time));
         Ok(found.map_err(failed)?.unwrap_or(segment.base))
@@ -143,7 +153,7 @@ impl Reader {
     /// # Errors
     /// When a file cannot be read.
     pub(super) fn newest(&self, span: &FileSpan, segment: &Segment) -> io::Result<Option<Timestamp>> {
-        let log = self.files.open(span.topic, &log_file(&span.folder, segment.base))?;
+        let log = self.files.open(span.edition(), &log_file(&span.folder, segment.base))?;
         let indexed = Indexed { log: &*log, base: segment.base, length: segment.length };
         match self.look_up(span, &indexed, |indexes| indexed.newest(Some(indexes)))? {
             None => indexed.newest(None),
@@ -184,12 +194,17 @@ impl Reader {
     }
 
     fn indexes(&self, span: &FileSpan, base: Offset) -> io::Result<(Arc<dyn DataFile>, Arc<dyn DataFile>)> {
-        let offsets = self.files.open(span.topic, &index_file(&span.folder, base))?;
-        Ok((offsets, self.files.open(span.topic, &time_index_file(&span.folder, base))?))
+        let offsets = self.files.open(span.edition(), &index_file(&span.folder, base))?;
+        Ok((offsets, self.files.open(span.edition(), &time_index_file(&span.folder, base))?))
     }
 
-    /// Makes the indexes of a closed segment again. Where that fails, it works without.
+    /// Makes the indexes of a closed segment again, unless it was replaced. Where that fails, it works without.
     fn repair(&self, span: &FileSpan, indexed: &Indexed<'_>) -> io::Result<()> {
+        let log = self.fs.open(&log_file(&span.folder, indexed.base), Open::Read)?;
+        if log.len()? != indexed.length {
+            return Ok(());
+        }
+        let indexed = &Indexed { log: &*log, ..*indexed };
         let paths = [index_file(&span.folder, indexed.base), time_index_file(&span.folder, indexed.base)];
         tracing::info!(file = %paths[0].display(), "an index is missing or wrong: made again");
         let Built { offsets, mut times, mut time_tail, .. } = indexed.build()?;
@@ -294,7 +309,12 @@ impl Walk<'_> {
     fn batch_size(&self, chunk: &Bytes) -> Result<usize> {
         let left = self.segment.length - self.at.byte;
         match batch_size(chunk)? {
-            Some(size) if size as u64 <= left && size <= self.wanted.batch_bytes_largest => Ok(size),
+            Some(size)
+                if size as u64 <= left
+                    && size <= self.wanted.batch_bytes_largest.saturating_mul(GROWTH_MAX) =>
+            {
+                Ok(size)
+            }
             size => Err(Error::corrupt(format!(
                 "batch is larger than what is left of its segment, or than any that was written. bytes={size:?}, left={left}, largest={}",
                 self.wanted.batch_bytes_largest

@@ -20,6 +20,7 @@ use headwater_core::{
 
 use super::{
     checkpoint::{self, Checkpoint, PartitionMark},
+    compaction,
     files::WriteFiles,
     fs::{FileSystem, Open, write_error},
     index::Indexed,
@@ -298,6 +299,7 @@ impl Restore<'_> {
                 "checkpoint does not name the files of a partition. partition={partition}"
             )));
         }
+        compaction::resolve(self.layout, &folder)?;
         let mark = mark.filter(|_| !self.later.deleted.contains(&place.topic));
         let before = self.later.earliest.get(&place).copied().unwrap_or_default();
         let mut span = span::cut_back((place.topic, &folder), mark, before, &mut self.books.files)?;

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use headwater_core::{
-    Error, ErrorKind, Positions, Result, Signal, group::Coordinator, ledger::GroupPositions,
+    Error, ErrorKind, Positions, Result, Signal,
+    group::Coordinator,
+    ledger::{GroupPositions, Place},
 };
 
 use super::{
@@ -83,6 +85,13 @@ impl Shared {
     /// For the journal thread.
     pub(super) fn visible_mut(&self) -> RwLockWriteGuard<'_, Visible> {
         self.visible.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something to the names of a partition's files while it is sure that they are its own; `None` when it is gone.
+    /// It must not take long: the journal thread waits to show anything.
+    pub(super) fn while_there<T>(&self, place: Place, act: impl FnOnce(&FileSpan) -> T) -> Option<T> {
+        let visible = self.visible();
+        visible.files(place).map(|files| act(&files))
     }
 
     /// Whether what was read from files is what is there now; they are closed when it is not.

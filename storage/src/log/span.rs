@@ -20,10 +20,20 @@ pub(super) struct Segment {
     pub(super) newest: Option<Timestamp>,
 }
 
+/// Which files go by the name of a partition's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Edition {
+    pub(super) topic: TopicId,
+    /// How often some were replaced since the log was opened.
+    swaps: u64,
+}
+
 /// What of a partition is in files. Never changes: there is a new one after each write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileSpan {
     pub(super) topic: TopicId,
+    /// How often files were replaced by others of their names.
+    pub(super) swaps: u64,
     pub(super) folder: PathBuf,
     /// In order; none when nothing was written, or all of it was deleted.
     pub(super) segments: Vec<Segment>,
@@ -34,7 +44,11 @@ pub(super) struct FileSpan {
 impl FileSpan {
     /// Nothing yet.
     pub(super) fn empty(topic: TopicId, folder: PathBuf, end: Offset) -> Arc<Self> {
-        Arc::new(Self { topic, folder, segments: Vec::new(), end })
+        Arc::new(Self { topic, swaps: 0, folder, segments: Vec::new(), end })
+    }
+
+    pub(super) fn edition(&self) -> Edition {
+        Edition { topic: self.topic, swaps: self.swaps }
     }
 
     /// Which segment holds `offset`.
@@ -51,7 +65,7 @@ impl FileSpan {
     /// Whether whoever read from `offset` of this one would find the same in `other`, which is newer.
     pub(super) fn agrees(&self, other: &Self, offset: Offset) -> bool {
         let segment = |span: &Self| span.find(offset).and_then(|index| span.segments.get(index).copied());
-        self.topic == other.topic
+        self.edition() == other.edition()
             && match (segment(self), segment(other)) {
                 (Some(old), Some(new)) => old.base == new.base && old.length <= new.length,
                 (old, new) => old == new,
@@ -67,6 +81,14 @@ impl FileSpan {
             }
         }
         self.end = end;
+    }
+
+    /// Puts `by` in the place of the segments from its base to before `next`.
+    pub(super) fn swap(&mut self, by: Segment, next: Offset) {
+        let first = self.segments.partition_point(|segment| segment.base < by.base);
+        let behind = self.segments.partition_point(|segment| segment.base < next);
+        self.segments.splice(first..behind, [by]);
+        self.swaps += 1;
     }
 
     /// Takes out the segments in which nothing is left when the records before `before` are gone.
@@ -115,7 +137,7 @@ pub(super) fn cut_back(
             )));
         }
     }
-    Ok(FileSpan { topic, folder: folder.to_owned(), segments, end })
+    Ok(FileSpan { topic, swaps: 0, folder: folder.to_owned(), segments, end })
 }
 
 fn keep(path: &Path, base: Offset, mark: &PartitionMark, files: &mut WriteFiles) -> Result<Segment> {
@@ -144,7 +166,7 @@ mod tests {
     fn span(bases: &[u64], end: u64) -> FileSpan {
         let segment = |base: &u64| Segment { base: Offset(*base), length: 100, newest: None };
         let segments = bases.iter().map(segment).collect();
-        FileSpan { topic: TopicId(1), folder: PathBuf::from("t/0"), segments, end: Offset(end) }
+        FileSpan { topic: TopicId(1), swaps: 0, folder: PathBuf::from("t/0"), segments, end: Offset(end) }
     }
 
     #[test]
@@ -170,7 +192,8 @@ mod tests {
         let again = FileSpan { topic: TopicId(2), ..old.clone() };
         assert!(!old.agrees(&again, Offset(10)), "a new topic of the same name");
         let mut compacted = old.clone();
-        compacted.segments[1].length = 50;
-        assert!(!old.agrees(&compacted, Offset(10)));
+        compacted.swap(Segment { base: Offset(0), length: 150, newest: None }, Offset(20));
+        assert_eq!(compacted.segments.iter().map(|segment| segment.base.0).collect::<Vec<_>>(), [0, 20]);
+        assert!((0..30).all(|offset| !old.agrees(&compacted, Offset(offset))));
     }
 }

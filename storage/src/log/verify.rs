@@ -147,8 +147,13 @@ impl<'a> Verifier<'a> {
             files => files?,
         };
         let layout = self.log.layout();
-        let bases = layout.numbered(&layout.partition(partition), "log")?.into_iter().map(Offset).collect();
-        Ok(Some(State { place, offsets, mark, bases }))
+        let folder = layout.partition(partition);
+        let bases: Vec<_> = layout.numbered(&folder, "log")?.into_iter().map(Offset).collect();
+        let is_closed = |base: &&Offset| mark.is_some_and(|mark| **base < mark.active);
+        // One that was removed meanwhile has none.
+        let size = |base: &Offset| layout.fs.size(&log_file(&folder, *base)).unwrap_or(0);
+        let closed_bytes = bases.iter().filter(is_closed).map(size).collect();
+        Ok(Some(State { place, offsets, mark, bases, closed_bytes }))
     }
 
     /// Reads what is in no file yet.
@@ -191,13 +196,18 @@ struct State {
     mark: Option<PartitionMark>,
     /// Where its segments begin.
     bases: Vec<Offset>,
+    /// How large those are that nothing is written to any more: compaction replaces them by smaller ones of their names.
+    closed_bytes: Vec<u64>,
 }
 
 impl State {
     /// Whether nothing was removed or replaced between the two.
     fn is_like(&self, other: &Self) -> bool {
         let of = |state: &Self| (state.place, state.offsets.earliest);
-        of(self) == of(other) && self.bases == other.bases
+        let closed = self.closed_bytes.iter().zip(&other.closed_bytes);
+        of(self) == of(other)
+            && self.bases == other.bases
+            && closed.into_iter().all(|(one, other)| one == other)
     }
 }
 

@@ -120,6 +120,17 @@ impl Visible {
         hidden
     }
 
+    /// Shows `by` in the place of the segments from its base to before `next`, and its records to those who read what was
+    /// in memory.
+    pub(super) fn swap(&mut self, place: Place, by: Segment, next: Offset) -> Hidden {
+        let partition = self.partition_mut(place);
+        Arc::make_mut(&mut partition.files).swap(by, next);
+        let mut hidden = Hidden::default();
+        let in_memory = partition.tail.partition_point(|batch| batch.next_offset() <= next);
+        partition.tail.drain(..in_memory).for_each(|batch| hidden.add(&batch));
+        hidden
+    }
+
     fn topic_mut(&mut self, id: TopicId) -> &mut VisibleTopic {
         self.topics.get_mut(&id).expect("the ledger knows the topic")
     }

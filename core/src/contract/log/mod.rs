@@ -2,6 +2,7 @@
 
 mod admin;
 mod cleaning;
+mod compaction;
 mod groups;
 mod producing;
 mod reading;
@@ -50,6 +51,7 @@ pub fn all(open: impl Fn() -> Arc<dyn Log>) {
 pub fn admin(open: impl Fn(Arc<dyn Clock>) -> Arc<dyn Admin>) {
     admin::all(&|| open(Arc::new(ManualClock::default())));
     cleaning::all(&|clock| open(clock));
+    compaction::all(&|clock| open(clock));
     settings::all(&|clock| open(clock));
 }
 

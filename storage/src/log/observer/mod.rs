@@ -343,7 +343,7 @@ impl Observer {
             segments.push(Segment { base, length, newest: None });
         }
         let end = bases.get(count).map_or(mark.end, |next| mark.end.min(*next));
-        Ok(FileSpan { topic: mark.place.topic, folder, segments, end })
+        Ok(FileSpan { topic: mark.place.topic, swaps: 0, folder, segments, end })
     }
 
     fn segment_length(&self, folder: &Path, base: Offset) -> Result<u64> {

@@ -7,11 +7,12 @@ use std::{
 };
 
 use headwater_core::{
-    Offset, Partition, Result, TopicName, TopicSpec,
+    Error, Offset, Partition, Result, TopicName, TopicSpec,
     ledger::{Entry, Ledger, Place, TopicId},
 };
 
 use crate::log::{
+    compaction::Swap,
     files::WriteFiles,
     layout::segment_files,
     partition::PartitionWriter,
@@ -110,13 +111,53 @@ impl Books {
 
     fn apply(&mut self, entry: Entry, visible: &mut Visible, shared: &Shared) -> Hidden {
         let hidden = visible.apply(entry, &shared.layout);
+        self.forget_hidden(&hidden, visible);
+        hidden
+    }
+
+    fn forget_hidden(&mut self, hidden: &Hidden, visible: &Visible) {
         self.tail_bytes -= hidden.bytes + hidden.batches * BATCH_OVERHEAD_BYTES;
         self.stale += hidden.batches;
         if self.stale > STALE_MAX.max(self.tail.len() / 2) {
             self.tail.retain(|(place, base)| visible.is_in_memory(*place, *base));
             self.stale = 0;
         }
-        hidden
+    }
+
+    /// Where the active segments of compacted topics begin.
+    pub(super) fn compacted(&self) -> BTreeMap<Place, Offset> {
+        let topics = self.ledger.topics().filter(|(_, spec)| spec.config.cleanup_policy.compacts());
+        let partitions = topics.flat_map(|(id, _)| self.partitions.range(places(id)));
+        partitions.filter_map(|(place, partition)| Some((*place, partition.active()?))).collect()
+    }
+
+    /// Puts a compacted segment in the place of others; `false` when they went away meanwhile.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub(super) fn swap(&mut self, swap: &Swap, shared: &Shared) -> Result<bool> {
+        let Some(files) = shared.visible().files(swap.place).filter(|files| swap.fits(files)) else {
+            return Ok(false);
+        };
+        shared.reader.replace(|| {
+            // Whoever finds other files than those of the span that they know looks again when this is done.
+            let mut visible = shared.visible_mut();
+            swap.rename(&shared.layout, &files.folder)?;
+            let hidden = visible.swap(swap.place, swap.by, swap.next);
+            self.forget_hidden(&hidden, &visible);
+            Ok::<_, Error>(())
+        })?;
+        for segment in &swap.replaced {
+            segment_files(&files.folder, segment.base).iter().for_each(|path| self.files.forget(path));
+            shared.reader.forget(files.topic, &files.folder, segment.base);
+        }
+        for segment in swap.replaced.iter().skip(1) {
+            // What is left is removed with the marker.
+            if let Err(error) = shared.layout.remove_segment(&files.folder, segment.base) {
+                tracing::warn!(error = error.report(), "compacted segment is not removed yet");
+            }
+        }
+        Ok(true)
     }
 
     fn new_partitions(&mut self, id: TopicId, first: u32, spec: &TopicSpec, shared: &Shared) {

@@ -2,6 +2,7 @@
 //! remove files that nobody needs.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,11 +11,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater_core::{Cleaned, Error, ErrorKind, Result, ledger::Entry};
+use headwater_core::{
+    Cleaned, Error, ErrorKind, Offset, Result, TopicPartition,
+    ledger::{Entry, Place},
+};
 
 use super::{Round, Writer, books::Removal};
 use crate::log::{
-    checkpoint, files::Unsynced, journal::Position, layout::Layout, options::LogOptions, retention,
+    checkpoint,
+    compaction::{Asked, Job},
+    files::Unsynced,
+    journal::Position,
+    layout::Layout,
+    options::LogOptions,
+    retention,
     room::again,
 };
 
@@ -23,6 +33,8 @@ pub(super) struct RunningCheckpoint {
     thread: JoinHandle<Result<()>>,
     /// The thread has nothing more to do.
     done: Arc<AtomicBool>,
+    /// Where active segments of compacted topics begin.
+    active: BTreeMap<Place, Offset>,
     /// Journal segments before this one are free when it is done.
     position: Position,
 }
@@ -33,12 +45,16 @@ impl Writer {
         self.sweeper.go_on(&self.shared.layout);
         let cleaning = std::mem::take(&mut round.cleaning);
         if !cleaning.is_empty() || self.clean_due.is_some_and(|due| due <= Instant::now()) {
-            let cleaned = self.clean(round);
-            for to in cleaning {
-                // Whoever asked may be gone.
-                let _ = to.send(cleaned.as_ref().copied().map_err(again));
+            match self.delete_expired(round) {
+                Ok(cleaned) => self.compact(cleaning.into_iter().map(|to| (to, cleaned)).collect())?,
+                Err(error) => {
+                    // Whoever asked may be gone.
+                    cleaning.into_iter().for_each(|to| drop(to.send(Err(again(&error)))));
+                    self.forgive_full(Err(error))?;
+                }
             }
-            self.forgive_full(cleaned.map(drop))?;
+        } else if self.compactor.is_awaited() {
+            self.compact(Vec::new())?;
         }
         self.bound_tail()?;
         let due = self.journaled >= self.shared.options.checkpoint_bytes;
@@ -57,8 +73,38 @@ impl Writer {
         }
     }
 
-    /// Does what the topics' settings say of old records.
-    fn clean(&mut self, round: &mut Round) -> Result<Cleaned> {
+    /// Compacts in the background what is on disk; for those who ask, that is everything.
+    fn compact(&mut self, asked: Vec<Asked>) -> Result<()> {
+        self.compactor.waiting.extend(asked);
+        if self.compactor.is_running() {
+            return Ok(());
+        }
+        let asked = std::mem::take(&mut self.compactor.waiting);
+        let compacts = self.books.ledger.topics().any(|(_, spec)| spec.config.cleanup_policy.compacts());
+        if !asked.is_empty()
+            && compacts
+            && let Err(error) = self.checkpoint_now()
+        {
+            // Whoever asked may be gone.
+            asked.into_iter().for_each(|(to, _)| drop(to.send(Err(again(&error)))));
+            return self.forgive_full(Err(error));
+        }
+        let jobs = self.compactor.on_disk.iter().filter_map(|(place, active)| {
+            let topic = self.books.ledger.topic(place.topic)?;
+            let partition = TopicPartition::new(topic.name.clone(), place.partition);
+            Some(Job { place: *place, partition, config: topic.config.clone(), active: *active })
+        });
+        let jobs: Vec<_> = jobs.collect();
+        if jobs.is_empty() {
+            asked.into_iter().for_each(|(to, cleaned)| drop(to.send(Ok(cleaned))));
+        } else {
+            self.compactor.begin(&self.shared, jobs, asked);
+        }
+        Ok(())
+    }
+
+    /// Deletes what is too old, or too much.
+    fn delete_expired(&mut self, round: &mut Round) -> Result<Cleaned> {
         self.clean_due = clean_due(&self.shared.options);
         let mut cleaned = Cleaned::default();
         if !self.books.ledger.topics().any(|(_, spec)| retention::is_limited(&spec.config)) {
@@ -143,7 +189,8 @@ impl Writer {
         };
         let thread = thread::Builder::new().name("headwater-checkpoint".into()).spawn(write);
         let thread = thread.map_err(|e| Error::io("cannot start the checkpoint thread", e))?;
-        self.checkpoint = Some(RunningCheckpoint { thread, done, position });
+        let active = self.books.compacted();
+        self.checkpoint = Some(RunningCheckpoint { thread, done, active, position });
         self.journaled = 0;
         Ok(())
     }
@@ -154,6 +201,7 @@ impl Writer {
         let written = running.thread.join();
         written.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "checkpoint thread panicked")))?;
         self.checkpointed = Some(running.position);
+        self.compactor.on_disk = running.active;
         self.catch_up();
         self.journal.recycle_before(running.position.segment)
     }

@@ -18,6 +18,7 @@ use headwater_core::{
 pub(super) use self::books::Books;
 use self::{house::RunningCheckpoint, sweeper::Sweeper};
 use super::{
+    compaction::Compactor,
     group::GroupBuilder,
     journal::{Journal, Position},
     options::Durability,
@@ -49,6 +50,7 @@ pub(super) struct Writer {
     /// Something waits for room.
     pub(super) late: bool,
     sweeper: Sweeper,
+    compactor: Compactor,
 }
 
 /// What a round has come to so far.
@@ -108,6 +110,10 @@ impl Writer {
     ) -> Self {
         let published = Publisher::begin(&shared.layout, journal.position());
         let clean_due = house::clean_due(&shared.options);
+        let mut compactor = Compactor::default();
+        if checkpointed.is_some() {
+            compactor.on_disk = books.compacted();
+        }
         Self {
             shared,
             books,
@@ -121,6 +127,7 @@ impl Writer {
             clean_due,
             late: false,
             sweeper: Sweeper::default(),
+            compactor,
         }
     }
 
@@ -212,6 +219,11 @@ impl Writer {
             }
             Request::Upkeep(upkeep) => self.decide_upkeep(upkeep, round),
             Request::Clean(to) => round.cleaning.push(to),
+            Request::Swap(swap, to) => {
+                // Whoever asked is gone when the log is being closed.
+                let _ = to.send(self.books.swap(&swap, &self.shared));
+            }
+            Request::Compacted => self.compactor.finish(),
             Request::Checkpoint(to) => round.checkpoints.push(to),
             Request::Close(to) => {
                 round.last = Some(Last::Close);
@@ -340,6 +352,8 @@ impl Writer {
 
     /// Closes the log. Without room for a checkpoint it is closed all the same: the journal has everything.
     fn end(&mut self, last: &Last) -> Result<()> {
+        // Nothing was asked after this, so it waits for no answer.
+        self.compactor.stop();
         let ended = match last {
             Last::Close => self.journal.sync().and_then(|()| self.checkpoint_now()),
             #[cfg(test)]
@@ -363,6 +377,9 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        // The compaction thread must not wait for an answer that nobody gives.
+        self.shared.queue.close();
+        self.compactor.stop();
         self.abandon_checkpoint();
     }
 }

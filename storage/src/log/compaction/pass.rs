@@ -1,0 +1,225 @@
+//! One way through the closed segments of a partition: neighbours that fit into one become one.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use futures::{channel::oneshot, executor::block_on};
+use headwater_core::{
+    Cleaned, Error, ErrorKind, Offset, RecordBatch, Result, Timestamp,
+    ledger::{CleanPoint, Compaction, KeyMap},
+};
+
+use super::{GROWTH_MAX, Job, Swap, swap};
+use crate::log::{
+    fs::{DataFile, Open, write_error},
+    index::{Built, Indexed},
+    layout::{Layout, log_file},
+    queue::Request,
+    reader::Wanted,
+    shared::Shared,
+    span::{FileSpan, Segment},
+};
+
+/// Read and written at once.
+const IO_BYTES: usize = 1 << 20;
+/// Positions in an index are signed in Kafka, and offsets relative to the segment's first too.
+const SEGMENT_MAX: u64 = i32::MAX as u64;
+
+pub(super) struct Pass<'a> {
+    shared: &'a Shared,
+    job: &'a Job,
+    files: Arc<FileSpan>,
+    stop: &'a AtomicBool,
+    batch_bytes_largest: usize,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(shared: &'a Shared, job: &'a Job, files: Arc<FileSpan>, stop: &'a AtomicBool) -> Self {
+        let batch_bytes_largest = shared.visible().batch_bytes_largest;
+        Self { shared, job, files, stop, batch_bytes_largest }
+    }
+
+    /// Compacts all segments that begin before what the map of the keys in `dirty` reaches; says how far it came. `None`
+    /// when segments went away meanwhile.
+    pub(super) fn run(
+        &self,
+        dirty: Range<Offset>,
+        now: Timestamp,
+        compacted: &mut Cleaned,
+    ) -> Result<Option<CleanPoint>> {
+        let Some(front) = self.files.segments.first().map(|segment| segment.base) else { return Ok(None) };
+        let mut keys = KeyMap::new(&dirty, self.shared.options.cleaner_bytes_max);
+        self.visit(dirty.start.max(front)..dirty.end, &mut |batch| keys.add(batch))?;
+        let reached = |segment: &Segment| segment.base < keys.reach() && segment.base < self.job.active;
+        let count = self.files.segments.partition_point(reached);
+        let mut compaction = Compaction::new(keys, front, &self.job.config, now);
+        let mut first = 0;
+        while first < count {
+            let group = first..self.group_end(first, count);
+            first = group.end;
+            if !self.compact(group, &mut compaction, compacted)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(compaction.clean_point()))
+    }
+
+    /// The end of the group that begins with segment `first`: as many as fit into one segment, as they are now.
+    fn group_end(&self, first: usize, count: usize) -> usize {
+        let bytes_max = self.job.config.segment_bytes.min(SEGMENT_MAX);
+        let base = self.files.segments.get(first).map_or(Offset(0), |segment| segment.base);
+        let mut bytes = 0;
+        let fits = |(index, segment): &(usize, &Segment)| {
+            bytes += segment.length;
+            bytes <= bytes_max && self.files.end_of(*index).0 - base.0 <= SEGMENT_MAX
+        };
+        let segments = self.files.segments.iter().enumerate().take(count).skip(first);
+        first + segments.take_while(fits).count().max(1)
+    }
+
+    /// Writes what is left of a group of segments, and puts it in their place; `false` when they went away meanwhile.
+    fn compact(
+        &self,
+        group: Range<usize>,
+        compaction: &mut Compaction,
+        compacted: &mut Cleaned,
+    ) -> Result<bool> {
+        let replaced = self.files.segments.get(group.clone()).unwrap_or_default();
+        let base = compaction.next();
+        let limit = self.batch_bytes_largest.saturating_mul(GROWTH_MAX);
+        let mut file = NewSegment::create(&self.shared.layout, &self.files.folder, base)?;
+        let (mut left, mut changed) = (Vec::new(), replaced.len() > 1);
+        for (index, segment) in group.clone().zip(replaced) {
+            let end = self.files.end_of(index);
+            self.visit(segment.base..end, &mut |batch| {
+                changed |= compaction.push(batch, &mut left)?;
+                file.put_all(&mut left, limit).map(|()| true)
+            })?;
+            // No batch lies across what was the end of a segment: a reader from outside that still sees the segment behind
+            // it finds that all fits together.
+            compaction.cover(end, &mut left)?;
+            file.put_all(&mut left, limit)?;
+        }
+        let bytes: u64 = replaced.iter().map(|segment| segment.length).sum();
+        compacted.compacted_bytes += bytes;
+        if !changed {
+            compacted.kept_bytes += bytes;
+            return Ok(true);
+        }
+        let by = file.finish()?;
+        compacted.kept_bytes += by.length;
+        let next = compaction.next();
+        let place = self.job.place;
+        let swapped = swap::commit(self.shared, place, &(base..next))?
+            && self.ask(Swap { place, replaced: replaced.to_vec(), by, next })?;
+        swap::tidy(self.shared, place).map(|()| swapped)
+    }
+
+    fn ask(&self, swap: Swap) -> Result<bool> {
+        let (to, answer) = oneshot::channel();
+        let asked = self.shared.queue.push_now(Request::Swap(swap, to));
+        if !asked {
+            return Err(self.shared.stopped());
+        }
+        block_on(answer).unwrap_or_else(|oneshot::Canceled| Err(self.shared.stopped()))
+    }
+
+    /// Shows the batches of some offsets to `each`, until it has seen enough.
+    fn visit(
+        &self,
+        offsets: Range<Offset>,
+        each: &mut dyn FnMut(&RecordBatch) -> Result<bool>,
+    ) -> Result<()> {
+        let mut next = offsets.start;
+        while next < offsets.end {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::Closed, "the log is being closed"));
+            }
+            let wanted = Wanted {
+                partition: &self.job.partition,
+                from: next,
+                bytes_max: IO_BYTES,
+                batch_bytes_largest: self.batch_bytes_largest,
+            };
+            for batch in self.shared.reader.read(&self.files, &wanted)? {
+                next = batch.next_offset();
+                if !each(&batch)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A segment that is to take the place of others.
+struct NewSegment<'a> {
+    layout: &'a Layout,
+    folder: &'a Path,
+    base: Offset,
+    path: PathBuf,
+    file: Arc<dyn DataFile>,
+    gathered: Vec<u8>,
+    written: u64,
+}
+
+impl<'a> NewSegment<'a> {
+    fn create(layout: &'a Layout, folder: &'a Path, base: Offset) -> Result<Self> {
+        let path = swap::new_file(&log_file(folder, base));
+        let file = layout.fs.open(&path, Open::Truncate);
+        let file =
+            file.map_err(|e| write_error(format_args!("cannot begin segment. file={}", path.display()), e))?;
+        Ok(Self { layout, folder, base, path, file, gathered: Vec::new(), written: 0 })
+    }
+
+    /// Writes `batches`, none of which is left.
+    fn put_all(&mut self, batches: &mut Vec<RecordBatch>, bytes_max: usize) -> Result<()> {
+        for batch in batches.drain(..) {
+            let bytes = batch.bytes();
+            let length = self.written + (self.gathered.len() + bytes.len()) as u64;
+            if bytes.len() > bytes_max || length > SEGMENT_MAX {
+                return Err(Error::invalid(format!(
+                    "compaction would make it too large. batch={batch:?}, file={}, bytes={length}",
+                    self.path.display()
+                )));
+            }
+            self.gathered.extend_from_slice(bytes);
+            if self.gathered.len() >= IO_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let written = self.file.write_all_at(&self.gathered, self.written);
+        written.map_err(|e| self.failed(e))?;
+        self.written += self.gathered.len() as u64;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    /// Puts it on disk. Nobody waits for its indexes: they can be made again.
+    fn finish(mut self) -> Result<Segment> {
+        self.flush()?;
+        self.file.sync_data().map_err(|e| self.failed(e))?;
+        let indexed = Indexed { log: &*self.file, base: self.base, length: self.written };
+        let Built { offsets, mut times, mut time_tail, .. } = indexed.build().map_err(|e| self.failed(e))?;
+        time_tail.push(&mut times);
+        for (path, entries) in swap::new_indexes(self.folder, self.base).iter().zip([offsets, times]) {
+            self.layout.fs.write(path, &entries).map_err(|e| self.failed(e))?;
+        }
+        let newest = time_tail.newest(self.base).map(|newest| newest.timestamp);
+        Ok(Segment { base: self.base, length: self.written, newest })
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        write_error(format_args!("cannot write segment. file={}", self.path.display()), error)
+    }
+}

@@ -1,0 +1,249 @@
+//! What others do while a partition is compacted.
+
+use super::*;
+
+/// A disk on which the compaction waits, once, before the first thing that `waits` picks, until it is told to go on.
+fn waiting_disk(
+    waits: impl Fn(Op, &str) -> bool + Send + Sync + 'static,
+) -> (Disk, mpsc::Receiver<()>, mpsc::SyncSender<()>) {
+    let (reached, reaches) = mpsc::sync_channel(1);
+    let (go, goes) = mpsc::sync_channel::<()>(1);
+    let once = Mutex::new(Some((reached, goes)));
+    let disk = Disk::with(move |op, path| {
+        if waits(op, path.to_str().unwrap())
+            && let Some((reached, goes)) = once.lock().unwrap().take()
+        {
+            reached.send(()).unwrap();
+            // Whoever goes away lets it go on too.
+            let _ = goes.recv();
+        }
+        Ok(())
+    });
+    (disk, reaches, go)
+}
+
+#[test]
+fn a_topic_may_go_and_come_again_meanwhile() {
+    let picks: [fn(Op, &str) -> bool; 4] = [
+        |op, path| op == Op::Open(Open::Truncate) && path.ends_with(".log.cleaned"),
+        |op, path| op == Op::SyncFile && path.ends_with(".log.cleaned"),
+        |op, path| op == Op::Open(Open::Truncate) && path.ends_with("index.cleaned"),
+        |op, path| op == Op::Write && path.ends_with("index.cleaned"),
+    ];
+    for (number, pick) in picks.into_iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, reaches, go) = waiting_disk(pick);
+        let log = disk.open_log(folder.path(), tiny()).unwrap();
+        create_compacted(&log, 1, compacting(800));
+        fill(&log, 20);
+        let cleaning = thread::spawn({
+            let log = log.clone();
+            move || block_on(log.clean())
+        });
+        reaches.recv().unwrap();
+        block_on(log.delete_topic(&TopicName::new("t").unwrap())).unwrap();
+        create_compacted(&log, 1, compacting(120));
+        fill(&log, 20);
+        block_on(log.checkpoint()).unwrap();
+        let before = all_rows(&log, &tp("t", 0));
+        go.send(()).unwrap();
+        cleaning.join().unwrap().unwrap();
+        assert_eq!(all_rows(&log, &tp("t", 0)), before, "{number}");
+        log.crash();
+        let log = EmbeddedLog::open_with(folder.path(), tiny()).unwrap();
+        assert_eq!(all_rows(&log, &tp("t", 0)), before, "{number}");
+        assert_eq!(leftovers(&partition_folder(folder.path(), 0)), Vec::<String>::new(), "{number}");
+    }
+}
+
+#[test]
+fn records_may_be_deleted_meanwhile() {
+    for before in [1, 5, 20, 60] {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, reaches, go) =
+            waiting_disk(|op, path| op == Op::SyncFile && path.ends_with(".log.cleaned"));
+        let log = disk.open_log(folder.path(), LogOptions::default()).unwrap();
+        create_compacted(&log, 1, compacting(800));
+        fill(&log, 20);
+        let old = all_rows(&log, &tp("t", 0));
+        let cleaning = thread::spawn({
+            let log = log.clone();
+            move || block_on(log.clean())
+        });
+        reaches.recv().unwrap();
+        block_on(log.delete_records(&tp("t", 0), Offset(before))).unwrap();
+        go.send(()).unwrap();
+        cleaning.join().unwrap().unwrap();
+        let expected: Vec<_> = old.into_iter().filter(|(offset, ..)| *offset >= before).collect();
+        assert_eq!(values_of(&all_rows(&log, &tp("t", 0))), values_of(&expected), "{before}");
+        block_on(log.clean()).unwrap();
+        log.crash();
+        let log = EmbeddedLog::open(folder.path()).unwrap();
+        let left = all_rows(&log, &tp("t", 0));
+        assert_eq!(values_of(&left), values_of(&expected), "{before}");
+        assert!(left.iter().all(|row| expected.contains(row)));
+    }
+}
+
+#[test]
+fn a_log_is_closed_while_it_is_compacted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, reaches, go) = waiting_disk(|op, path| op == Op::Write && path.ends_with(".log.cleaned"));
+    let log = disk.open_log(folder.path(), LogOptions::default()).unwrap();
+    create_compacted(&log, 1, compacting(300));
+    fill(&log, 20);
+    let before = all_rows(&log, &tp("t", 0));
+    let asked = |log: &EmbeddedLog| {
+        thread::spawn({
+            let log = log.clone();
+            move || block_on(log.clean())
+        })
+    };
+    let first = asked(&log);
+    reaches.recv().unwrap();
+    // One more, who comes too late for this one.
+    let second = asked(&log);
+    let closing = thread::spawn({
+        let log = log.clone();
+        move || block_on(log.close())
+    });
+    while !log.0.shared.queue.is_closed() {
+        thread::yield_now();
+    }
+    go.send(()).unwrap();
+    closing.join().unwrap().unwrap();
+    for asked in [first, second] {
+        assert_eq!(asked.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    }
+    let log = EmbeddedLog::open(folder.path()).unwrap();
+    assert_eq!(all_rows(&log, &tp("t", 0)), before);
+    assert_eq!(leftovers(&partition_folder(folder.path(), 0)), Vec::<String>::new());
+    assert!(block_on(log.clean()).unwrap().compacted_bytes > 0);
+}
+
+#[test]
+fn two_who_ask_are_both_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, reaches, go) = waiting_disk(|op, path| op == Op::Write && path.ends_with(".log.cleaned"));
+    let log = disk.open_log(folder.path(), LogOptions::default()).unwrap();
+    create_compacted(&log, 1, compacting(300));
+    fill(&log, 20);
+    let asked = || {
+        thread::spawn({
+            let log = log.clone();
+            move || block_on(log.clean())
+        })
+    };
+    let first = asked();
+    reaches.recv().unwrap();
+    fill(&log, 20);
+    let second = asked();
+    // It is in line when something that came after it was answered.
+    fill(&log, 1);
+    go.send(()).unwrap();
+    let (first, second) = (first.join().unwrap().unwrap(), second.join().unwrap().unwrap());
+    assert!(first.compacted_bytes > 0 && second.compacted_bytes > 0, "{first:?}, {second:?}");
+}
+
+/// An index that is made again of a file that is about to be replaced must not become that of the new one.
+#[test]
+fn an_index_may_be_made_again_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, reaches, go) = waiting_disk(|op, path| op == Op::Write && path.ends_with(".new"));
+    let log =
+        disk.open_log(folder.path(), LogOptions { tail_bytes_max: 0, ..LogOptions::default() }).unwrap();
+    create_compacted(&log, 1, compacting(20_000));
+    let mut p = producer(&log, "p");
+    for number in 0..90 {
+        put(&mut *p, &tp("t", 0), &[(&format!("key {}", number % 3), Some(&"-".repeat(1000)))]);
+    }
+    block_on(log.checkpoint()).unwrap();
+    let files = partition_folder(folder.path(), 0);
+    fs::remove_file(files.join(format!("{:020}.index", 0))).unwrap();
+    let reading = thread::spawn({
+        let log = log.clone();
+        move || rows(&log, &tp("t", 0), Offset(12), 0).unwrap()
+    });
+    reaches.recv().unwrap();
+    let cleaning = thread::spawn({
+        let log = log.clone();
+        move || block_on(log.clean())
+    });
+    // The compaction has decided, and waits for the journal thread, which waits for the reader.
+    while !leftovers(&files).iter().any(|name| name.ends_with(".swap")) {
+        thread::yield_now();
+    }
+    go.send(()).unwrap();
+    assert!(!reading.join().unwrap().is_empty());
+    cleaning.join().unwrap().unwrap();
+    assert!(numbered(&files, "index").contains(&0));
+    check_files(folder.path());
+    assert_eq!(values_of(&all_rows(&log, &tp("t", 0))).len(), 3);
+}
+
+/// What was written, by offset.
+type Written = Mutex<Vec<(String, Option<String>)>>;
+
+/// Whoever reads finds what was written, wherever they are and whatever happens meanwhile.
+fn read_at_random(log: &dyn Log, written: &Written, seed: u64) -> u64 {
+    let mut random = seed | 1;
+    let mut found = 0;
+    for round in 0.. {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let end = block_on(log.offsets(&tp("t", 0))).unwrap().end.0;
+        let from = if end == 0 { 0 } else { random % end };
+        let rows = rows(log, &tp("t", 0), Offset(from), if random & 64 == 0 { 0 } else { 500 }).unwrap();
+        let written = written.lock().unwrap();
+        for (offset, key, value, _) in &rows {
+            let index = usize::try_from(*offset).unwrap();
+            assert!(
+                written.get(index).is_none_or(|row| row == &(key.clone(), value.clone())),
+                "offset {offset}"
+            );
+        }
+        drop(written);
+        found += rows.len() as u64;
+        let at = block_on(log.offset_at(&tp("t", 0), Timestamp(7))).unwrap();
+        assert!(at.is_some() || end == 0);
+        assert_eq!(block_on(log.offset_at(&tp("t", 0), Timestamp(8))).unwrap(), None);
+        if end >= 600 && round > 20 {
+            return found;
+        }
+    }
+    found
+}
+
+#[test]
+fn readers_find_what_was_written_while_it_is_compacted() {
+    for options in [tiny(), LogOptions { tail_bytes_max: 0, ..LogOptions::default() }] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open_with(folder.path(), options).unwrap();
+        create_compacted(&log, 1, compacting(900));
+        let observed = ObservedLog::open(folder.path()).unwrap();
+        let written = Written::default();
+        thread::scope(|scope| {
+            let readers: Vec<_> = [1, 2]
+                .map(|seed| {
+                    scope.spawn({
+                        let (log, written) = (&log, &written);
+                        move || read_at_random(log, written, seed)
+                    })
+                })
+                .into();
+            let observer = scope.spawn(|| read_at_random(&observed, &written, 3));
+            let mut p = producer(&log, "p");
+            for number in 0..600u64 {
+                let (key, value) = (format!("key {}", number % 7), format!("{number}{}", "-".repeat(40)));
+                written.lock().unwrap().push((key.clone(), Some(value.clone())));
+                put(&mut *p, &tp("t", 0), &[(&key, Some(&value))]);
+                if number % 10 == 9 {
+                    assert!(block_on(log.clean()).unwrap().compacted_bytes > 0 || number < 50);
+                }
+            }
+            let found: u64 = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+            assert!(found > 0 && observer.join().unwrap() > 0);
+        });
+    }
+}
