@@ -53,7 +53,8 @@ const GAP_BYTES: u64 = 256;
 ///
 /// It shows what the owner has shown to its own readers when a call begins: with
 /// [`Durability::Fsync`](super::Durability::Fsync) that is on disk. When nobody owns the folder, it shows what the last
-/// owner had shown. What changes a log is refused with `Invalid`.
+/// owner had shown. Records that compaction has taken may be seen for a while longer, as long as the journal has them: the
+/// value of a key is the same with them. What changes a log is refused with `Invalid`.
 ///
 /// ```
 /// use headwater_core::{Log, TopicSpec};
@@ -144,6 +145,12 @@ impl ObservedLog {
             let offsets = view.ledger.offsets(place).ok_or_else(|| ledger::unknown_partition(partition))?;
             Ok((place, offsets, files))
         })
+    }
+
+    /// Looks for records where the last checkpoint says they are, and no longer in the journal.
+    #[cfg(test)]
+    pub(super) fn look_anew(&self) {
+        self.0.refresh();
     }
 
     fn refused<T>(&self) -> Result<T> {

@@ -149,7 +149,8 @@ fn two_who_ask_are_both_answered() {
 #[test]
 fn an_index_may_be_made_again_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
-    let (disk, reaches, go) = waiting_disk(|op, path| op == Op::Write && path.ends_with(".new"));
+    let (disk, reaches, go) =
+        waiting_disk(|op, path| op == Op::Write && path.contains("topics/t") && path.ends_with(".new"));
     let log =
         disk.open_log(folder.path(), LogOptions { tail_bytes_max: 0, ..LogOptions::default() }).unwrap();
     create_compacted(&log, 1, compacting(20_000));
