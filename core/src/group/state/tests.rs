@@ -113,6 +113,20 @@ fn topics_that_grow_come_or_go_are_noticed() {
 }
 
 #[test]
+fn a_partition_that_goes_while_it_is_given_up_is_lost() {
+    let (none, one) = (sizes(&[]), sizes(&[("t", 1)]));
+    let mut group = Group::default();
+    group.join(A, &reads(&["t"]), &one).unwrap();
+    tell(&mut group, A).unwrap();
+    group.subscribe(A, &reads(&[]), &one).unwrap();
+    assert_eq!(tell(&mut group, A), Some(GroupEvent::Revoked(vec![p("t", 0)])));
+    // Nobody reads the topic now, but somebody still has it.
+    group.topics_changed(&one, &none);
+    assert_eq!(tell(&mut group, A), Some(GroupEvent::Lost(vec![p("t", 0)])));
+    assert_eq!(tell(&mut group, A), None);
+}
+
+#[test]
 fn members_agree_on_how_partitions_are_shared_out() {
     let topics = sizes(&[("t", 1)]);
     let mut group = Group::default();
