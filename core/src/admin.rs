@@ -15,7 +15,8 @@ pub struct TopicChanges {
     pub settings: Vec<(String, Option<String>)>,
 }
 
-/// A log that can be looked after. All changes are durable when a call returns.
+/// A log that can be looked after. All changes are durable when a call returns. On a full disk they may be refused with
+/// `Full`, those that free space last of all; nothing was changed then.
 #[async_trait]
 pub trait Admin: Log {
     /// Changes settings of a topic, adds partitions to it, or both at once; returns what it is then.

@@ -41,9 +41,7 @@ impl Opener {
         let mut backoff = BACKOFF;
         loop {
             match self.log.producer(&self.name).await {
-                Err(error)
-                    if error.kind() == ErrorKind::Unavailable && Instant::now() + backoff < give_up =>
-                {
+                Err(error) if may_go_away(&error) && Instant::now() + backoff < give_up => {
                     tracing::warn!(producer = %self.name, error = error.report(), "log is not there: trying again");
                     sleep_until(Instant::now() + backoff).await;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -52,6 +50,10 @@ impl Opener {
             }
         }
     }
+}
+
+fn may_go_away(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Full)
 }
 
 /// Writes until the producer is closed or must stop.
@@ -227,6 +229,8 @@ impl Driver {
         match error.kind() {
             // Nothing of it was written, and the next may be.
             ErrorKind::Invalid => {}
+            // The same, but the log still holds it: those who sent it are told, and may send it again.
+            ErrorKind::Full => self.port.iter_mut().for_each(|port| port.abort()),
             // Whether it was written is known to nobody here: it is not written again. A new producer of the name
             // settles it. One that has others' transactions to end leaves that to them, who may be there already.
             ErrorKind::Unavailable if self.shared.lock().phase == Phase::Plain => self.port = None,
@@ -234,10 +238,9 @@ impl Driver {
         }
     }
 
-    /// `Unavailable` may go away.
     fn die_of(&self, error: &Error) {
         let plain = self.shared.lock().phase == Phase::Plain;
-        if error.kind() != ErrorKind::Unavailable || !plain {
+        if !may_go_away(error) || !plain {
             self.shared.die(&Failure::of(error));
         }
     }

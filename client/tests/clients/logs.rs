@@ -116,7 +116,7 @@ impl Producer for SteeredProducer {
             Some((kind, writes)) => {
                 if writes {
                     self.producer.commit(positions).await?;
-                } else {
+                } else if kind != ErrorKind::Full {
                     self.producer.abort();
                 }
                 Err(Error::new(kind, "refused"))

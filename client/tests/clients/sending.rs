@@ -200,6 +200,24 @@ fn a_commit_of_unknown_outcome_is_told_and_never_repeated() {
     }
 }
 
+/// The log holds what it refused; whoever sent it decides, and must not get it twice.
+#[test]
+fn what_a_full_log_refuses_is_told_and_not_written_later() {
+    run(async {
+        let log = Steered::new(100).await;
+        let producer = Producer::builder(Arc::clone(&log) as Arc<_>).build().await.unwrap();
+        log.refusals.lock().unwrap().push((ErrorKind::Full, false));
+        let refused = producer.send_to(&partition(0), &record("a", "1")).await.unwrap();
+        assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::Full);
+        for value in ["1", "2"] {
+            producer.send_to(&partition(0), &record("a", value)).await.unwrap().await.unwrap();
+        }
+        let values: Vec<_> = read(&*log.log, 0).await.into_iter().map(|(_, _, value)| value).collect();
+        assert_eq!(values, ["1", "2"]);
+        assert_eq!(log.opened.load(Ordering::Relaxed), 1, "the same producer goes on");
+    });
+}
+
 #[test]
 fn a_log_that_has_stopped_fails_everything_and_nobody_hangs() {
     run(async {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::FutureExt;
 use headwater_client::Producer;
 use headwater_core::{
-    Committed, ErrorKind, GroupId, Log, Offset, Positions, Record, Timestamp, TopicName, TopicPartition,
+    Committed, Error, ErrorKind, GroupId, Log, Offset, Positions, Record, Timestamp, TopicName,
+    TopicPartition,
 };
 
 use super::logs::{Steered, on_every_log, partition, read, run};
@@ -103,7 +104,7 @@ fn a_newer_producer_of_the_id_fences_the_older_one_for_good() {
 #[test]
 fn wrong_use_is_told() {
     on_every_log(|log| async move {
-        let invalid = |result: Result<(), headwater_core::Error>, text: &str| {
+        let invalid = |result: Result<(), Error>, text: &str| {
             let error = result.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.to_string().contains(text), "{error}");
@@ -185,6 +186,28 @@ fn a_commit_whose_future_was_dropped_goes_on_and_the_next_begin_waits_for_it() {
         producer.begin().await.unwrap();
         delivery.await.unwrap();
         assert_eq!(read(&*log.log, 0).await.len(), 1);
+    });
+}
+
+#[test]
+fn a_transaction_that_a_full_log_refuses_can_be_aborted_and_done_again() {
+    run(async {
+        let log = Steered::new(10).await;
+        let port: Arc<dyn Log> = Arc::clone(&log) as Arc<_>;
+        let producer = transactional(port.clone()).await;
+        log.refusals.lock().unwrap().push((ErrorKind::Full, false));
+        for refused in [true, false] {
+            producer.begin().await.unwrap();
+            producer.send_to(&partition(0), &record("x")).await.unwrap();
+            producer.send_offsets(positions("readers", 0, 9)).unwrap();
+            let committed = producer.commit().await;
+            assert_eq!(committed.as_ref().err().map(Error::kind), refused.then_some(ErrorKind::Full));
+            if refused {
+                producer.abort().await.unwrap();
+            }
+        }
+        assert_eq!(read(&*log.log, 0).await.len(), 1);
+        assert_eq!(committed(&*port, 0).await, Some(9));
     });
 }
 

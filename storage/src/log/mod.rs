@@ -127,7 +127,7 @@ impl EmbeddedLog {
     /// # Errors
     /// `Unavailable` when another process has it open (the message has its process id) or the disk fails, `Corrupt` with
     /// file and byte when what is there is not what was written (nothing is changed then), `Invalid` when another
-    /// version of Headwater wrote it.
+    /// version of Headwater wrote it, `Full` when there is no room to write what is in the journal only.
     pub fn open_with(folder: impl AsRef<Path>, options: LogOptions) -> Result<Self> {
         Self::open_on(Arc::new(RealFs), folder.as_ref(), options)
     }
@@ -143,7 +143,8 @@ impl EmbeddedLog {
     /// Writes everything to segments, makes a checkpoint, and gives the folder free. Every clone is closed with it.
     ///
     /// # Errors
-    /// `Unavailable` when the disk fails; what was committed is safe all the same. `Closed` when the log had stopped
+    /// `Unavailable` when the disk fails; what was committed is safe all the same. `Full` when there was no room for a
+    /// checkpoint: the log is closed, and opening it again reads the journal. `Closed` when the log had stopped
     /// after an error before.
     pub async fn close(&self) -> Result<()> {
         let (to, answer) = oneshot::channel();
@@ -162,7 +163,7 @@ impl EmbeddedLog {
     /// Writes everything to segments and makes a checkpoint, so that opening the log has little to replay.
     ///
     /// # Errors
-    /// `Unavailable` when the disk fails (the log stops then), `Closed`.
+    /// `Unavailable` when the disk fails (the log stops then), `Full` when there is no room (it does not), `Closed`.
     pub async fn checkpoint(&self) -> Result<()> {
         self.ask(Request::Checkpoint).await
     }

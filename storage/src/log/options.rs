@@ -26,7 +26,8 @@ pub struct LogOptions {
     pub journal_segment_bytes: u64,
     /// A checkpoint is made whenever the journal has grown by this much, which bounds what opening must replay.
     pub checkpoint_bytes: u64,
-    /// How much of the newest records is kept in memory, over all partitions.
+    /// How much of the newest records is kept in memory, over all partitions. While a full disk keeps more from being
+    /// written, commits are refused.
     pub tail_bytes_max: usize,
     /// How much may wait to be written before a commit has to wait itself.
     pub queue_bytes_max: usize,
