@@ -93,11 +93,14 @@ impl Reader {
             .files
             .open(span.edition(), &path)
             .map_err(|e| place(unreadable(&e, "cannot open segment")))?;
-        let indexed = Indexed { log: &*log, base: segment.base, length: segment.length };
-        let found = self.look_up(span, &indexed, |indexes| indexed.find(indexes.offsets, wanted.from));
-        let found = found.map_err(|e| place(unreadable(&e, "cannot read index")))?;
-        let start = found.unwrap_or(Found { base: segment.base, byte: 0 });
-        Walk { log: &*log, segment, end: span.end_of(index), wanted, at: start }.run().map_err(place)
+        let mut at = Found { base: segment.base, byte: 0 };
+        // Whoever reads a segment from its front needs no index.
+        if wanted.from > segment.base {
+            let indexed = Indexed { log: &*log, base: segment.base, length: segment.length };
+            let found = self.look_up(span, &indexed, |indexes| indexed.find(indexes.offsets, wanted.from));
+            at = found.map_err(|e| place(unreadable(&e, "cannot read index")))?.unwrap_or(at);
+        }
+        Walk { log: &*log, segment, end: span.end_of(index), wanted, at }.run().map_err(place)
     }
 
     /// The first record from `wanted.from` on that is not older than `time`.
