@@ -40,7 +40,8 @@ bench: setup ## Runs the benchmarks, optimised; BENCH_ARGS="--bench w2b" for one
 	@$(COMPILERS) cargo bench --locked -p headwater-benches $(BENCH_ARGS)
 
 bench-smoke: setup ## Runs the benchmarks for a moment, to see that they work
-	@$(COMPILERS) cargo bench --locked --profile dev -p headwater-benches -- --smoke
+	@$(COMPILERS) cargo bench --locked --profile dev -p headwater-benches --bench w2b --bench observers -- --smoke
+	@$(COMPILERS) cargo bench --locked --profile dev -p headwater-benches --bench log -- --test
 
 fmt: ## Formats the source
 	@cargo fmt --all

@@ -88,8 +88,9 @@ fn kafka_reads_compacted_segments() {
             check_index(&log.with_extension("index"), &indexes, &dumped[log]);
             check_time_index(&log.with_extension("timeindex"), &indexes, &dumped[log]);
         }
-        horizons +=
-            lines().filter(|line| field(line, "deleteHorizonMs").is_some_and(|ms| ms == "OptionalLong[86400005]")).count();
+        horizons += lines()
+            .filter(|line| field(line, "deleteHorizonMs").is_some_and(|ms| ms == "OptionalLong[86400005]"))
+            .count();
         let batches = expected.iter().filter_map(|line| match line {
             Line::Batch { base, last, count, .. } => Some((*base, *last, *count)),
             Line::Record { .. } => None,
