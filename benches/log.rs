@@ -21,9 +21,9 @@ use criterion::{
 };
 use futures::executor::block_on;
 use headwater::{
-    client::Producer,
+    client,
     core::{
-        BatchBuilder, Headers, Log, Offset, Partition, ProducerName, Record, Timestamp, TopicName,
+        BatchBuilder, Headers, Log, Offset, Partition, Producer, ProducerName, Record, Timestamp, TopicName,
         TopicPartition, TopicSpec,
     },
     storage::log::{Durability, EmbeddedLog, LogOptions},
@@ -34,9 +34,15 @@ const RUN_BYTES: usize = 64 << 20;
 const BATCH_BYTES: usize = 64 << 10;
 const COMMIT_BYTES: usize = 1 << 20;
 
+/// A log that is used for long: its journal goes round, old segments are deleted, and about 128 MiB are kept.
 fn open(folder: &Path, durability: Durability, partitions: u32) -> EmbeddedLog {
-    let log = EmbeddedLog::open_with(folder, LogOptions { durability, ..LogOptions::default() }).unwrap();
-    block_on(log.create_topic(&TopicSpec::new("t", partitions).unwrap())).unwrap();
+    let retention_check = Duration::from_millis(200);
+    let options = LogOptions { durability, retention_check, ..LogOptions::default() };
+    let log = EmbeddedLog::open_with(folder, options).unwrap();
+    let mut spec = TopicSpec::new("t", partitions).unwrap();
+    spec.config.segment_bytes = (RUN_BYTES as u64 / u64::from(partitions)).max(1 << 20);
+    spec.config.retention_bytes = Some(spec.config.segment_bytes);
+    block_on(log.create_topic(&spec)).unwrap();
     log
 }
 
@@ -45,8 +51,7 @@ fn partition(number: u32) -> TopicPartition {
 }
 
 /// Appends records of `value` bytes to all partitions in turn, a batch of 64 KiB at a time; returns bytes of batches.
-fn append(log: &EmbeddedLog, value: usize, partitions: u32, records: usize) -> usize {
-    let mut producer = block_on(log.producer(&ProducerName("bench".into()))).unwrap();
+fn append(producer: &mut dyn Producer, value: usize, partitions: u32, records: usize) -> usize {
     let (value, mut batch) = (vec![b'v'; value], BatchBuilder::default());
     let (mut held, mut bytes, mut to) = (0, 0, 0);
     for record in 0..records {
@@ -66,9 +71,11 @@ fn append(log: &EmbeddedLog, value: usize, partitions: u32, records: usize) -> u
     bytes
 }
 
-/// The same bytes, in the same pieces, to one new file.
+/// The same bytes, in the same pieces, to a new file, which takes the place of the last one.
 fn plain_write(folder: &Path, bytes: usize, sync: bool) {
-    let file = File::create(folder.join("plain")).unwrap();
+    let path = folder.join("plain");
+    let _ = fs::remove_file(&path);
+    let file = File::create(path).unwrap();
     let piece = vec![b'v'; COMMIT_BYTES];
     let mut at = 0;
     while at < bytes {
@@ -81,54 +88,35 @@ fn plain_write(folder: &Path, bytes: usize, sync: bool) {
     }
 }
 
-/// Times `run` alone by `clock`, each time in a new folder.
-fn in_new_folders<T>(
-    clock: fn() -> Duration,
-    times: u64,
-    mut prepare: impl FnMut(&Path) -> T,
-    mut run: impl FnMut(&Path, &T),
-) -> Duration {
-    let mut total = Duration::ZERO;
-    for _ in 0..times {
-        let folder = tempfile::tempdir().unwrap();
-        let prepared = prepare(folder.path());
-        let start = clock();
-        run(folder.path(), &prepared);
-        total += clock().saturating_sub(start);
-    }
-    total
-}
-
-fn appends(criterion: &mut Criterion) {
-    for (name, durability) in [("os", Durability::Os), ("fsync", Durability::Fsync)] {
+fn appends<M: Measurement>(criterion: &mut Criterion<M>, unit: &str, modes: &[Durability]) {
+    for durability in modes {
         for value in [100, 1000] {
-            let mut group = criterion.benchmark_group(format!("append {value} B, {name}"));
+            let mut group = criterion.benchmark_group(format!("append {value} B, {durability:?}, {unit}"));
             let records = RUN_BYTES / value;
+            let mut bytes = RUN_BYTES;
             group.sample_size(10).throughput(Throughput::Elements(records as u64));
             for partitions in [1, 16, 128] {
-                group.bench_function(BenchmarkId::new("log", partitions), |bencher| {
-                    bencher.iter_custom(|times| {
-                        in_new_folders(
-                            wall,
-                            times,
-                            |folder| open(folder, durability, partitions),
-                            |_, log| {
-                                append(log, value, partitions, records);
-                            },
-                        )
-                    });
+                let folder = tempfile::tempdir().unwrap();
+                let log = open(folder.path(), *durability, partitions);
+                let mut producer = block_on(log.producer(&ProducerName("bench".into()))).unwrap();
+                group.bench_function(BenchmarkId::new("log, partitions", partitions), |bencher| {
+                    bencher.iter(|| bytes = append(&mut *producer, value, partitions, records));
                 });
             }
             let folder = tempfile::tempdir().unwrap();
-            let bytes = append(&open(folder.path(), Durability::Os, 1), value, 1, records);
             group.bench_function("plain write", |bencher| {
-                let sync = durability == Durability::Fsync;
-                bencher.iter_custom(|times| {
-                    in_new_folders(wall, times, |_| (), |folder, ()| plain_write(folder, bytes, sync))
-                });
+                bencher.iter(|| plain_write(folder.path(), bytes, *durability == Durability::Fsync));
             });
         }
     }
+}
+
+fn appends_by_time(criterion: &mut Criterion) {
+    appends(criterion, "time", &[Durability::Os, Durability::Fsync]);
+}
+
+fn appends_by_cpu(criterion: &mut Criterion<CpuTime>) {
+    appends(criterion, "CPU", &[Durability::Os]);
 }
 
 /// From the page cache: the newest are in the memory of the log, too, so it is closed and opened again.
@@ -139,7 +127,8 @@ fn reads(criterion: &mut Criterion) {
         group.sample_size(10).throughput(Throughput::Elements(records as u64));
         let folder = tempfile::tempdir().unwrap();
         let log = open(folder.path(), Durability::Os, 1);
-        append(&log, value, 1, records);
+        let mut producer = block_on(log.producer(&ProducerName("bench".into()))).unwrap();
+        append(&mut *producer, value, 1, records);
         block_on(log.close()).unwrap();
         let log = open(folder.path(), Durability::Os, 1);
         group.bench_function("log, every record", |bencher| {
@@ -217,33 +206,22 @@ fn commits(criterion: &mut Criterion) {
 /// would need for all that the threads of the log and the runtime share.
 fn producer(criterion: &mut Criterion<CpuTime>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut group = criterion.benchmark_group("producer API 100 B, os, CPU");
+    let mut group = criterion.benchmark_group("producer API 100 B, Os, CPU");
     let records = RUN_BYTES / 100;
     group.sample_size(10).throughput(Throughput::Elements(records as u64));
     for partitions in [1, 16] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path(), Durability::Os, partitions);
         group.bench_function(BenchmarkId::new("send, partitions", partitions), |bencher| {
-            bencher.iter_custom(|times| {
-                in_new_folders(
-                    cpu,
-                    times,
-                    |folder| open(folder, Durability::Os, partitions),
-                    |_, log| runtime.block_on(send_all(log, records)),
-                )
-            });
+            bencher.iter(|| runtime.block_on(send_all(&log, records)));
         });
     }
-    let folder = tempfile::tempdir().unwrap();
-    let bytes = append(&open(folder.path(), Durability::Os, 1), 100, 1, records);
-    group.bench_function("plain write", |bencher| {
-        bencher.iter_custom(|times| {
-            in_new_folders(cpu, times, |_| (), |folder, ()| plain_write(folder, bytes, false))
-        });
-    });
 }
 
 /// 10 bytes of key and 90 of value.
 async fn send_all(log: &EmbeddedLog, records: usize) {
-    let producer: Producer<Bytes, Bytes> = Producer::builder(Arc::new(log.clone())).build().await.unwrap();
+    let producer: client::Producer<Bytes, Bytes> =
+        client::Producer::builder(Arc::new(log.clone())).build().await.unwrap();
     let keys: Vec<_> = (0..1000).map(|number| Bytes::from(format!("sensor-{number:03}"))).collect();
     let value = Bytes::from(vec![b'v'; 90]);
     for number in 0..records {
@@ -290,11 +268,10 @@ fn cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-fn wall() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-criterion_group!(by_time, appends, reads, commits);
-criterion_group!(name = by_cpu; config = Criterion::default().with_measurement(CpuTime); targets = producer);
+criterion_group!(by_time, appends_by_time, reads, commits);
+criterion_group!(
+    name = by_cpu;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = appends_by_cpu, producer
+);
 criterion_main!(by_time, by_cpu);
