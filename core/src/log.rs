@@ -106,7 +106,8 @@ pub struct LogVersion(pub u64);
 
 /// A partitioned, durable, append-only log.
 ///
-/// Every reader sees committed records only, in offset order, without gaps. All methods may be called from any thread.
+/// Every reader sees committed records only, in offset order; of a topic that is not compacted, every one. All methods may
+/// be called from any thread.
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
     /// Makes sure that the topic exists.
@@ -129,6 +130,9 @@ pub trait Log: Send + Sync + 'static {
 
     /// Reads whole batches, from the one that holds `from` on: at least one if there is one, and no more than
     /// `bytes_max` bytes beyond the first. Nothing when `from` is the end. Never waits.
+    ///
+    /// Batches cover all offsets: each begins where the one before ended. Their records may not, where a topic is
+    /// compacted: a batch may hold few, or none at all. Go on at the last batch's [`RecordBatch::next_offset`].
     ///
     /// # Errors
     /// `Invalid` when there is no such partition, or `from` is outside `earliest..=end`; `Corrupt` with the place of

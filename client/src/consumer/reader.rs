@@ -126,9 +126,13 @@ impl Reader {
             for batch in batches {
                 left = left.saturating_sub(batch.bytes().len());
                 // Markers of transactions are for the log, and compaction may leave batches without records.
-                if !batch.is_control() && batch.record_count() > 0 {
+                if batch.is_control() {
+                    continue;
+                }
+                let batch = Batch::new(partition.clone(), batch, from);
+                if batch.has_records() {
                     records = true;
-                    self.partitions.push(Batch::new(partition.clone(), batch, from));
+                    self.partitions.push(batch);
                 }
             }
             if !records {

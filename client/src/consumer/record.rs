@@ -37,6 +37,18 @@ impl Batch {
         Self { from, ..self }
     }
 
+    /// Whether there is a record from `from` on: compaction takes them out of the middle. Damage counts as one, so that
+    /// whoever reads it hears of it.
+    pub(super) fn has_records(&self) -> bool {
+        let batch = &self.batch;
+        let offsets = batch.next_offset().0 - batch.base_offset().0;
+        match batch.record_count() {
+            0 => false,
+            all if u64::from(all) == offsets || self.from <= batch.base_offset() => true,
+            _ => !matches!(self.records().advance(), Ok(false)),
+        }
+    }
+
     /// Their partition.
     #[must_use]
     pub fn partition(&self) -> &TopicPartition {

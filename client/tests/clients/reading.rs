@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use headwater_client::{Consumer, ConsumerBuilder, Isolation, OffsetReset, Producer};
 use headwater_core::{
-    Admin, ErrorKind, GroupId, Log, ManualClock, Offset, Record, Timestamp, TopicPartition, TopicSpec,
+    Admin, ErrorKind, GroupId, Log, ManualClock, Offset, Record, Timestamp, TopicChanges, TopicPartition,
+    TopicSpec,
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -29,6 +30,42 @@ async fn write(log: &Arc<dyn Admin>, number: u32, values: std::ops::Range<i64>) 
         }
     }
     producer.close().await.unwrap();
+}
+
+/// What compaction left of a batch may all lie before the position.
+#[test]
+fn a_poll_gives_no_batch_of_which_nothing_is_left_to_read() {
+    on_every_log(|log| async move {
+        let settings =
+            [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0"), ("segment.bytes", "14")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).into();
+        let changes = TopicChanges { settings, ..TopicChanges::default() };
+        log.alter_topic(&partition(0).topic, &changes).await.unwrap();
+        let producer = Producer::<String, String>::builder(log.clone()).build().await.unwrap();
+        for batch in [["a", "b", "c"], ["b", "c", "d"], ["x", "y", "z"]] {
+            for key in batch {
+                let record = Record::new(key.to_owned(), "v".to_owned(), Timestamp(0));
+                producer.send_to(&partition(0), &record).await.unwrap();
+            }
+            producer.flush().await.unwrap();
+        }
+        log.clean().await.unwrap();
+        let mut consumer = builder(&log).build().unwrap();
+        consumer.assign(&[partition(0)]).unwrap();
+        consumer.seek(&partition(0), Offset(1)).unwrap();
+        let mut offsets = Vec::new();
+        while offsets.len() < 6 {
+            for batch in consumer.poll().await.unwrap() {
+                let mut records = batch.records();
+                let before = offsets.len();
+                while let Some(record) = records.next().transpose().unwrap() {
+                    offsets.push(record.offset.0);
+                }
+                assert!(offsets.len() > before, "{batch:?}");
+            }
+        }
+        assert_eq!(offsets, [3, 4, 5, 6, 7, 8]);
+    });
 }
 
 async fn take(consumer: &mut Text, count: usize) -> Vec<String> {

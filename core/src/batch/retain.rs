@@ -14,15 +14,10 @@ use crate::{Error, Offset, Result, Timestamp, TimestampType};
 const NO_TIMESTAMP: i64 = -1;
 
 impl RecordBatch {
-    /// The batch with the records for which `keep` holds, which covers all offsets from its base to before `until`
-    /// (Kafka: `MemoryRecords.filterTo`). Records are copied as they lie, headers and all, and keep their offsets; base
-    /// offset, producer, sequence, leader epoch, codec and timestamp type stay. The highest timestamp is that of what is
-    /// kept, or of the batch when nothing is. A batch from which nothing is taken and to which nothing is added comes
-    /// back as it is.
-    ///
-    /// `until` lies beyond the batch when the offsets behind it hold no batch any more: that keeps a compacted segment
-    /// dense, in that each batch begins where the one before ended. Kafka takes the last offset of a producer's batch
-    /// for its last sequence number, so cover the offsets behind a batch with a stamp by [`RecordBatch::empty`].
+    /// The batch with the records for which `keep` holds (Kafka: `MemoryRecords.filterTo`). Records are copied as they lie,
+    /// headers and all, and keep their offsets; base and last offset, producer, sequence, leader epoch, codec and timestamp
+    /// type stay. The highest timestamp is that of what is kept, or of the batch when nothing is. A batch from which
+    /// nothing is taken and to which nothing is added comes back as it is.
     ///
     /// `delete_horizon` is stamped on the batch when it has none yet and a tombstone, which is a record with a null
     /// value, is among the kept, or when it is a control batch (KIP-534). A horizon that it has stays.
@@ -34,37 +29,27 @@ impl RecordBatch {
     ///     builder.push(Timestamp(5), Some(b"key"), Some(value), &Headers::new());
     /// }
     /// let batch = builder.finish(ProducerStamp::NONE);
-    /// let compacted = batch.retain(Offset(10), None, |record| record.offset == Offset(1)).unwrap();
-    /// assert_eq!((compacted.record_count(), compacted.next_offset()), (1, Offset(10)));
+    /// let compacted = batch.retain(None, |record| record.offset == Offset(1)).unwrap();
+    /// assert_eq!((compacted.record_count(), compacted.next_offset()), (1, Offset(2)));
     /// let mut records = compacted.cursor();
     /// let kept = records.next().unwrap().unwrap();
     /// assert_eq!((kept.offset, kept.value), (Offset(1), Some(&b"new"[..])));
     /// ```
     ///
     /// # Errors
-    /// `Invalid` when `until` lies before the end of the batch or more than 2^31 offsets behind its base; `Corrupt` when
-    /// the records are not records; `Unavailable` when the codec gets no memory.
+    /// `Corrupt` when the records are not records; `Unavailable` when the codec gets no memory.
     pub fn retain(
         &self,
-        until: Offset,
         delete_horizon: Option<Timestamp>,
         keep: impl FnMut(&RecordRef<'_>) -> bool,
     ) -> Result<Self> {
-        if until < self.next_offset() {
-            return Err(Error::invalid(format!(
-                "a batch covers all of its offsets. batch={self:?}, until={until}"
-            )));
-        }
-        let last_offset_delta = delta(self.base_offset(), until).ok_or_else(|| {
-            Error::invalid(format!("a batch covers at most 2^31 offsets. batch={self:?}, until={until}"))
-        })?;
         let kept = Kept::of(self, keep)?;
         let horizon = delete_horizon
             .filter(|_| self.delete_horizon().is_none() && (kept.tombstone || self.is_control()));
-        if until == self.next_offset() && kept.count == self.i32_at(57) && horizon.is_none() {
+        if kept.count == self.i32_at(57) && horizon.is_none() {
             return Ok(self.clone());
         }
-        let header = Header { last_offset_delta, ..Header::of(self) };
+        let header = Header::of(self);
         if kept.count == 0 {
             return emptied(header);
         }

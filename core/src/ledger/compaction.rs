@@ -205,7 +205,7 @@ impl Compaction {
         let expired = batch.delete_horizon().is_some_and(|horizon| horizon <= self.now);
         let seen = (batch.next_offset() <= self.keys.reach()).then_some(self.horizon);
         let mut tombstone = false;
-        let left = batch.retain(batch.next_offset(), seen, |record| {
+        let left = batch.retain(seen, |record| {
             let keep = self.keeps(record, expired);
             tombstone |= keep && record.value.is_none() && record.key.is_some();
             keep

@@ -112,7 +112,12 @@ impl Dump {
                 );
             }
         };
-        let (stamp, newest) = (batch.stamp(), rfc3339(batch.max_timestamp()));
+        let stamp = batch.stamp();
+        // What covers a hole of compaction has no time.
+        let newest = match batch.record_count() {
+            0 => "-".to_owned(),
+            _ => rfc3339(batch.max_timestamp()),
+        };
         let (last, count, codec) = (last(batch).0, batch.record_count(), batch.compression().to_string());
         let (producer, epoch, sequence) = (stamp.id, stamp.epoch, stamp.sequence);
         writeln!(
@@ -147,7 +152,7 @@ impl Dump {
                     "compression": batch.compression().to_string(), "producer_id": stamp.id, "producer_epoch": stamp.epoch,
                     "sequence": stamp.sequence, "max_timestamp": batch.max_timestamp().0,
                     "timestamp_type": batch.timestamp_type().to_string(), "transactional": batch.is_transactional(),
-                    "control": batch.is_control() })
+                    "control": batch.is_control(), "delete_horizon": batch.delete_horizon().map(|horizon| horizon.0) })
             }
             Err(error) => json!({ "crc_ok": false, "error": error.to_string() }),
         };

@@ -23,16 +23,14 @@ fn kafkas_cleaner_makes_the_same() {
         ("none", &[], "none."),
         ("horizon", &[0], "horizon.0"),
     ] {
-        let retained = kafkas(batch)
-            .retain(Offset(103), horizon, |record| kept.contains(&(record.offset.0 - 100)))
-            .unwrap();
+        let retained =
+            kafkas(batch).retain(horizon, |record| kept.contains(&(record.offset.0 - 100))).unwrap();
         assert_eq!(retained.bytes(), &kafka(expected), "{expected}");
     }
     // Kafka counts timestamps from the first record that it kept, or compresses with another match: other bytes, the
     // same records.
     for (batch, expected) in [("lz4", "lz4.01"), ("append", "append.01")] {
-        let retained =
-            kafkas(batch).retain(Offset(103), horizon, |record| record.offset < Offset(102)).unwrap();
+        let retained = kafkas(batch).retain(horizon, |record| record.offset < Offset(102)).unwrap();
         let expected = kafkas(expected);
         assert_eq!(records(&retained).unwrap(), records(&expected).unwrap());
         assert_eq!(retained.compression(), kafkas(batch).compression());
@@ -47,27 +45,27 @@ fn kafkas_cleaner_makes_the_same() {
 fn an_untouched_batch_comes_back_as_it_is() {
     for name in ["none", "lz4", "zstd", "append", "horizon"] {
         let batch = kafkas(name);
-        let same = batch.retain(Offset(103), None, |_| true).unwrap();
+        let same = batch.retain(None, |_| true).unwrap();
         assert_eq!(same.bytes().as_ptr(), batch.bytes().as_ptr(), "{name}");
     }
     // No tombstone is kept, so nothing waits for the horizon.
-    let batch = kafkas("none").retain(Offset(103), None, |record| record.value.is_some()).unwrap();
-    let same = batch.retain(Offset(103), Some(Timestamp(9)), |_| true).unwrap();
+    let batch = kafkas("none").retain(None, |record| record.value.is_some()).unwrap();
+    let same = batch.retain(Some(Timestamp(9)), |_| true).unwrap();
     assert_eq!(same.bytes().as_ptr(), batch.bytes().as_ptr());
 }
 
 #[test]
 fn a_horizon_is_stamped_once_and_where_something_waits_for_it() {
-    let stamped = kafkas("lz4").retain(Offset(103), Some(Timestamp(50)), |_| true).unwrap();
+    let stamped = kafkas("lz4").retain(Some(Timestamp(50)), |_| true).unwrap();
     assert_eq!((stamped.delete_horizon(), stamped.compression()), (Some(Timestamp(50)), Compression::Lz4));
     assert_eq!(records(&stamped).unwrap(), records(&kafkas("lz4")).unwrap());
-    let again = stamped.retain(Offset(103), Some(Timestamp(70)), |record| record.value.is_none()).unwrap();
+    let again = stamped.retain(Some(Timestamp(70)), |record| record.value.is_none()).unwrap();
     assert_eq!((again.delete_horizon(), again.record_count()), (Some(Timestamp(50)), 1));
     assert_eq!(records(&again).unwrap(), records(&kafkas("lz4")).unwrap()[2..]);
-    let marker = kafkas("marker").retain(Offset(101), Some(Timestamp(50)), |_| true).unwrap();
+    let marker = kafkas("marker").retain(Some(Timestamp(50)), |_| true).unwrap();
     assert_eq!((marker.delete_horizon(), marker.is_control()), (Some(Timestamp(50)), true));
     assert_eq!(records(&marker).unwrap(), records(&kafkas("marker")).unwrap());
-    let gone = stamped.retain(Offset(103), None, |_| false).unwrap();
+    let gone = stamped.retain(None, |_| false).unwrap();
     assert_eq!((gone.delete_horizon(), gone.record_count()), (None, 0));
 }
 
@@ -79,28 +77,12 @@ fn headers_are_copied_byte_for_byte() {
     bytes[name] = 0xff;
     let batch = RecordBatch::parse(resealed(bytes)).unwrap();
     for horizon in [None, Some(Timestamp(5))] {
-        let retained = batch.retain(Offset(110), horizon, |record| record.key != Some(b"k1")).unwrap();
+        let retained = batch.retain(horizon, |record| record.key != Some(b"k1")).unwrap();
         assert_eq!(retained.delete_horizon(), horizon);
         let kept = records(&retained).unwrap();
         assert_eq!(kept, records(&batch).unwrap()[1..]);
         assert_eq!(kept[0].headers, [(vec![0xff], Some(b"x".to_vec())), (b"h".to_vec(), None)]);
     }
-}
-
-#[test]
-fn an_end_that_no_batch_can_have_is_refused() {
-    let batch = kafkas("none");
-    for until in [0, 100, 102, 100 + (1 << 31) + 1, u64::MAX] {
-        let error = batch.retain(Offset(until), None, |_| true).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid, "{until}");
-    }
-    let longest = batch.retain(Offset(100 + (1 << 31)), None, |_| true).unwrap();
-    assert_eq!(longest.next_offset(), Offset(100 + (1 << 31)));
-    assert!(RecordBatch::parse(longest.bytes().clone()).is_ok());
-    let last = batch.at_offset(Offset(i64::MAX.cast_unsigned() - 5));
-    assert!(last.retain(Offset(i64::MAX.cast_unsigned() + 2), None, |_| true).is_err());
-    let last = last.retain(Offset(i64::MAX.cast_unsigned() + 1), None, |_| true).unwrap();
-    assert!(RecordBatch::parse(last.bytes().clone()).is_ok());
 }
 
 #[test]
@@ -132,7 +114,7 @@ fn a_record_behind_the_end_of_its_batch_is_corrupt() {
     assert_eq!(bytes[delta], 4);
     bytes[delta] = 20;
     let batch = RecordBatch::parse(resealed(bytes)).unwrap();
-    assert_eq!(batch.retain(Offset(103), None, |_| true).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(batch.retain(None, |_| true).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 proptest! {
@@ -142,7 +124,6 @@ proptest! {
         plain in some_records(),
         codec in some_codec(),
         keep in prop::collection::vec(any::<bool>(), 40),
-        beyond in 0u64..100,
         horizon in prop::option::of(any::<i64>().prop_map(Timestamp)),
         append_time in prop::option::of(any::<i64>().prop_map(Timestamp)),
     ) {
@@ -151,8 +132,8 @@ proptest! {
             batch = batch.with_append_time(time);
         }
         let keeps = |offset: u64| keep[usize::try_from(offset - 1000).unwrap()];
-        let until = batch.next_offset().plus(beyond);
-        let retained = batch.retain(until, horizon, |record| keeps(record.offset.0)).unwrap();
+        let until = batch.next_offset();
+        let retained = batch.retain(horizon, |record| keeps(record.offset.0)).unwrap();
         let retained = RecordBatch::parse(retained.bytes().clone()).unwrap();
 
         let expected: Vec<Owned> =
@@ -167,7 +148,7 @@ proptest! {
         let waits = expected.iter().any(|record| record.value.is_none());
         prop_assert_eq!(retained.delete_horizon(), horizon.filter(|_| waits));
         // Again, the same: nothing is left to take.
-        prop_assert_eq!(retained.retain(until, horizon, |_| true).unwrap(), retained);
+        prop_assert_eq!(retained.retain(horizon, |_| true).unwrap(), retained);
     }
 
     /// Garbage behind a checksum that holds: an error or some batch, never a panic.
@@ -179,7 +160,7 @@ proptest! {
         bytes[23..27].copy_from_slice(&(count.max(1) - 1).to_be_bytes());
         if let Ok(batch) = RecordBatch::parse(resealed(bytes)) {
             for horizon in [None, Some(Timestamp(9))] {
-                if let Ok(retained) = batch.retain(Offset(200), horizon, |record| record.key.is_none()) {
+                if let Ok(retained) = batch.retain(horizon, |record| record.key.is_none()) {
                     prop_assert!(RecordBatch::parse(Bytes::clone(retained.bytes())).is_ok());
                 }
             }
