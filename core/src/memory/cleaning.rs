@@ -79,6 +79,7 @@ fn piece(batch: &RecordBatch) -> Piece {
     }
 }
 
-fn bytes(batches: &[RecordBatch]) -> u64 {
+/// What batches take.
+pub(super) fn bytes(batches: &[RecordBatch]) -> u64 {
     batches.iter().map(|batch| batch.bytes().len() as u64).sum()
 }

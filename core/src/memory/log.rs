@@ -228,6 +228,12 @@ impl Admin for MemoryLog {
         Ok(self.offsets(partition).await?.earliest)
     }
 
+    async fn size(&self, partition: &TopicPartition) -> Result<u64> {
+        let state = self.state();
+        let place = state.ledger.place(partition)?;
+        Ok(cleaning::bytes(state.batches(place)))
+    }
+
     async fn groups(&self) -> Result<Vec<GroupId>> {
         Ok(self.state().ledger.groups().cloned().collect())
     }
