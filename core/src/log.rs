@@ -142,7 +142,8 @@ pub trait Log: Send + Sync + 'static {
     /// `Invalid` when there is no such partition; `Corrupt` as for [`Log::read`].
     async fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>>;
 
-    /// Opens a producer and fences every earlier one of the same name.
+    /// Opens a producer and fences every earlier one of the same name. One that is held stays what it is, however long it is
+    /// idle; a name that nobody holds may be forgotten after a while, and is a new one then.
     ///
     /// # Errors
     /// `Unavailable`, `Full`, `Closed`.

@@ -93,7 +93,7 @@ impl Visible {
                 self.positions.entry(positions.group).or_default().extend(positions.committed);
             }
             Entry::GroupDeleted(group) => drop(self.positions.remove(&group)),
-            Entry::ProducerOpened { .. } => {}
+            Entry::ProducerOpened { .. } | Entry::ProducersReviewed { .. } => {}
         }
         Hidden::default()
     }

@@ -154,6 +154,12 @@ impl ObservedLog {
         self.0.refresh();
     }
 
+    /// The names of all producers that the log knows.
+    #[cfg(test)]
+    pub(super) fn producers(&self) -> Result<Vec<String>> {
+        self.0.ask(|view| Ok(view.ledger.producers().map(|(name, _)| name.0.clone()).collect()))
+    }
+
     fn refused<T>(&self) -> Result<T> {
         Err(Error::invalid(format!(
             "log is open read-only: change it through the process that owns it. folder={}, last_owner_pid={}",
