@@ -39,6 +39,13 @@ pub trait Admin: Log {
     /// `Invalid` when there is no such partition, or `before` lies behind its end.
     async fn delete_records(&self, partition: &TopicPartition, before: Offset) -> Result<Offset>;
 
+    /// How many bytes the batches of a partition take, as they are kept: with those that share a segment with records that
+    /// can still be read, and without indexes (Kafka: `DescribeLogDirs`).
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such partition.
+    async fn size(&self, partition: &TopicPartition) -> Result<u64>;
+
     /// The groups that have committed something, by name.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    BatchBuilder, Error, Member, Membership, Offset, RecordBatch, Result, Subscription, Timestamp,
-    TopicPartition, TopicSpec,
+    BatchBuilder, Member, Membership, Offset, RecordBatch, Result, Subscription, Timestamp, TopicPartition,
+    TopicSpec,
 };
 
 /// Who reads: positions are committed under this name (Kafka: `group.id`; an application's id).
@@ -146,7 +146,8 @@ pub trait Log: Send + Sync + 'static {
     /// `Invalid` when there is no such partition; `Corrupt` as for [`Log::read`].
     async fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>>;
 
-    /// Opens a producer and fences every earlier one of the same name.
+    /// Opens a producer and fences every earlier one of the same name. One that is held stays what it is, however long it is
+    /// idle; a name that nobody holds may be forgotten after a while, and is a new one then.
     ///
     /// # Errors
     /// `Unavailable`, `Full`, `Closed`.
@@ -171,9 +172,7 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// `Invalid` when the members disagree on how to share, or nobody can be a member: that of a log that can only be
     /// read.
-    async fn join(&self, group: &GroupId, _subscription: &Subscription) -> Result<Box<dyn Member>> {
-        Err(Error::invalid(format!("this log has no groups that could be joined. group={group}")))
-    }
+    async fn join(&self, group: &GroupId, subscription: &Subscription) -> Result<Box<dyn Member>>;
 
     /// Waits until something became visible after `seen`, and says up to where. Returns at once when it already has.
     /// Safe to drop half way.

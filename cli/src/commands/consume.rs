@@ -5,7 +5,7 @@ mod range;
 use std::io::{self, Write};
 
 use clap::Args;
-use headwater_core::{Admin, LogVersion, RecordRef, TopicPartition};
+use headwater_core::{Admin, ErrorKind, LogVersion, Partition, RecordRef, TopicPartition};
 
 use self::range::{Lane, Start, Until};
 use super::{Session, partition, topic};
@@ -85,10 +85,11 @@ const CONSUME_HELP: &str = r"Examples:
   headwater consume readings --format '%p:%o %k=%s\n'
 
 Without --follow it prints what there is when it begins, partition by partition, and ends. With it, partitions take
-turns as records become durable. Text has partition, offset, time, and value, apart by tabs; what is no text is shown
-in hexadecimal. Letters of a format: %t topic, %p partition, %o offset, %k key, %K its length, %s value, %S its length,
-%T timestamp in milliseconds, %D the same as a date, %h headers, %% a percent sign; \n \t \r \0 \\. In a format, keys
-and values are printed byte for byte, but on a terminal, which they might harm.";
+turns as records become durable; of one that is added to the topic later, it prints everything. Text has partition,
+offset, time, and value, apart by tabs; what is no text is shown in hexadecimal. Letters of a format: %t topic, %p
+partition, %o offset, %k key, %K its length, %s value, %S its length, %T timestamp in milliseconds, %D the same as a
+date, %h headers, %% a percent sign; \n \t \r \0 \\. In a format, keys and values are printed byte for byte, but on a
+terminal, which they might harm.";
 
 fn format(text: &str) -> Result<Format, String> {
     match text {
@@ -119,6 +120,9 @@ pub(super) async fn run(
     };
     let mut seen = LogVersion::default();
     loop {
+        if consume.follow && consume.partition.is_none() {
+            add_lanes(log, &mut lanes).await?;
+        }
         for lane in &mut lanes {
             print.lane(lane, session.out).await?;
         }
@@ -131,6 +135,21 @@ pub(super) async fn run(
             None => return Ok(()),
         }
     }
+}
+
+/// Takes in the partitions that were added since: whoever follows a topic misses nothing of them.
+async fn add_lanes(log: &dyn Admin, lanes: &mut Vec<Lane>) -> Result<(), Failure> {
+    while let Some(last) = lanes.last() {
+        let Partition(number) = last.partition.partition;
+        let next = TopicPartition { partition: Partition(number + 1), ..last.partition.clone() };
+        // Asked for each commit: one partition is found sooner than all topics are listed.
+        match log.offsets(&next).await {
+            Ok(there) => lanes.push(Lane { partition: next, at: there.earliest, until: None }),
+            Err(error) if error.kind() == ErrorKind::Invalid => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 impl Consume {

@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use clap::Args;
-use headwater_core::{Admin, Error, Headers, Result, Timestamp, TopicSpec};
+use headwater_core::{Admin, Compression, Error, Headers, Result, Timestamp, TopicSpec};
 use serde_json::Value;
 
 use self::{lines::Lines, writer::Writer};
@@ -64,6 +64,9 @@ pub(crate) struct Produce {
     /// Ignore which partition JSON lines name
     #[arg(long, requires = "json")]
     repartition: bool,
+    /// How batches are compressed: none, lz4 or zstd; a topic whose compression.type is not `producer` decides itself
+    #[arg(long, value_name = "CODEC", default_value_t)]
+    compression: Compression,
     /// Make the topic if there is none, with so many partitions
     #[arg(long, value_name = "PARTITIONS", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
     create: Option<NonZeroU32>,
@@ -73,6 +76,7 @@ const PRODUCE_HELP: &str = r#"Examples:
   echo hello | headwater produce greetings --create
   headwater produce readings --file readings.txt --key-separator =
   headwater produce readings --json --timestamp-field at < readings.jsonl
+  headwater produce readings --file readings.txt --compression zstd
   headwater consume readings --json | headwater produce copy --json --create=4
 
 A JSON line: {"key": "oven", "value": {"celsius": 180}, "timestamp": "2015-09-01T11:30:00Z",
@@ -161,7 +165,7 @@ pub(super) async fn run(
         None => &mut *session.input,
     };
     let mut lines = Lines::new(input, spec.config.max_message_bytes);
-    let mut writer = Writer::open(log, spec).await?;
+    let mut writer = Writer::open(log, spec, produce.compression).await?;
     let mut progress = Progress::begin("produce", bytes_total, session.quiet);
     loop {
         let now = session.clock.now();

@@ -117,10 +117,9 @@ fn a_topic_is_described() {
     let log = log();
     output_of(&log, "topics create empty", "").unwrap();
     let described = output_of(&log, "topics describe empty", "").unwrap();
-    assert!(
-        described
-            .contains("PARTITION  EARLIEST  END  RECORDS  NEWEST\n        0         0    0        0  -\n")
-    );
+    assert!(described.contains(
+        "PARTITION  EARLIEST  END  RECORDS  SIZE  NEWEST\n        0         0    0        0  0 B   -\n"
+    ));
 }
 
 #[test]

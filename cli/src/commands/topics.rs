@@ -12,7 +12,7 @@ use serde_json::json;
 
 use self::change::{Alter, Create, Delete};
 use super::{Session, topic};
-use crate::{Failure, open::Access, table::Table, time::rfc3339};
+use crate::{Failure, open::Access, progress::size, table::Table, time::rfc3339};
 
 /// What to do with topics.
 #[derive(Debug, Subcommand)]
@@ -48,7 +48,9 @@ Examples:
   headwater topics describe readings
   headwater topics describe readings --json | jq '.partitions[].end'
 
-RECORDS counts offsets: of a compacted topic some of them are gone. NEWEST is the latest time in the last batch.")]
+RECORDS counts offsets: of a compacted topic some of them are gone. SIZE is what batches take as they are
+kept, without indexes; deleted records count until all of their segment goes. NEWEST is the latest time in the last
+batch.")]
 pub(crate) struct Describe {
     /// Its name
     topic: String,
@@ -102,17 +104,17 @@ async fn describe(what: &Describe, log: &dyn Admin, out: &mut dyn Write) -> Resu
     let mut rows = Vec::new();
     for partition in spec.topic_partitions() {
         let offsets = log.offsets(&partition).await?;
-        let newest = newest(log, &partition, offsets).await?;
-        rows.push((partition.partition, offsets, newest));
+        let (newest, bytes) = (newest(log, &partition, offsets).await?, log.size(&partition).await?);
+        rows.push((partition.partition, offsets, newest, bytes));
     }
     let defaults = TopicConfig::default();
     let differs = |key: &str| spec.config.get(key) != defaults.get(key);
     if what.json {
         let partitions: Vec<_> = rows
             .iter()
-            .map(|(number, at, newest)| {
+            .map(|(number, at, newest, bytes)| {
                 json!({ "partition": number.0, "earliest": at.earliest.0, "end": at.end.0, "records": records(at),
-                    "newest": newest.map(|time| time.0), "newest_time": newest.map(rfc3339) })
+                    "bytes": bytes, "newest": newest.map(|time| time.0), "newest_time": newest.map(rfc3339) })
             })
             .collect();
         let settings: serde_json::Map<_, _> =
@@ -122,10 +124,10 @@ async fn describe(what: &Describe, log: &dyn Admin, out: &mut dyn Write) -> Resu
         return Ok(writeln!(out, "{topic}")?);
     }
     writeln!(out, "{}\n", spec.name)?;
-    let mut table = Table::new(&["PARTITION", "EARLIEST", "END", "RECORDS", "NEWEST"]);
-    for (number, at, newest) in &rows {
+    let mut table = Table::new(&["PARTITION", "EARLIEST", "END", "RECORDS", "SIZE", "NEWEST"]);
+    for (number, at, newest, bytes) in &rows {
         let newest = newest.map_or_else(|| "-".into(), rfc3339);
-        table.row(&[number, &at.earliest, &at.end, &records(at), &newest]);
+        table.row(&[number, &at.earliest, &at.end, &records(at), &size(*bytes), &newest]);
     }
     table.print(out)?;
     writeln!(out)?;

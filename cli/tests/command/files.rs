@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{closed_log_with, log_of_all_kinds, prints, run, text};
+use super::{closed_log_with, log_of_all_kinds, prints, run, run_on, text};
 
 fn segment(log: &Path, topic: &str) -> PathBuf {
     log.join("topics").join(topic).join("0").join("00000000000000000000.log")
@@ -35,6 +35,38 @@ fn a_segment_is_dumped() {
     for wrong in ["mixed/1/2", "mixed/9", "nothing", "mixed/x", "../mixed/0"] {
         assert_eq!(run(folder.path(), &["log", "dump", wrong]).status.code(), Some(2), "{wrong}");
     }
+}
+
+/// What is asked for is what is on disk, unless the topic says otherwise.
+#[test]
+fn a_batch_is_compressed_as_it_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("{}\n", "a reading that repeats itself, ".repeat(20));
+    prints(
+        folder.path(),
+        "topics create decided --config compression.type=lz4",
+        "topic decided created: 1 partition\n",
+    );
+    let mut sizes = Vec::new();
+    for (topic, asked, codec) in [
+        ("plain", "none", "none"),
+        ("quick", "lz4", "lz4"),
+        ("small", "zstd", "zstd"),
+        ("decided", "zstd", "lz4"),
+    ] {
+        let produce = ["produce", topic, "--create", "--compression", asked];
+        let output = run_on(folder.path(), &produce, &line);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{topic}");
+        let dumped = run(folder.path(), &["log", "dump", &format!("{topic}/0"), "--json"]);
+        let batch: serde_json::Value = serde_json::from_str(text(&dumped.stdout)).unwrap();
+        assert_eq!((&batch["compression"], &batch["crc_ok"]), (&codec.into(), &true.into()), "{topic}");
+        sizes.push(batch["size"].as_u64().unwrap());
+        prints(folder.path(), &format!("consume {topic} --format %s\\n"), &line);
+    }
+    assert!(sizes[1..].iter().all(|size| *size < sizes[0] / 3), "{sizes:?}");
+    let refused = run_on(folder.path(), &["produce", "plain", "--compression", "gzip"], &line);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("use `lz4`, `zstd` or `none`"), "{}", text(&refused.stderr));
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn records_of_all_kinds_are_shown_to_people() {
         "0\t1\t1970-01-01T00:00:02Z\tnull\n",
     );
     let described = run(folder.path(), &["topics", "describe", "mixed"]);
-    let table = "PARTITION  EARLIEST  END  RECORDS  NEWEST\n        0         0    3        3  1970-01-01T00:00:03Z\n";
+    let table = "PARTITION  EARLIEST  END  RECORDS  SIZE   NEWEST\n        0         0    3        3  198 B  1970-01-01T00:00:03Z\n";
     assert!(text(&described.stdout).contains(table), "{}", text(&described.stdout));
 }
 

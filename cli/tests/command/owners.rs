@@ -8,18 +8,25 @@ use std::{
 
 use futures::executor::block_on;
 use headwater_core::{
-    BatchBuilder, Headers, Log, Partition, ProducerName, Timestamp, TopicName, TopicPartition,
+    Admin, BatchBuilder, Headers, Log, Partition, ProducerName, Timestamp, TopicChanges, TopicName,
+    TopicPartition,
 };
 use headwater_storage::log::EmbeddedLog;
 
 use super::{headwater, log_with, prints, run, run_on, text};
 
 fn append(log: &EmbeddedLog, value: &str) {
+    append_to(log, 0, &[value]);
+}
+
+fn append_to(log: &EmbeddedLog, number: u32, values: &[&str]) {
     block_on(async {
         let mut producer = log.producer(&ProducerName("test".into())).await.unwrap();
         let mut batch = BatchBuilder::default();
-        batch.push(Timestamp(7), Some(b"oven"), Some(value.as_bytes()), &Headers::new());
-        let partition = TopicPartition::new(TopicName::new("readings").unwrap(), Partition(0));
+        for value in values {
+            batch.push(Timestamp(7), Some(b"oven"), Some(value.as_bytes()), &Headers::new());
+        }
+        let partition = TopicPartition::new(TopicName::new("readings").unwrap(), Partition(number));
         producer.append(&partition, &mut batch).unwrap();
         producer.commit(None).await.unwrap();
     });
@@ -47,7 +54,11 @@ fn looking_is_possible_while_another_process_writes() {
     append(&log, "new");
     prints(folder.path(), "consume readings --offset -1 --format %o=%s", "3=new");
     let described = run(folder.path(), &["topics", "describe", "readings", "--json"]);
-    assert!(text(&described.stdout).contains(r#""end":4"#), "{}", text(&described.stdout));
+    let described: serde_json::Value = serde_json::from_str(text(&described.stdout)).unwrap();
+    let size =
+        block_on(log.size(&TopicPartition::new(TopicName::new("readings").unwrap(), Partition(0)))).unwrap();
+    assert_eq!(described["partitions"][0]["end"], 4);
+    assert!(size > 100 && described["partitions"][0]["bytes"] == size, "{described}, owner={size}");
     drop(log);
     prints(folder.path(), "consume readings --offset -1 --format %o=%s", "3=new");
 }
@@ -100,6 +111,43 @@ fn following_prints_records_as_they_become_durable() {
         (Some(0), ""),
         "Ctrl-C ends it, and is no error"
     );
+}
+
+/// Also what was written to them before they were noticed, and wherever the others began.
+#[test]
+fn following_takes_in_partitions_that_are_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_with(folder.path(), 5);
+    let grow = |partitions: u32| {
+        let changes = TopicChanges { partitions: partitions.try_into().ok(), ..TopicChanges::default() };
+        block_on(log.alter_topic(&TopicName::new("readings").unwrap(), &changes)).unwrap();
+    };
+    let follow = |more: &[&str]| {
+        let arguments = ["consume", "readings", "--follow", "--offset", "-1", "--format", "%p:%o=%s\n"];
+        let mut command = headwater(folder.path(), &[&arguments, more].concat());
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        (process, lines.map(Result::unwrap))
+    };
+    let (mut all, mut lines) = follow(&[]);
+    let (mut one, mut lines_of_one) = follow(&["--partition", "0"]);
+    // Both have begun, and at the last record.
+    assert_eq!((lines.next().unwrap(), lines_of_one.next().unwrap()), ("0:4=4".into(), "0:4=4".into()));
+    grow(2);
+    append_to(&log, 1, &["a", "b", "c"]);
+    assert_eq!(lines.by_ref().take(3).collect::<Vec<_>>(), ["1:0=a", "1:1=b", "1:2=c"]);
+    grow(4);
+    append_to(&log, 3, &["d", "e"]);
+    assert_eq!(lines.by_ref().take(2).collect::<Vec<_>>(), ["3:0=d", "3:1=e"]);
+    append_to(&log, 2, &["f"]);
+    assert_eq!(lines.next().unwrap(), "2:0=f");
+    append(&log, "last");
+    assert_eq!(lines.next().unwrap(), "0:5=last");
+    assert_eq!(lines_of_one.next().unwrap(), "0:5=last", "who asks for one partition gets no other");
+    signal("-INT", all.id());
+    signal("-INT", one.id());
+    assert!(lines.next().is_none() && lines_of_one.next().is_none());
+    assert!(all.wait().unwrap().success() && one.wait().unwrap().success());
 }
 
 #[test]

@@ -149,7 +149,7 @@ impl<K: 'static, V: 'static> ProducerBuilder<K, V> {
         })?;
         let (name, phase) = match self.transactional_id {
             Some(id) => (ProducerName(id), Phase::Idle),
-            // Its own for each: a second producer of a name would fence the first.
+            // Its own for each: a second producer of a name would fence the first. A log forgets those that nobody holds.
             None => (unique_name(&self.client_id), Phase::Plain),
         };
         let opener = Opener::new(Arc::clone(&self.log), name, &self.limits);

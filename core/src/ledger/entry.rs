@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 
 use crate::{
-    Committed, GroupId, Offset, Partition, ProducerName, RecordBatch, TopicConfig, TopicSpec, Written,
+    Committed, GroupId, Offset, Partition, ProducerName, RecordBatch, Timestamp, TopicConfig, TopicSpec,
+    Written,
 };
 
 /// Number of a topic; never used again for another one.
@@ -70,6 +71,15 @@ pub enum Entry {
         name: ProducerName,
         /// Its number.
         producer: Incarnation,
+    },
+    /// Producers were looked through: from here on those that are idle must be used again, or are forgotten the next time.
+    ProducersReviewed {
+        /// When.
+        at: Timestamp,
+        /// The number of the next new name, or a lower one.
+        next_id: i64,
+        /// Numbers of the names that nobody knows any more.
+        forgotten: Vec<i64>,
     },
     /// A batch, with its final offset.
     Batch {

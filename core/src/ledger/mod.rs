@@ -8,17 +8,20 @@ mod admin;
 mod compaction;
 mod entry;
 mod held;
+mod producers;
 mod retention;
 mod sequences;
 mod times;
 
 use std::collections::BTreeMap;
 
+use self::producers::ProducerState;
 pub use self::{
     admin::{PARTITIONS_MAX, no_such_topic},
     compaction::{CleanPoint, Compaction, KeyMap, due},
     entry::{Commit, Decision, Entry, GroupPositions, Incarnation, Place, TopicId},
     held::{BATCH_BYTES_MAX, COMMIT_BYTES_MAX, Held},
+    producers::PRODUCER_EXPIRY,
     retention::{Piece, retention},
     sequences::{REMEMBERED_BATCHES, SeenBatch, Sequences, Verdict, advance},
     times::first_at,
@@ -38,6 +41,10 @@ pub struct Ledger {
     names: BTreeMap<TopicName, TopicId>,
     producers: BTreeMap<i64, ProducerState>,
     producer_ids: BTreeMap<ProducerName, i64>,
+    /// Numbers of producers that were forgotten are not given to others: batches go by them.
+    next_producer_id: i64,
+    /// When producers were looked through; never before the first time.
+    producers_reviewed: Option<Timestamp>,
     positions: BTreeMap<GroupId, BTreeMap<Place, Committed>>,
     batch_bytes_largest: usize,
     /// Numbers of deleted topics are not given to others: files and positions go by them.
@@ -48,13 +55,6 @@ pub struct Ledger {
 struct Topic {
     spec: TopicSpec,
     offsets: Vec<PartitionOffsets>,
-}
-
-#[derive(Debug)]
-struct ProducerState {
-    name: ProducerName,
-    epoch: i16,
-    partitions: BTreeMap<Place, Sequences>,
 }
 
 /// Decisions: what a request comes to. Nothing changes until the entries are applied.
@@ -79,18 +79,6 @@ impl Ledger {
         spec.config.check().map_err(|e| e.context(format!("topic={}", spec.name)))?;
         let id = self.next_topic_id;
         Ok(Some(Entry::TopicCreated { id, spec: spec.clone() }))
-    }
-
-    /// What opens a producer and fences the earlier ones of that name.
-    #[must_use]
-    pub fn open_producer(&self, name: &ProducerName) -> (Incarnation, Entry) {
-        let known = self.producer_ids.get(name).and_then(|id| Some((*id, self.producers.get(id)?.epoch)));
-        let producer = match known {
-            Some((id, epoch)) if epoch < i16::MAX => Incarnation { id, epoch: epoch + 1 },
-            // New, or out of epochs: a new id begins at epoch 0 again.
-            _ => Incarnation { id: self.producers.keys().next_back().map_or(0, |last| last + 1), epoch: 0 },
-        };
-        (producer, Entry::ProducerOpened { name: name.clone(), producer })
     }
 
     /// What a commit comes to: which batches go where, and where those went that were written before. `now` is the time
@@ -245,6 +233,9 @@ impl Ledger {
                 self.apply_producer(name, *producer);
                 Ok(())
             }
+            Entry::ProducersReviewed { at, next_id, forgotten } => {
+                self.apply_review(*at, *next_id, forgotten)
+            }
             Entry::Batch { place, batch } => self.apply_batch(*place, batch),
             Entry::TopicAltered { id, config } => self.apply_config(*id, config),
             Entry::PartitionsAdded { id, partitions } => self.apply_partitions(*id, *partitions),
@@ -273,14 +264,6 @@ impl Ledger {
         Ok(())
     }
 
-    fn apply_producer(&mut self, name: &ProducerName, producer: Incarnation) {
-        if let Some(old) = self.producer_ids.insert(name.clone(), producer.id) {
-            self.producers.remove(&old);
-        }
-        let state = ProducerState { name: name.clone(), epoch: producer.epoch, partitions: BTreeMap::new() };
-        self.producers.insert(producer.id, state);
-    }
-
     fn apply_batch(&mut self, place: Place, batch: &RecordBatch) -> Result<()> {
         let PartitionOffsets { end, .. } = self.offsets_mut(place)?;
         if batch.base_offset() != *end {
@@ -293,6 +276,7 @@ impl Ledger {
         self.batch_bytes_largest = self.batch_bytes_largest.max(batch.bytes().len());
         let stamp = batch.stamp();
         if let Some(state) = self.producers.get_mut(&stamp.id) {
+            state.idle = false;
             state.partitions.entry(place).or_default().record(
                 stamp,
                 offset_count(batch),
@@ -398,15 +382,11 @@ impl Ledger {
     pub fn entries(&self) -> Vec<Entry> {
         let topics =
             self.topics.iter().map(|(id, topic)| Entry::TopicCreated { id: *id, spec: topic.spec.clone() });
-        let producers = self.producers.iter().map(|(id, state)| Entry::ProducerOpened {
-            name: state.name.clone(),
-            producer: Incarnation { id: *id, epoch: state.epoch },
-        });
         let positions = self.positions.iter().map(|(group, committed)| {
             let committed = committed.iter().map(|(place, committed)| (*place, committed.clone())).collect();
             Entry::Positions(GroupPositions { group: group.clone(), committed })
         });
-        topics.chain(producers).chain(positions).collect()
+        topics.chain(self.producer_entries()).chain(positions).collect()
     }
 
     /// What is remembered of each producer in each partition.

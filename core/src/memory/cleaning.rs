@@ -1,9 +1,9 @@
-//! Retention and compaction of a log in memory: a batch is what a segment is on disk, and the last one is the active one.
+//! What a log in memory forgets. Retention and compaction: a batch is what a segment is on disk, and the last one is the active one.
 
 use super::log::State;
 use crate::{
     Cleaned, Offset, RecordBatch, Result, Timestamp, TopicConfig,
-    ledger::{Compaction, Entry, KeyMap, Piece, Place, due, retention},
+    ledger::{Compaction, Entry, KeyMap, PRODUCER_EXPIRY, Piece, Place, due, retention},
 };
 
 /// What the last record of each key may take while a partition is compacted.
@@ -24,6 +24,10 @@ pub(super) fn clean(state: &mut State, now: Timestamp) -> Result<Cleaned> {
         }
         compact(state, place, (&config, now), &mut cleaned)?;
     }
+    state.producers.retain(|_, producer| producer.strong_count() > 0);
+    let is_held = |id| state.producers.contains_key(&id);
+    let review = state.ledger.review_producers(now, PRODUCER_EXPIRY, is_held);
+    state.apply(review.into_iter().collect())?;
     Ok(cleaned)
 }
 
@@ -79,6 +83,7 @@ fn piece(batch: &RecordBatch) -> Piece {
     }
 }
 
-fn bytes(batches: &[RecordBatch]) -> u64 {
+/// What batches take.
+pub(super) fn bytes(batches: &[RecordBatch]) -> u64 {
     batches.iter().map(|batch| batch.bytes().len() as u64).sum()
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use async_trait::async_trait;
@@ -15,7 +15,9 @@ use crate::{
     Subscription, SystemClock, TimedOffset, Timestamp, TopicChanges, TopicName, TopicPartition, TopicSpec,
     Written,
     group::Coordinator,
-    ledger::{self, COMMIT_BYTES_MAX, CleanPoint, Commit, Entry, GroupPositions, Held, Ledger, Place},
+    ledger::{
+        self, COMMIT_BYTES_MAX, CleanPoint, Commit, Entry, GroupPositions, Held, Incarnation, Ledger, Place,
+    },
 };
 
 /// Keeps all that was committed in memory. A clone is the same log.
@@ -44,6 +46,8 @@ pub(super) struct State {
     pub(super) batches: BTreeMap<Place, Vec<RecordBatch>>,
     /// How far partitions were compacted.
     pub(super) clean: BTreeMap<Place, CleanPoint>,
+    /// Producers that were opened, by the number of their name: those that can be upgraded are held.
+    pub(super) producers: BTreeMap<i64, Weak<Incarnation>>,
 }
 
 impl Default for MemoryLog {
@@ -185,7 +189,9 @@ impl Log for MemoryLog {
         let mut state = self.state();
         let (producer, entry) = state.ledger.open_producer(name);
         state.apply(vec![entry])?;
-        Ok(Box::new(MemoryProducer { log: self.clone(), held: Held::new(producer, COMMIT_BYTES_MAX) }))
+        let (held, producer) = (Held::new(producer, COMMIT_BYTES_MAX), Arc::new(producer));
+        state.producers.insert(producer.id, Arc::downgrade(&producer));
+        Ok(Box::new(MemoryProducer { log: self.clone(), producer, held }))
     }
 
     async fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Result<Option<Committed>> {
@@ -228,6 +234,12 @@ impl Admin for MemoryLog {
         Ok(self.offsets(partition).await?.earliest)
     }
 
+    async fn size(&self, partition: &TopicPartition) -> Result<u64> {
+        let state = self.state();
+        let place = state.ledger.place(partition)?;
+        Ok(cleaning::bytes(state.batches(place)))
+    }
+
     async fn groups(&self) -> Result<Vec<GroupId>> {
         Ok(self.state().ledger.groups().cloned().collect())
     }
@@ -251,6 +263,8 @@ impl Admin for MemoryLog {
 
 struct MemoryProducer {
     log: MemoryLog,
+    /// As long as this is there, the producer is not forgotten.
+    producer: Arc<Incarnation>,
     held: Held,
 }
 
@@ -268,7 +282,7 @@ impl Producer for MemoryProducer {
         let checked = positions.map_or(Ok(()), |positions| self.log.check(positions));
         checked.inspect_err(|_| self.held.forget())?;
         let positions = positions.map(|positions| state.place(positions)).transpose()?;
-        let commit = Commit { producer: self.held.producer(), batches: self.held.take(), positions };
+        let commit = Commit { producer: *self.producer, batches: self.held.take(), positions };
         let decision = state
             .ledger
             .commit(commit, self.log.0.clock.now())

@@ -24,6 +24,11 @@ impl Admin for EmbeddedLog {
         self.ask(|to| Request::Upkeep(Upkeep::DeleteRecords(partition.clone(), before, to))).await
     }
 
+    async fn size(&self, partition: &TopicPartition) -> Result<u64> {
+        self.0.shared.check_readable()?;
+        self.0.shared.visible().size(partition)
+    }
+
     async fn groups(&self) -> Result<Vec<GroupId>> {
         self.0.shared.check_readable()?;
         Ok(self.0.shared.visible().groups())

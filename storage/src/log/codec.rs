@@ -1,15 +1,16 @@
 //! How entries look in the journal and in checkpoints.
 //!
 //! ```text
-//! 1 topic created     id u32, partitions u32, name, settings (JSON)
-//! 2 producer opened   id i64, epoch i16, name
-//! 3 batch             topic id u32, partition u32, batch
-//! 4 positions         group, count u32, count times: topic id u32, partition u32, offset u64, metadata
-//! 5 topic altered     id u32, settings (JSON)
-//! 6 partitions added  id u32, partitions u32
-//! 7 topic deleted     id u32
-//! 8 records deleted   topic id u32, partition u32, first offset that is left u64
-//! 9 group deleted     group
+//!  1 topic created       id u32, partitions u32, name, settings (JSON)
+//!  2 producer opened     id i64, epoch i16, name
+//!  3 batch               topic id u32, partition u32, batch
+//!  4 positions           group, count u32, count times: topic id u32, partition u32, offset u64, metadata
+//!  5 topic altered       id u32, settings (JSON)
+//!  6 partitions added    id u32, partitions u32
+//!  7 topic deleted       id u32
+//!  8 records deleted     topic id u32, partition u32, first offset that is left u64
+//!  9 group deleted       group
+//! 10 producers reviewed  time i64, next id i64, count u32, count times: id i64 of one that is forgotten
 //! ```
 //!
 //! Each begins with its number as u8. Names, JSON, batches and metadata are a length u32 and bytes. All integers are
@@ -19,8 +20,8 @@ use std::num::NonZeroU32;
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 use headwater_core::{
-    Committed, Error, GroupId, Offset, Partition, ProducerName, RecordBatch, Result, TopicConfig, TopicName,
-    TopicSpec,
+    Committed, Error, GroupId, Offset, Partition, ProducerName, RecordBatch, Result, Timestamp, TopicConfig,
+    TopicName, TopicSpec,
     ledger::{Entry, GroupPositions, Incarnation, PARTITIONS_MAX, Place, TopicId},
 };
 
@@ -33,6 +34,7 @@ const PARTITIONS_ADDED: u8 = 6;
 const TOPIC_DELETED: u8 = 7;
 const RECORDS_DELETED: u8 = 8;
 const GROUP_DELETED: u8 = 9;
+const PRODUCERS_REVIEWED: u8 = 10;
 
 /// Appends `entry`.
 pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
@@ -49,6 +51,13 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
             out.put_i64(producer.id);
             out.put_i16(producer.epoch);
             put_bytes(out, name.0.as_bytes());
+        }
+        Entry::ProducersReviewed { at, next_id, forgotten } => {
+            out.put_u8(PRODUCERS_REVIEWED);
+            out.put_i64(at.0);
+            out.put_i64(*next_id);
+            put_count(out, forgotten.len());
+            forgotten.iter().for_each(|id| out.put_i64(*id));
         }
         Entry::Batch { place, batch } => {
             put_batch_front(out, *place, batch.bytes().len());
@@ -144,6 +153,7 @@ pub(super) fn take_entry(input: &mut Bytes) -> Result<Entry> {
             Ok(Entry::RecordsDeleted { place, before: Offset(input.try_get_u64().map_err(short)?) })
         }
         GROUP_DELETED => Ok(Entry::GroupDeleted(GroupId(take_text(input)?))),
+        PRODUCERS_REVIEWED => take_review(input),
         kind => {
             Err(Error::corrupt(format!("entry of unknown kind, perhaps of a newer version. kind={kind}")))
         }
@@ -172,6 +182,17 @@ fn take_partitions(input: &mut Bytes) -> Result<NonZeroU32> {
 fn take_config(input: &mut Bytes) -> Result<TopicConfig> {
     let json = take_bytes(input)?;
     serde_json::from_slice(&json).map_err(|e| Error::corrupt("settings of a topic").with_source(e))
+}
+
+fn take_review(input: &mut Bytes) -> Result<Entry> {
+    let at = Timestamp(input.try_get_i64().map_err(short)?);
+    let next_id = input.try_get_i64().map_err(short)?;
+    let count = input.try_get_u32().map_err(short)?;
+    let mut forgotten = Vec::new();
+    for _ in 0..count {
+        forgotten.push(input.try_get_i64().map_err(short)?);
+    }
+    Ok(Entry::ProducersReviewed { at, next_id, forgotten })
 }
 
 fn take_positions(input: &mut Bytes) -> Result<Entry> {

@@ -51,8 +51,7 @@ use async_trait::async_trait;
 use futures::channel::oneshot;
 use headwater_core::{
     Committed, Error, Fetched, GroupId, Log, LogVersion, Member, Offset, PartitionOffsets, Positions,
-    Producer, ProducerName, Result, Subscription, TimedOffset, Timestamp, TopicPartition, TopicSpec,
-    ledger::{self, Held},
+    Producer, ProducerName, Result, Subscription, TimedOffset, Timestamp, TopicPartition, TopicSpec, ledger,
 };
 
 pub use self::{
@@ -285,8 +284,7 @@ impl Log for EmbeddedLog {
         let producer = self.ask(|to| Request::OpenProducer(name.clone(), to)).await?;
         // Lengths in the journal are u32.
         let bytes_max = self.0.shared.options.commit_bytes_max.min(BYTES_MAX);
-        let held = Held::new(producer, bytes_max);
-        Ok(Box::new(EmbeddedProducer::new(Arc::clone(&self.0), held)))
+        Ok(Box::new(EmbeddedProducer::new(Arc::clone(&self.0), producer, bytes_max)))
     }
 
     async fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Result<Option<Committed>> {

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use headwater_core::{Clock, SystemClock, ledger::COMMIT_BYTES_MAX};
+use headwater_core::{
+    Clock, SystemClock,
+    ledger::{COMMIT_BYTES_MAX, PRODUCER_EXPIRY},
+};
 
 /// When a commit counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,8 +41,13 @@ pub struct LogOptions {
     /// Memory for the last record of each key while a partition is compacted: 24 bytes a slot, of which three quarters are
     /// used. With less than its keys need, it is compacted in several passes (Kafka: `log.cleaner.dedupe.buffer.size`).
     pub cleaner_bytes_max: usize,
-    /// How often records that are too old, or too many, are deleted, and topics compacted (Kafka: `log.retention.check.interval.ms`).
+    /// How often records that are too old, or too many, are deleted, topics compacted, and idle producers looked for (Kafka:
+    /// `log.retention.check.interval.ms`).
     pub retention_check: Duration,
+    /// How long producers are known that nobody holds, after they were opened or have written for the last time: at least so
+    /// long, and at most twice. Their numbers are not given to others (Kafka: `transactional.id.expiration.ms`,
+    /// `producer.id.expiration.ms`).
+    pub producer_expiry: Duration,
     /// Tells how old records are, and the time of those in topics that go by append time.
     pub clock: Arc<dyn Clock>,
 }
@@ -56,6 +64,7 @@ impl Default for LogOptions {
             open_files_max: 128,
             cleaner_bytes_max: 64 << 20,
             retention_check: Duration::from_secs(5 * 60),
+            producer_expiry: PRODUCER_EXPIRY,
             clock: Arc::new(SystemClock),
         }
     }
@@ -73,6 +82,7 @@ impl fmt::Debug for LogOptions {
             .field("open_files_max", &self.open_files_max)
             .field("cleaner_bytes_max", &self.cleaner_bytes_max)
             .field("retention_check", &self.retention_check)
+            .field("producer_expiry", &self.producer_expiry)
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::channel::oneshot;
 use headwater_core::{
     BatchBuilder, Error, ErrorKind, Positions, Producer, Result, TopicPartition, Written,
-    ledger::{Commit, GroupPositions, Held},
+    ledger::{Commit, GroupPositions, Held, Incarnation},
 };
 
 use super::{
@@ -16,14 +16,17 @@ use super::{
 
 pub(super) struct EmbeddedProducer {
     owner: Arc<Owner>,
+    /// The journal thread looks whether this is still there: as long as it is, the producer is not forgotten.
+    producer: Arc<Incarnation>,
     held: Held,
     /// Answer to a commit whose future was dropped before it came.
     on_its_way: Option<oneshot::Receiver<Result<Outcome>>>,
 }
 
 impl EmbeddedProducer {
-    pub(super) fn new(owner: Arc<Owner>, held: Held) -> Self {
-        Self { owner, held, on_its_way: None }
+    pub(super) fn new(owner: Arc<Owner>, producer: Arc<Incarnation>, bytes_max: usize) -> Self {
+        let held = Held::new(*producer, bytes_max);
+        Self { owner, producer, held, on_its_way: None }
     }
 
     /// What came of the last commit. Safe to drop half way.
@@ -81,12 +84,12 @@ impl Producer for EmbeddedProducer {
         let member = positions.and_then(|positions| positions.member);
         let positions = positions.map(|positions| self.placed(positions)).transpose()?;
         let mut written = self.settle().await?;
-        let Self { owner, held, on_its_way } = self;
+        let Self { owner, producer, held, on_its_way } = self;
         let bytes = held.bytes() + positions.as_ref().map_or(0, GroupPositions::bytes);
         let make = || {
             let (to, answer) = oneshot::channel();
             *on_its_way = Some(answer);
-            let commit = Commit { producer: held.producer(), batches: held.take(), positions };
+            let commit = Commit { producer: **producer, batches: held.take(), positions };
             Request::Commit(commit, member, to)
         };
         if !owner.shared.queue.push(bytes, make).await {

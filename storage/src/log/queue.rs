@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     future::poll_fn,
     mem,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     time::Instant,
 };
@@ -22,7 +22,8 @@ use super::compaction::Swap;
 #[derive(Debug)]
 pub(super) enum Request {
     CreateTopic(TopicSpec, oneshot::Sender<Result<()>>),
-    OpenProducer(ProducerName, oneshot::Sender<Result<Incarnation>>),
+    /// Whoever has the answer holds the producer.
+    OpenProducer(ProducerName, oneshot::Sender<Result<Arc<Incarnation>>>),
     /// The positions are those of a member, or of nobody in particular.
     Commit(Commit, Option<Membership>, oneshot::Sender<Result<Outcome>>),
     /// Positions that go with no record.
@@ -247,7 +248,7 @@ impl State {
 #[derive(Debug)]
 pub(super) enum Answer {
     Done(oneshot::Sender<Result<()>>, Result<()>),
-    Opened(oneshot::Sender<Result<Incarnation>>, Result<Incarnation>),
+    Opened(oneshot::Sender<Result<Arc<Incarnation>>>, Result<Arc<Incarnation>>),
     Committed(oneshot::Sender<Result<Outcome>>, Result<Outcome>),
     Altered(oneshot::Sender<Result<TopicSpec>>, Result<TopicSpec>),
     /// Records before this offset are gone.

@@ -51,6 +51,11 @@ impl FileSpan {
         Edition { topic: self.topic, swaps: self.swaps }
     }
 
+    /// Good bytes in all its files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.length).sum()
+    }
+
     /// Which segment holds `offset`.
     pub(super) fn find(&self, offset: Offset) -> Option<usize> {
         let after = self.segments.partition_point(|segment| segment.base <= offset);

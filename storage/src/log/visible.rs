@@ -93,7 +93,7 @@ impl Visible {
                 self.positions.entry(positions.group).or_default().extend(positions.committed);
             }
             Entry::GroupDeleted(group) => drop(self.positions.remove(&group)),
-            Entry::ProducerOpened { .. } => {}
+            Entry::ProducerOpened { .. } | Entry::ProducersReviewed { .. } => {}
         }
         Hidden::default()
     }
@@ -205,6 +205,14 @@ impl Visible {
 
     pub(super) fn offsets(&self, partition: &TopicPartition) -> Result<PartitionOffsets> {
         self.find(partition).map(|(_, visible)| visible.offsets)
+    }
+
+    /// What the batches of a partition take, in files or not.
+    pub(super) fn size(&self, partition: &TopicPartition) -> Result<u64> {
+        let (_, visible) = self.find(partition)?;
+        let in_files = visible.tail.partition_point(|batch| batch.next_offset() <= visible.files.end);
+        let unwritten = visible.tail.range(in_files..).map(|batch| batch.bytes().len() as u64);
+        Ok(visible.files.bytes() + unwritten.sum::<u64>())
     }
 
     /// What of a partition is in files, and the batches in memory that have a record which is not older than `time`.

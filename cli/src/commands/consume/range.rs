@@ -24,7 +24,7 @@ pub(super) struct Start {
     /// From the first record of each partition that is not older than this
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     time: Option<Moment>,
-    /// From the position that this group has committed; from the beginning where it has none
+    /// From the position that this group has committed, without joining it; from the beginning where it has none
     #[arg(long, value_name = "ID")]
     group: Option<String>,
 }

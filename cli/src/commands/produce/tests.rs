@@ -274,7 +274,7 @@ proptest! {
     ) {
         let log = log(3);
         block_on(log.create_topic(&TopicSpec::new("copy", 3).unwrap())).unwrap();
-        let mut writer = block_on(Writer::open(&log, block_on(topic(&log, "t")).unwrap())).unwrap();
+        let mut writer = block_on(Writer::open(&log, block_on(topic(&log, "t")).unwrap(), Compression::None)).unwrap();
         for (number, time, key, value, headers) in &records {
             let input = Input {
                 key: key.clone().map(Bytes::from),

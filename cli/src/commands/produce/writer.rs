@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, mem};
 
 use headwater_core::{
-    Admin, BatchBuilder, Error, Headers, Offset, Partition, Producer, ProducerName, Result, Timestamp,
-    TopicPartition, TopicSpec, partition_for_key,
+    Admin, BatchBuilder, Compression, Error, Headers, Offset, Partition, Producer, ProducerName, Result,
+    Timestamp, TopicPartition, TopicSpec, partition_for_key,
 };
 
 use super::Input;
@@ -16,6 +16,7 @@ const TURN_BYTES: usize = 16 << 10;
 pub(super) struct Writer {
     producer: Box<dyn Producer>,
     spec: TopicSpec,
+    compression: Compression,
     batches: BTreeMap<u32, BatchBuilder>,
     /// Where the next record without a key goes, and for how many bytes yet.
     turn: (u32, usize),
@@ -26,7 +27,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) async fn open(log: &dyn Admin, spec: TopicSpec) -> Result<Self> {
+    pub(super) async fn open(log: &dyn Admin, spec: TopicSpec, compression: Compression) -> Result<Self> {
         let producer = log.producer(&ProducerName("headwater-produce".into())).await?;
         let mut shortest = (Offset(u64::MAX), 0);
         for partition in spec.topic_partitions() {
@@ -36,6 +37,7 @@ impl Writer {
         Ok(Self {
             producer,
             spec,
+            compression,
             batches: BTreeMap::new(),
             turn: (shortest.1, TURN_BYTES),
             bytes: 0,
@@ -52,6 +54,7 @@ impl Writer {
     pub(super) fn push(&mut self, input: &Input, timestamp: Timestamp, headers: &Headers) -> Result<()> {
         let number = self.partition(input)?;
         let batch = self.batches.entry(number).or_default();
+        batch.set_compression(self.compression);
         let (mark, before, count) = (batch.mark(), batch.size(), batch.record_count());
         let bytes_max = self.spec.config.max_message_bytes as usize;
         batch.push(timestamp, input.key.as_deref(), input.value.as_deref(), headers);

@@ -15,6 +15,7 @@ pub(super) fn all(open: OpenAdmin<'_>) {
     block_on(partitions_are_added(open));
     block_on(a_deleted_topic_is_gone_and_can_be_made_again(open));
     block_on(deleted_records_cannot_be_read(open));
+    block_on(a_partition_takes_what_its_batches_take(open));
     block_on(groups_are_listed_and_deleted(open));
     block_on(what_does_not_exist_cannot_be_changed(open));
 }
@@ -132,6 +133,43 @@ async fn deleted_records_cannot_be_read(open: OpenAdmin<'_>) {
     append(&mut *p, &t, &["6"]).expect("append");
     commit(&mut *p).await;
     assert_eq!(log.offsets(&t).await.expect("offsets").end, Offset(7), "offsets are never used again");
+}
+
+/// What the batches of a partition take, read one by one.
+async fn bytes_read(log: &dyn Admin, from: &TopicPartition) -> u64 {
+    let (mut next, mut bytes) = (log.offsets(from).await.expect("offsets").earliest, 0);
+    while let Some(batch) = log.read(from, next, 0).await.expect("read").batches.first() {
+        bytes += batch.bytes().len() as u64;
+        next = batch.next_offset();
+    }
+    bytes
+}
+
+async fn a_partition_takes_what_its_batches_take(open: OpenAdmin<'_>) {
+    let log = open();
+    create(&*log, "t", 2).await;
+    let (t, other) = (partition("t", 0), partition("t", 1));
+    let mut p = producer(&*log, "p").await;
+    let mut before = log.size(&t).await.expect("size");
+    assert_eq!(before, 0);
+    for round in 0..40 {
+        append(&mut *p, &t, &[&"x".repeat(round), "y"]).expect("append");
+        append(&mut *p, &t, &["z"]).expect("append");
+        commit(&mut *p).await;
+        let size = log.size(&t).await.expect("size");
+        assert!(size > before, "round {round}");
+        assert_eq!(size, bytes_read(&*log, &t).await, "round {round}");
+        before = size;
+    }
+    assert_eq!(log.size(&other).await.expect("size"), 0);
+    let end = log.offsets(&t).await.expect("offsets").end;
+    log.delete_records(&t, end).await.expect("delete");
+    assert_eq!(log.size(&t).await.expect("size"), 0, "nothing is left");
+    append(&mut *p, &t, &["z"]).expect("append");
+    commit(&mut *p).await;
+    assert_eq!(log.size(&t).await.expect("size"), bytes_read(&*log, &t).await);
+    let error = log.size(&partition("t", 2)).await.expect_err("no such partition");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
 async fn groups_are_listed_and_deleted(open: OpenAdmin<'_>) {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use super::{OpenWithClock, block_on, partition, producer};
 use crate::{
-    Admin, BatchBuilder, Headers, ManualClock, Offset, Producer, Timestamp, TopicConfig, TopicPartition,
-    TopicSpec,
+    Admin, BatchBuilder, ErrorKind, Headers, ManualClock, Offset, Producer, Timestamp, TopicConfig,
+    TopicPartition, TopicSpec, ledger::PRODUCER_EXPIRY,
 };
 
 pub(super) fn all(open: OpenWithClock<'_>) {
     block_on(records_are_deleted_by_age(open));
     block_on(records_are_deleted_by_size(open));
     block_on(nothing_is_deleted_unless_asked_for(open));
+    block_on(a_producer_that_is_held_stays_what_it_is(open));
+    block_on(a_producer_that_nobody_holds_is_forgotten(open));
 }
 
 /// A batch of one record, which fills a segment of its own.
@@ -82,4 +84,57 @@ async fn nothing_is_deleted_unless_asked_for(open: OpenWithClock<'_>) {
     log.clean().await.expect("clean");
     assert_eq!(log.offsets(&t).await.expect("offsets").earliest, Offset(0));
     assert_eq!(log.read(&t, Offset(0), usize::MAX).await.expect("all").batches.len(), 3);
+}
+
+/// Lets as much time pass as producers may be idle, and cleans.
+async fn idle(log: &dyn Admin, clock: &ManualClock) {
+    clock.advance_ms(i64::try_from(PRODUCER_EXPIRY.as_millis()).expect("it is short"));
+    log.clean().await.expect("clean");
+}
+
+/// Which producer wrote last: the number of its name, and which of that name it was.
+async fn writer(log: &dyn Admin, to: &TopicPartition) -> (i64, i16) {
+    let end = log.offsets(to).await.expect("offsets").end;
+    let last = log.read(to, Offset(end.0 - 1), 0).await.expect("read").batches[0].stamp();
+    (last.id, last.epoch)
+}
+
+async fn a_producer_that_is_held_stays_what_it_is(open: OpenWithClock<'_>) {
+    let clock = Arc::new(ManualClock::default());
+    let log = open(Arc::<ManualClock>::clone(&clock));
+    let t = topic(&*log, TopicConfig::default()).await;
+    let mut held = producer(&*log, "p").await;
+    for round in 1..=3 {
+        write(&mut *held, &t, "key", 0).await;
+        for _ in 0..3 {
+            idle(&*log, &clock).await;
+        }
+        assert_eq!(log.offsets(&t).await.expect("offsets").end, Offset(round), "nothing twice, nothing lost");
+        assert_eq!(held.commit(None).await.expect("it is known"), []);
+    }
+    let first = writer(&*log, &t).await;
+    let mut newer = producer(&*log, "p").await;
+    assert_eq!(held.commit(None).await.expect_err("there is a newer one").kind(), ErrorKind::Fenced);
+    write(&mut *newer, &t, "key", 0).await;
+    assert_eq!(writer(&*log, &t).await, (first.0, first.1 + 1), "the next of the same name");
+}
+
+async fn a_producer_that_nobody_holds_is_forgotten(open: OpenWithClock<'_>) {
+    let clock = Arc::new(ManualClock::default());
+    let log = open(Arc::<ManualClock>::clone(&clock));
+    let t = topic(&*log, TopicConfig::default()).await;
+    let written = async |name| {
+        write(&mut *producer(&*log, name).await, &t, "key", 0).await;
+        writer(&*log, &t).await
+    };
+    let (used, unused) = (written("used").await, written("unused").await);
+    log.clean().await.expect("clean");
+    assert_eq!(written("used").await, (used.0, used.1 + 1));
+    assert_eq!(written("unused").await, (unused.0, unused.1 + 1), "both were just there");
+    idle(&*log, &clock).await;
+    assert_eq!(written("used").await, (used.0, used.1 + 2));
+    idle(&*log, &clock).await;
+    assert_eq!(written("used").await, (used.0, used.1 + 3), "it was used meanwhile");
+    let anew = written("unused").await;
+    assert!(anew.0 > used.0.max(unused.0) && anew.1 == 0, "it is new, and its number is: {anew:?}");
 }

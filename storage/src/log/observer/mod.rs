@@ -1,13 +1,14 @@
 //! A log that somebody else owns, or nobody: read-only, while it is written, from this process or another.
 //!
 //! Read in this order: here, `view` (what is known of the log) and `groups` (how it is read), `patience` (when what is read does not fit together),
-//! `watch` (waiting for more). `docs/decisions/0012-observers.md` says why it is right.
+//! `watch` (waiting for more), `admin`. `docs/decisions/0012-observers.md` says why it is right.
 //!
 //! An observer takes no lock and writes nothing. It reads what recovery reads, the checkpoint and the journal behind it, as
 //! far as the owner has published it, and goes on from there with each call. Files that the owner replaces, uses again or
 //! removes in the meantime are noticed: every batch is checked against its checksum, its offset and, where it lies in the
 //! journal, against the one that was there. Then it looks again, and only damage that stays is damage.
 
+mod admin;
 mod groups;
 mod patience;
 mod view;
@@ -22,9 +23,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use headwater_core::{
-    Admin, Cleaned, Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion, Member, Offset,
-    PartitionOffsets, Positions, Producer, ProducerName, RecordBatch, Result, Subscription, TimedOffset,
-    Timestamp, TopicChanges, TopicName, TopicPartition, TopicSpec,
+    Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion, Member, Offset, PartitionOffsets,
+    Positions, Producer, ProducerName, RecordBatch, Result, Subscription, TimedOffset, Timestamp,
+    TopicPartition, TopicSpec,
     ledger::{self, Place},
 };
 
@@ -151,6 +152,12 @@ impl ObservedLog {
     #[cfg(test)]
     pub(super) fn look_anew(&self) {
         self.0.refresh();
+    }
+
+    /// The names of all producers that the log knows.
+    #[cfg(test)]
+    pub(super) fn producers(&self) -> Result<Vec<String>> {
+        self.0.ask(|view| Ok(view.ledger.producers().map(|(name, _)| name.0.clone()).collect()))
     }
 
     fn refused<T>(&self) -> Result<T> {
@@ -441,44 +448,6 @@ impl Log for ObservedLog {
     /// Never ends by itself: another owner may come.
     async fn appended(&self, seen: LogVersion) -> Result<LogVersion> {
         self.0.watch.after(seen.0).await.map(LogVersion)
-    }
-}
-
-#[async_trait]
-impl Admin for ObservedLog {
-    async fn alter_topic(&self, _: &TopicName, _: &TopicChanges) -> Result<TopicSpec> {
-        self.refused()
-    }
-
-    async fn delete_topic(&self, _: &TopicName) -> Result<()> {
-        self.refused()
-    }
-
-    async fn delete_records(&self, _: &TopicPartition, _: Offset) -> Result<Offset> {
-        self.refused()
-    }
-
-    async fn groups(&self) -> Result<Vec<GroupId>> {
-        self.0.ask(|view| Ok(view.ledger.groups().cloned().collect()))
-    }
-
-    async fn positions(&self, group: &GroupId) -> Result<Vec<(TopicPartition, Committed)>> {
-        self.0.ask(|view| {
-            let positions = view.ledger.positions(group);
-            let named = positions
-                .map(|(place, at): (Place, &Committed)| Ok((view.ledger.partition(place)?, at.clone())));
-            let mut named = named.collect::<Result<Vec<_>>>()?;
-            named.sort_by(|(one, _), (other, _)| one.cmp(other));
-            Ok(named)
-        })
-    }
-
-    async fn delete_group(&self, _: &GroupId) -> Result<()> {
-        self.refused()
-    }
-
-    async fn clean(&self) -> Result<Cleaned> {
-        self.refused()
     }
 }
 

@@ -184,6 +184,12 @@ impl View {
         Ok((place, source, offsets.end))
     }
 
+    /// What the batches of a partition take that end behind `from` and are not known to be in files.
+    pub(super) fn journaled_bytes(&self, place: Place, from: Offset) -> u64 {
+        let batches = self.journaled.get(&place).into_iter().flatten();
+        batches.filter(|batch| batch.next > from).map(|batch| u64::from(batch.size)).sum()
+    }
+
     fn find(&self, place: Place, from: Offset, bytes_max: usize) -> Option<Source> {
         let batches = self.journaled.get(&place);
         let first = batches.and_then(|batches| batches.front());

@@ -84,6 +84,12 @@ impl Admin for Observed {
         self.owner.delete_records(partition, before).await
     }
 
+    async fn size(&self, partition: &TopicPartition) -> Result<u64> {
+        let size = self.observer.size(partition).await?;
+        assert_eq!(self.owner.size(partition).await?, size, "both see the same");
+        Ok(size)
+    }
+
     async fn groups(&self) -> Result<Vec<GroupId>> {
         self.observer.groups().await
     }
@@ -176,6 +182,51 @@ fn everything_committed_is_seen_whether_the_owner_runs_has_closed_or_was_killed(
         check(50);
         commit_both(&mut *producer(&log, "p"), 50..60);
         check(60);
+    }
+}
+
+/// Owner and observer find the same, and after a checkpoint it is what the segment files hold.
+#[test]
+fn a_partition_takes_what_its_segments_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open_with(folder.path(), tiny()).unwrap();
+    let observer = look(folder.path());
+    create(&log, "t", 2, 1500);
+    let partition = tp("t", 0);
+    let in_files = || -> u64 {
+        let segments = folder.path().join("topics/t/0");
+        let size = |base| fs::metadata(layout::log_file(&segments, Offset(base))).unwrap().len();
+        numbered(&segments, "log").into_iter().map(size).sum()
+    };
+    let check = |log: Option<&EmbeddedLog>| {
+        let seen = block_on(observer.size(&partition)).unwrap();
+        assert_eq!(block_on(look(folder.path()).size(&partition)).unwrap(), seen);
+        assert!(log.is_none_or(|log| block_on(log.size(&partition)).unwrap() == seen));
+        seen
+    };
+    let mut p = producer(&log, "p");
+    for number in 0..100 {
+        commit_both(&mut *p, number..number + 1);
+        check(Some(&log));
+    }
+    block_on(log.checkpoint()).unwrap();
+    let all = check(Some(&log));
+    assert_eq!(all, in_files());
+    // Only whole segments go.
+    block_on(log.delete_records(&partition, Offset(101))).unwrap();
+    block_on(log.checkpoint()).unwrap();
+    observer.look_anew();
+    let left = check(Some(&log));
+    assert_eq!(left, in_files());
+    assert!((all / 2..all).contains(&left) && numbered(&folder.path().join("topics/t/0"), "log")[0] < 101);
+    drop(p);
+    block_on(log.close()).unwrap();
+    assert_eq!(check(None), left);
+    let log = EmbeddedLog::open_with(folder.path(), tiny()).unwrap();
+    assert_eq!(check(Some(&log)), left);
+    block_on(log.delete_topic(&tp("t", 0).topic)).unwrap();
+    for error in [block_on(log.size(&partition)), block_on(observer.size(&partition))] {
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid);
     }
 }
 

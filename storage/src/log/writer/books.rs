@@ -103,7 +103,10 @@ impl Books {
                 self.tail_bytes += batch.bytes().len() + BATCH_OVERHEAD_BYTES;
                 self.apply(entry, visible, shared);
             }
-            Entry::ProducerOpened { .. } | Entry::Positions(_) | Entry::GroupDeleted(_) => {
+            Entry::ProducerOpened { .. }
+            | Entry::ProducersReviewed { .. }
+            | Entry::Positions(_)
+            | Entry::GroupDeleted(_) => {
                 self.apply(entry, visible, shared);
             }
         }

@@ -45,7 +45,7 @@ impl Writer {
         self.sweeper.go_on(&self.shared.layout);
         let cleaning = std::mem::take(&mut round.cleaning);
         if !cleaning.is_empty() || self.clean_due.is_some_and(|due| due <= Instant::now()) {
-            match self.delete_expired(round) {
+            match self.clean(round) {
                 Ok(cleaned) => self.compact(cleaning.into_iter().map(|to| (to, cleaned)).collect())?,
                 Err(error) => {
                     // Whoever asked may be gone.
@@ -103,9 +103,30 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes what is too old, or too much.
-    fn delete_expired(&mut self, round: &mut Round) -> Result<Cleaned> {
+    /// Deletes what is too old, or too much, and forgets who is not there any more.
+    fn clean(&mut self, round: &mut Round) -> Result<Cleaned> {
         self.clean_due = clean_due(&self.shared.options);
+        let cleaned = self.delete_expired(round)?;
+        let reviewed = self.review_producers(round);
+        self.forgive_full(reviewed)?;
+        Ok(cleaned)
+    }
+
+    /// Forgets the producers that were idle for long and that nobody holds. The entry says which: who held one is not in the
+    /// journal.
+    fn review_producers(&mut self, round: &mut Round) -> Result<()> {
+        self.producers.retain(|_, producer| producer.strong_count() > 0);
+        let options = &self.shared.options;
+        let (now, is_held) = (options.clock.now(), |id| self.producers.contains_key(&id));
+        let review = self.books.ledger.review_producers(now, options.producer_expiry, is_held);
+        let Some(entry) = review else { return Ok(()) };
+        self.enter(&mut vec![entry], round)?;
+        self.make_durable()?;
+        self.publish(std::mem::take(&mut round.entries));
+        Ok(())
+    }
+
+    fn delete_expired(&mut self, round: &mut Round) -> Result<Cleaned> {
         let mut cleaned = Cleaned::default();
         if !self.books.ledger.topics().any(|(_, spec)| retention::is_limited(&spec.config)) {
             return Ok(cleaned);

@@ -7,12 +7,16 @@ mod books;
 mod house;
 mod sweeper;
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 use futures::channel::oneshot;
 use headwater_core::{
-    Cleaned, Error, ErrorKind, Membership, RecordBatch, Result, Timestamp, TopicSpec,
-    ledger::{self, Decision, Entry, GroupPositions, Place},
+    Cleaned, Error, ErrorKind, Membership, ProducerName, RecordBatch, Result, Timestamp, TopicSpec,
+    ledger::{self, Decision, Entry, GroupPositions, Incarnation, Place},
 };
 
 pub(super) use self::books::Books;
@@ -47,6 +51,8 @@ pub(super) struct Writer {
     sync_due: Option<Instant>,
     /// When old records are looked for; `None` for never.
     clean_due: Option<Instant>,
+    /// Producers that were opened, by the number of their name: those that can be upgraded are held.
+    producers: BTreeMap<i64, Weak<Incarnation>>,
     /// Something waits for room.
     pub(super) late: bool,
     sweeper: Sweeper,
@@ -125,6 +131,7 @@ impl Writer {
             checkpointed,
             sync_due: None,
             clean_due,
+            producers: BTreeMap::new(),
             late: false,
             sweeper: Sweeper::default(),
             compactor,
@@ -197,9 +204,8 @@ impl Writer {
                 round.answers.push(Answer::Done(to, decided));
             }
             Request::OpenProducer(name, to) => {
-                let (producer, entry) = self.books.ledger.open_producer(&name);
-                let opened = self.enter(&mut vec![entry], round);
-                round.answers.push(Answer::Opened(to, opened.map(|()| producer)));
+                let opened = self.open_producer(&name, round);
+                round.answers.push(Answer::Opened(to, opened));
             }
             Request::Commit(commit, member, to) => {
                 let checked = self.check_member(commit.positions.as_ref(), member);
@@ -302,6 +308,14 @@ impl Writer {
             return Err(error);
         }
         self.enter(&mut vec![entry], round)
+    }
+
+    fn open_producer(&mut self, name: &ProducerName, round: &mut Round) -> Result<Arc<Incarnation>> {
+        let (producer, entry) = self.books.ledger.open_producer(name);
+        self.enter(&mut vec![entry], round)?;
+        let producer = Arc::new(producer);
+        self.producers.insert(producer.id, Arc::downgrade(&producer));
+        Ok(producer)
     }
 
     fn make_durable(&mut self) -> Result<()> {
