@@ -222,11 +222,13 @@ fn producer(criterion: &mut Criterion<CpuTime>) {
 async fn send_all(log: &EmbeddedLog, records: usize) {
     let producer: client::Producer<Bytes, Bytes> =
         client::Producer::builder(Arc::new(log.clone())).build().await.unwrap();
-    let keys: Vec<_> = (0..1000).map(|number| Bytes::from(format!("sensor-{number:03}"))).collect();
-    let value = Bytes::from(vec![b'v'; 90]);
-    for number in 0..records {
-        let record = Record::new(keys[number % keys.len()].clone(), value.clone(), Timestamp(0));
-        let _acknowledged = producer.send("t", &record).await.unwrap();
+    let record = |number| {
+        let (key, value) = (Bytes::from(format!("sensor-{number:03}")), Bytes::from(vec![b'v'; 90]));
+        Record::new(key, value, Timestamp(0))
+    };
+    let some: Vec<_> = (0..1000).map(record).collect();
+    for record in some.iter().cycle().take(records) {
+        let _acknowledged = producer.send("t", record).await.unwrap();
     }
     producer.close().await.unwrap();
 }
