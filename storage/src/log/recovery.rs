@@ -345,7 +345,14 @@ impl Restore<'_> {
     fn strays(&mut self) -> Result<()> {
         let folder = self.layout.topics();
         let failed = |e| Error::io(format!("cannot list folder. folder={}", folder.display()), e);
-        for name in self.layout.fs.list(&folder).map_err(failed)? {
+        let names = match self.layout.fs.list(&folder) {
+            // Copies of a log in which nothing was written may be without it. What should be in it would have been missed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.layout.create_folder(&folder);
+            }
+            names => names.map_err(failed)?,
+        };
+        for name in names {
             if is_deleted(&name) {
                 self.books.to_sweep = true;
                 continue;

@@ -13,7 +13,7 @@ use std::{
 use bytes::Buf;
 use headwater_core::{
     Error, ErrorKind, Log, Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicPartition,
-    TopicSpec, ledger::Place,
+    ledger::Place,
 };
 
 use super::{
@@ -76,7 +76,7 @@ pub struct Damage {
 /// let observed = ObservedLog::open(folder)?;
 /// let verifier = Verifier::new(&observed);
 /// for partition in topic.topic_partitions() {
-///     let found = verifier.partition(&topic, &partition, &mut |_bytes, _records| {}).await?;
+///     let found = verifier.partition(&partition, &mut |_bytes, _records| {}).await?;
 ///     assert!(found.is_some_and(|found| found.damages.is_empty()));
 /// }
 /// # Ok::<(), headwater_core::Error>(())
@@ -107,14 +107,13 @@ impl<'a> Verifier<'a> {
         Ok(bases.into_iter().map(size).sum())
     }
 
-    /// Walks a partition of `topic`; `progress` is told of bytes and records as they are read. `None` when the topic has
-    /// been deleted.
+    /// Walks a partition; `progress` is told of bytes and records as they are read. `None` when its topic has been
+    /// deleted.
     ///
     /// # Errors
     /// `Unavailable` when the disk fails, `Corrupt` when the checkpoint or the journal is damaged.
     pub async fn partition(
         &self,
-        topic: &TopicSpec,
         partition: &TopicPartition,
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<Option<VerifiedPartition>> {
@@ -122,7 +121,7 @@ impl<'a> Verifier<'a> {
         let mut walks = 0;
         loop {
             let Some(state) = self.state(partition)? else { return Ok(None) };
-            let mut files = Files::new(self.log.layout(), partition, topic);
+            let mut files = Files::new(self.log.layout(), partition);
             files.walk(&state, progress)?;
             let written = state.mark.map_or(Offset(0), |mark| mark.end);
             self.journal(&mut files, written.max(state.offsets.earliest), state.offsets.end).await?;
@@ -215,15 +214,12 @@ impl State {
 struct Files<'a> {
     layout: &'a Layout,
     partition: &'a TopicPartition,
-    /// Whether offsets may be missing between batches.
-    has_gaps: bool,
     found: VerifiedPartition,
 }
 
 impl<'a> Files<'a> {
-    fn new(layout: &'a Layout, partition: &'a TopicPartition, topic: &TopicSpec) -> Self {
-        let has_gaps = topic.config.cleanup_policy.compacts();
-        Self { layout, partition, has_gaps, found: VerifiedPartition::default() }
+    fn new(layout: &'a Layout, partition: &'a TopicPartition) -> Self {
+        Self { layout, partition, found: VerifiedPartition::default() }
     }
 
     /// Walks the segments that hold what the checkpoint says.
@@ -249,7 +245,7 @@ impl<'a> Files<'a> {
         }
         for (number, base) in bases.iter().enumerate() {
             let path = log_file(&folder, *base);
-            if *base != expected && !(self.has_gaps && *base > expected) {
+            if *base != expected {
                 let what =
                     format!("the segment does not begin where the one before it ends. expected={expected}");
                 self.damage(&path, 0, Some(expected.min(*base)), &what);
@@ -304,7 +300,7 @@ impl<'a> Files<'a> {
             expected = next;
             progress(dumped.size, records);
         }
-        if expected < segment.end && !self.has_gaps {
+        if expected < segment.end {
             let what = format!(
                 "the segment ends too early, or the one behind it is missing. expected={}",
                 segment.end
@@ -332,11 +328,16 @@ impl<'a> Files<'a> {
         };
         let (base, next) = (batch.base_offset(), batch.next_offset());
         // A batch that could not be read leaves a gap that was named already.
-        let gap = base > expected && !self.has_gaps && self.found.damages.is_empty();
+        let gap = base > expected && self.found.damages.is_empty();
         if base < expected || gap || next > segment.end {
             let what =
                 format!("the batch does not follow the one before it. expected={expected}, found={batch:?}");
             self.damage(&segment.path, dumped.byte, Some(expected.min(base)), &what);
+        }
+        // With the offset, all that the checksum does not cover: whoever reads the partition refuses it too.
+        if batch.leader_epoch() != 0 {
+            let what = format!("the batch has the epoch of another leader. found={}", batch.leader_epoch());
+            self.damage(&segment.path, dumped.byte, Some(base), &what);
         }
         let records = records(batch).unwrap_or_else(|error| {
             self.damage(&segment.path, dumped.byte, Some(base), &error.to_string());

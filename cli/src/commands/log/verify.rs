@@ -57,7 +57,7 @@ pub(super) async fn run(
         let mut sum = VerifiedPartition::default();
         for partition in spec.topic_partitions() {
             let add = &mut |bytes, records| progress.add(bytes, records);
-            let Some(one) = verifier.partition(spec, &partition, add).await? else { continue };
+            let Some(one) = verifier.partition(&partition, add).await? else { continue };
             sum.segments += one.segments;
             sum.batches += one.batches;
             sum.records += one.records;

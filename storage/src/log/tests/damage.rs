@@ -125,6 +125,26 @@ fn a_segment_that_is_cut_or_missing_is_corrupt() {
 }
 
 /// Every byte that can be damaged, every length that can be left, and nothing at all.
+/// Copies may be without empty folders.
+#[test]
+fn a_log_without_records_needs_no_folder_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(folder.path()).unwrap();
+    create(&log, "t", 1, 9000);
+    drop(log);
+    fs::remove_dir(folder.path().join("topics")).unwrap();
+    let log = EmbeddedLog::open(folder.path()).unwrap();
+    let mut p = producer(&log, "p");
+    append(&mut *p, &tp("t", 0), &["first".into()]);
+    block_on(p.commit(None)).unwrap();
+    drop((p, log));
+    let log = EmbeddedLog::open(folder.path()).unwrap();
+    assert_eq!(values(&log, &tp("t", 0)), ["first"]);
+    drop(log);
+    fs::remove_dir_all(folder.path().join("topics")).unwrap();
+    assert_eq!(EmbeddedLog::open(folder.path()).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
 fn damages(good: &[u8]) -> impl Iterator<Item = Option<Vec<u8>>> {
     let flipped = (0..good.len()).map(|at| {
         let mut bad = good.to_vec();

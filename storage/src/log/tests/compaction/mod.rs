@@ -128,7 +128,7 @@ fn check_files(folder: &Path) {
     for topic in block_on(observed.topics()).unwrap() {
         for partition in topic.topic_partitions() {
             let verifier = Verifier::new(&observed);
-            let found = block_on(verifier.partition(&topic, &partition, &mut |_, _| {})).unwrap().unwrap();
+            let found = block_on(verifier.partition(&partition, &mut |_, _| {})).unwrap().unwrap();
             assert_eq!(found.damages, []);
         }
     }
