@@ -152,6 +152,13 @@ impl Ledger {
         Ok(())
     }
 
+    pub(super) fn apply_positions(&mut self, positions: &GroupPositions) -> Result<()> {
+        positions.places().try_for_each(|place| self.offsets_mut(place).map(drop))?;
+        let group = self.positions.entry(positions.group.clone()).or_default();
+        group.extend(positions.committed.iter().cloned());
+        Ok(())
+    }
+
     pub(super) fn apply_records_deleted(&mut self, place: Place, before: Offset) -> Result<()> {
         let offsets = self.offsets_mut(place)?;
         if before > offsets.end {

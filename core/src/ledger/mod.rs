@@ -245,11 +245,7 @@ impl Ledger {
                 self.positions.remove(group);
                 Ok(())
             }
-            Entry::Positions(positions) => {
-                let group = self.positions.entry(positions.group.clone()).or_default();
-                group.extend(positions.committed.iter().cloned());
-                Ok(())
-            }
+            Entry::Positions(positions) => self.apply_positions(positions),
         }
     }
 

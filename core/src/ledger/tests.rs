@@ -238,6 +238,21 @@ fn a_copy_from_entries_is_the_same() {
     assert_eq!(format!("{copy:?}"), format!("{ledger:?}"));
 }
 
+/// Whoever asks for the positions of a group is told the names of their topics.
+#[test]
+fn positions_in_a_topic_that_was_never_created_are_corrupt() {
+    let (mut ledger, _, place) = ledger();
+    let at = |place| {
+        let committed = Committed { offset: Offset(3), metadata: Bytes::new() };
+        Entry::Positions(GroupPositions { group: GroupId("g".into()), committed: vec![(place, committed)] })
+    };
+    ledger.apply(&at(place)).unwrap();
+    let forged = [Place { topic: TopicId(9), ..place }, Place { partition: Partition(9), ..place }];
+    for place in forged {
+        assert_eq!(ledger.apply(&at(place)).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
+
 #[test]
 fn held_numbers_go_back_with_what_is_forgotten() {
     let (mut ledger, producer, place) = ledger();

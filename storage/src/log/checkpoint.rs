@@ -23,7 +23,7 @@ use std::{io, path::Path};
 use bytes::{Buf, BufMut, Bytes};
 use headwater_core::{
     Error, ErrorKind, Offset, PartitionOffsets, Result, Timestamp,
-    ledger::{Ledger, Place, SeenBatch, Sequences, TopicId},
+    ledger::{Ledger, Place, SeenBatch, Sequences},
 };
 
 use super::{
@@ -36,6 +36,8 @@ use super::{
 const MAGIC: &[u8; 8] = b"HWCHKPNT";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
+/// No offset, length or number of ours comes near: there is room to count on from all that are smaller.
+const NUMBERS_END: u64 = 1 << 62;
 
 /// How far the files of a partition were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,10 +180,10 @@ fn decode(input: Bytes) -> Result<Checkpoint> {
 }
 
 fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
-    let mut next = || input.try_get_u64().map_err(short);
+    let mut next = || take_number(input);
     let position = Position { segment: next()?, byte: next()?, group: next()? };
     let largest = next()?;
-    let next_topic = TopicId(input.try_get_u32().map_err(short)?);
+    let next_topic = codec::take_topic_id(input)?;
     let mut ledger = Ledger::default();
     ledger.restore_batch_bytes_largest(usize::try_from(largest).unwrap_or(usize::MAX));
     for _ in 0..input.try_get_u32().map_err(short)? {
@@ -190,15 +192,8 @@ fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
     ledger.restore_next_topic_id(next_topic)?;
     let mut partitions = Vec::new();
     for _ in 0..input.try_get_u32().map_err(short)? {
-        let place = codec::take_place(input)?;
-        let mut next = || input.try_get_u64().map_err(short);
-        let mut offset = || next().map(Offset);
-        let (earliest, end, active) = (offset()?, offset()?, offset()?);
-        let length = next()?;
-        let first = Timestamp(input.try_get_i64().map_err(short)?);
-        let timestamp = Timestamp(input.try_get_i64().map_err(short)?);
-        let newest = Newest { timestamp, offset: Offset(input.try_get_u64().map_err(short)?) };
-        let mark = PartitionMark { place, earliest, end, active, length, first, newest };
+        let mark = take_mark(input)?;
+        let PartitionMark { place, earliest, end, .. } = mark;
         ledger.restore_offsets(place, PartitionOffsets { earliest, end })?;
         partitions.push(mark);
     }
@@ -210,7 +205,7 @@ fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
         for _ in 0..input.try_get_u8().map_err(short)? {
             let first = input.try_get_i32().map_err(short)?;
             let last = input.try_get_i32().map_err(short)?;
-            seen.push(SeenBatch { first, last, base: Offset(input.try_get_u64().map_err(short)?) });
+            seen.push(SeenBatch { first, last, base: Offset(take_number(input)?) });
         }
         let epoch = Some(epoch).filter(|epoch| *epoch >= 0);
         ledger.restore_sequences(id, place, Sequences::restore(epoch, seen)?)?;
@@ -219,6 +214,31 @@ fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
         return Err(Error::corrupt(format!("bytes behind the end. bytes={}", input.len())));
     }
     Ok(Checkpoint { position, ledger, partitions, agreed: false, copies_good: 1 })
+}
+
+fn take_mark(input: &mut Bytes) -> Result<PartitionMark> {
+    let place = codec::take_place(input)?;
+    let mut next = || take_number(input);
+    let (earliest, end, active) = (Offset(next()?), Offset(next()?), Offset(next()?));
+    let length = next()?;
+    let first = Timestamp(input.try_get_i64().map_err(short)?);
+    let timestamp = Timestamp(input.try_get_i64().map_err(short)?);
+    let newest = Newest { timestamp, offset: Offset(take_number(input)?) };
+    let mark = PartitionMark { place, earliest, end, active, length, first, newest };
+    // A segment that holds something begins before the end.
+    if active > end || (length > 0 && active == end) {
+        return Err(Error::corrupt(format!("files of a partition begin behind its end. files={mark:?}")));
+    }
+    Ok(mark)
+}
+
+/// A number that the log counts up, or something as large.
+fn take_number(input: &mut Bytes) -> Result<u64> {
+    let number = input.try_get_u64().map_err(short)?;
+    if number < NUMBERS_END {
+        return Ok(number);
+    }
+    Err(Error::corrupt(format!("number that no log reaches. number={number}")))
 }
 
 #[cfg(test)]
@@ -245,22 +265,43 @@ mod tests {
         ledger
     }
 
+    const POSITION: Position = Position { segment: 2, byte: 3, group: 4 };
+
+    const MARK: PartitionMark = PartitionMark {
+        place: Place { topic: TopicId(0), partition: Partition(0) },
+        earliest: Offset(0),
+        end: Offset(1),
+        active: Offset(0),
+        length: 68,
+        first: Timestamp(-2),
+        newest: Newest { timestamp: Timestamp(5), offset: Offset(3) },
+    };
+
+    /// A checksum that holds does not make sense of what it is of.
+    #[test]
+    fn numbers_that_no_log_reaches_are_corrupt() {
+        let decode = |position, mark| decode(Bytes::from(encode(position, &ledger(), &[mark])));
+        assert!(decode(POSITION, MARK).is_ok());
+        for (position, mark) in [
+            (Position { segment: u64::MAX, ..POSITION }, MARK),
+            (Position { byte: u64::MAX, ..POSITION }, MARK),
+            (Position { group: u64::MAX, ..POSITION }, MARK),
+            (POSITION, PartitionMark { end: Offset(1 << 63), ..MARK }),
+            (POSITION, PartitionMark { active: Offset(1), ..MARK }),
+            (POSITION, PartitionMark { active: Offset(2), length: 0, ..MARK }),
+            (POSITION, PartitionMark { length: u64::MAX, ..MARK }),
+            (POSITION, PartitionMark { newest: Newest { offset: Offset(u64::MAX), ..MARK.newest }, ..MARK }),
+        ] {
+            let error = decode(position, mark).expect_err("it is refused");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{position:?}, {mark:?}");
+        }
+    }
+
     /// Version 1, byte for byte, and back.
     #[test]
     fn golden_bytes() {
         let ledger = ledger();
-        let position = Position { segment: 2, byte: 3, group: 4 };
-        let place = Place { topic: TopicId(0), partition: Partition(0) };
-        let mark = PartitionMark {
-            place,
-            earliest: Offset(0),
-            end: Offset(1),
-            active: Offset(0),
-            length: 68,
-            first: Timestamp(-2),
-            newest: Newest { timestamp: Timestamp(5), offset: Offset(3) },
-        };
-        let bytes = encode(position, &ledger, &[mark]);
+        let bytes = encode(POSITION, &ledger, &[MARK]);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let config = serde_json::to_vec(&TopicConfig::default()).unwrap();
         let config_hex: String = config.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -283,7 +324,7 @@ mod tests {
         .concat();
         assert_eq!(hex, expected);
         let read = decode(Bytes::from(bytes)).unwrap();
-        assert_eq!((read.position, read.partitions), (position, vec![mark]));
+        assert_eq!((read.position, read.partitions), (POSITION, vec![MARK]));
         assert_eq!(format!("{:?}", read.ledger), format!("{ledger:?}"));
     }
 }

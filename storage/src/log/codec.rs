@@ -133,6 +133,12 @@ pub(super) fn take_entry(input: &mut Bytes) -> Result<Entry> {
         PRODUCER_OPENED => {
             let id = input.try_get_i64().map_err(short)?;
             let epoch = input.try_get_i16().map_err(short)?;
+            // They are given out from 0 on, and another one can follow.
+            if !(0..i64::MAX).contains(&id) || epoch < 0 {
+                return Err(Error::corrupt(format!(
+                    "producer that no log has. producer_id={id}, epoch={epoch}"
+                )));
+            }
             Ok(Entry::ProducerOpened {
                 name: ProducerName(take_text(input)?),
                 producer: Incarnation { id, epoch },
@@ -168,8 +174,12 @@ fn take_topic(input: &mut Bytes) -> Result<Entry> {
     Ok(Entry::TopicCreated { id, spec: TopicSpec { name, partitions, config } })
 }
 
-fn take_topic_id(input: &mut Bytes) -> Result<TopicId> {
-    input.try_get_u32().map(TopicId).map_err(short)
+/// The number of a topic, or the one that the next will get: the last that there is was given to none.
+pub(super) fn take_topic_id(input: &mut Bytes) -> Result<TopicId> {
+    match input.try_get_u32().map_err(short)? {
+        u32::MAX => Err(Error::corrupt("number of a topic that no log has")),
+        id => Ok(TopicId(id)),
+    }
 }
 
 /// A count that lies must not take memory for partitions that never were.
