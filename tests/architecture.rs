@@ -35,7 +35,7 @@ const STRANGERS: &[(&str, &[&str])] = &[
 
 /// The folders with our source.
 const SOURCE: &[&str] =
-    &["benches", "cli", "client", "core", "examples", "src", "storage", "streams", "tests"];
+    &["benches", "cli", "client", "core", "examples", "fuzz", "src", "storage", "streams", "tests"];
 /// Names that say nothing: a reader cannot tell what is in such a file, so everything ends up in it.
 const EMPTY_NAMES: &[&str] =
     &["common", "helper", "helpers", "impl", "impls", "internal", "internals", "misc", "util", "utils"];
