@@ -157,6 +157,11 @@ pub enum Entry<'a> {
     GroupDeleted {
         group: Text<'a>,
     },
+    ProducersReviewed {
+        at: i64,
+        next: Small,
+        forgotten: Vec<Small>,
+    },
     Unknown(&'a [u8]),
 }
 
@@ -220,6 +225,13 @@ impl Entry<'_> {
             Self::GroupDeleted { group } => {
                 out.push(9);
                 field(out, group.of(&NAMES));
+            }
+            Self::ProducersReviewed { at, next, forgotten } => {
+                out.push(10);
+                out.extend_from_slice(&at.to_be_bytes());
+                out.extend_from_slice(&producer(*next).to_be_bytes());
+                numbers(out, &[u32::try_from(forgotten.len()).expect("an input holds few")]);
+                forgotten.iter().for_each(|id| out.extend_from_slice(&producer(*id).to_be_bytes()));
             }
             Self::Unknown(bytes) => out.extend_from_slice(bytes),
         }

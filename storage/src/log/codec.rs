@@ -36,6 +36,9 @@ const RECORDS_DELETED: u8 = 8;
 const GROUP_DELETED: u8 = 9;
 const PRODUCERS_REVIEWED: u8 = 10;
 
+/// Producers are numbered from 0 on, and no log comes near this: there is room to count on from all that are smaller.
+const PRODUCERS_END: i64 = 1 << 62;
+
 /// Appends `entry`.
 pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     match entry {
@@ -131,14 +134,8 @@ pub(super) fn take_entry(input: &mut Bytes) -> Result<Entry> {
     match input.try_get_u8().map_err(short)? {
         TOPIC_CREATED => take_topic(input),
         PRODUCER_OPENED => {
-            let id = input.try_get_i64().map_err(short)?;
+            let id = take_producer_id(input)?;
             let epoch = input.try_get_i16().map_err(short)?;
-            // They are given out from 0 on, and another one can follow.
-            if !(0..i64::MAX).contains(&id) || epoch < 0 {
-                return Err(Error::corrupt(format!(
-                    "producer that no log has. producer_id={id}, epoch={epoch}"
-                )));
-            }
             Ok(Entry::ProducerOpened {
                 name: ProducerName(take_text(input)?),
                 producer: Incarnation { id, epoch },
@@ -182,6 +179,15 @@ pub(super) fn take_topic_id(input: &mut Bytes) -> Result<TopicId> {
     }
 }
 
+/// The number of a producer, or the one that the next will get.
+fn take_producer_id(input: &mut Bytes) -> Result<i64> {
+    let id = input.try_get_i64().map_err(short)?;
+    if (0..PRODUCERS_END).contains(&id) {
+        return Ok(id);
+    }
+    Err(Error::corrupt(format!("number of a producer that no log has. producer_id={id}")))
+}
+
 /// A count that lies must not take memory for partitions that never were.
 fn take_partitions(input: &mut Bytes) -> Result<NonZeroU32> {
     let count = input.try_get_u32().map_err(short)?;
@@ -196,11 +202,11 @@ fn take_config(input: &mut Bytes) -> Result<TopicConfig> {
 
 fn take_review(input: &mut Bytes) -> Result<Entry> {
     let at = Timestamp(input.try_get_i64().map_err(short)?);
-    let next_id = input.try_get_i64().map_err(short)?;
+    let next_id = take_producer_id(input)?;
     let count = input.try_get_u32().map_err(short)?;
     let mut forgotten = Vec::new();
     for _ in 0..count {
-        forgotten.push(input.try_get_i64().map_err(short)?);
+        forgotten.push(take_producer_id(input)?);
     }
     Ok(Entry::ProducersReviewed { at, next_id, forgotten })
 }
@@ -255,4 +261,39 @@ fn take_text(input: &mut Bytes) -> Result<String> {
 #[expect(clippy::needless_pass_by_value, reason = "it is an argument of map_err")]
 pub(super) fn short(error: TryGetError) -> Error {
     Error::corrupt(format!("entry is cut short. left={}, wanted={}", error.available, error.requested))
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_core::ErrorKind;
+
+    use super::*;
+
+    /// The next topic and the next producer get numbers of their own, whatever an entry says that was made to pass.
+    #[test]
+    fn numbers_behind_which_none_can_follow_are_corrupt() {
+        let opened = |id| {
+            let name = ProducerName("p".into());
+            Entry::ProducerOpened { name, producer: Incarnation { id, epoch: 0 } }
+        };
+        let reviewed = |next_id, forgotten| Entry::ProducersReviewed { at: Timestamp(0), next_id, forgotten };
+        let created = |id| Entry::TopicCreated { id: TopicId(id), spec: TopicSpec::new("t", 1).unwrap() };
+        let taken = |entry: &Entry| {
+            let mut bytes = Vec::new();
+            put_entry(&mut bytes, entry);
+            take_entry(&mut Bytes::from(bytes)).map_err(|error| error.kind())
+        };
+        for good in [opened(0), opened(7), reviewed(8, vec![0, 7]), created(u32::MAX - 1)] {
+            assert_eq!(taken(&good), Ok(good));
+        }
+        for bad in [
+            opened(-1),
+            opened(i64::MAX),
+            reviewed(i64::MAX, vec![]),
+            reviewed(8, vec![-1]),
+            created(u32::MAX),
+        ] {
+            assert_eq!(taken(&bad), Err(ErrorKind::Corrupt), "{bad:?}");
+        }
+    }
 }
