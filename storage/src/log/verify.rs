@@ -7,6 +7,7 @@
 
 use std::{
     io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +19,7 @@ use headwater_core::{
 
 use super::{
     checkpoint::PartitionMark,
+    compaction,
     dump::{DumpedBatch, SegmentDump},
     index,
     layout::{Layout, log_file},
@@ -101,10 +103,20 @@ impl<'a> Verifier<'a> {
     pub fn bytes(&self, partition: &TopicPartition) -> Result<u64> {
         let layout = self.log.layout();
         let folder = layout.partition(partition);
-        let bases = layout.numbered(&folder, "log")?;
+        let (bases, _) = self.segments(&folder)?;
         // One that was removed in the meantime has none.
-        let size = |base| layout.fs.size(&log_file(&folder, Offset(base))).unwrap_or(0);
+        let size = |base| layout.fs.size(&log_file(&folder, base)).unwrap_or(0);
         Ok(bases.into_iter().map(size).sum())
+    }
+
+    /// Where the segments of a partition begin, and the swaps that somebody was killed in: the first segment of one holds
+    /// all of its offsets, and of those that it has taken the place of some may be there still.
+    fn segments(&self, folder: &Path) -> Result<(Vec<Offset>, Vec<Range<Offset>>)> {
+        let layout = self.log.layout();
+        let mut bases: Vec<_> = layout.numbered(folder, "log")?.into_iter().map(Offset).collect();
+        let swaps = compaction::begun(layout, folder)?;
+        bases.retain(|base| !swaps.iter().any(|range| range.start < *base && *base < range.end));
+        Ok((bases, swaps))
     }
 
     /// Walks a partition; `progress` is told of bytes and records as they are read. `None` when its topic has been
@@ -147,12 +159,12 @@ impl<'a> Verifier<'a> {
         };
         let layout = self.log.layout();
         let folder = layout.partition(partition);
-        let bases: Vec<_> = layout.numbered(&folder, "log")?.into_iter().map(Offset).collect();
+        let (bases, swaps) = self.segments(&folder)?;
         let is_closed = |base: &&Offset| mark.is_some_and(|mark| **base < mark.active);
         // One that was removed meanwhile has none.
         let size = |base: &Offset| layout.fs.size(&log_file(&folder, *base)).unwrap_or(0);
         let closed_bytes = bases.iter().filter(is_closed).map(size).collect();
-        Ok(Some(State { place, offsets, mark, bases, closed_bytes }))
+        Ok(Some(State { place, offsets, mark, bases, swaps, closed_bytes }))
     }
 
     /// Reads what is in no file yet.
@@ -195,6 +207,8 @@ struct State {
     mark: Option<PartitionMark>,
     /// Where its segments begin.
     bases: Vec<Offset>,
+    /// What compaction was about to replace and did in part.
+    swaps: Vec<Range<Offset>>,
     /// How large those are that nothing is written to any more: compaction replaces them by smaller ones of their names.
     closed_bytes: Vec<u64>,
 }
@@ -225,7 +239,7 @@ impl<'a> Files<'a> {
     /// Walks the segments that hold what the checkpoint says.
     fn walk(
         &mut self,
-        State { offsets, mark, bases, .. }: &State,
+        State { offsets, mark, bases, swaps, .. }: &State,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<()> {
         let Some(mark) = mark.filter(|mark| mark.length > 0) else { return Ok(()) };
@@ -255,7 +269,8 @@ impl<'a> Files<'a> {
                 None if *base == mark.active => (mark.end, mark.length),
                 None => (mark.active, u64::MAX),
             };
-            let segment = Segment { base: *base, end, length_max: length, path };
+            let is_new = swaps.iter().any(|range| range.start == *base);
+            let segment = Segment { base: *base, end, length_max: length, is_new, path };
             expected = self.segment(&segment, progress)?;
         }
         if bases.last().is_some_and(|last| *last != mark.active) {
@@ -309,7 +324,8 @@ impl<'a> Files<'a> {
         }
         for index in [places, times] {
             // What damage makes of an index is no damage of its own.
-            if let Some(at) = index.wrong(segment).filter(|_| self.found.damages.len() == damages) {
+            let counts = self.found.damages.len() == damages && !segment.is_new;
+            if let Some(at) = index.wrong(segment).filter(|_| counts) {
                 let what = "the index does not agree with its segment: remove the file, and it is made again";
                 self.damage(&index.path, at, None, what);
             }
@@ -363,6 +379,8 @@ struct Segment {
     end: Offset,
     /// What comes behind is no part of it yet.
     length_max: u64,
+    /// Its indexes may be those of the segment that had its name before.
+    is_new: bool,
     path: PathBuf,
 }
 

@@ -97,12 +97,16 @@ impl Swap {
 fn take_name(layout: &Layout, folder: &Path, base: Offset) -> Result<()> {
     let path = log_file(folder, base);
     layout.rename(&new_file(&path), &path)?;
+    indexes_take_names(layout, folder, base);
+    Ok(())
+}
+
+fn indexes_take_names(layout: &Layout, folder: &Path, base: Offset) {
     for path in [index_file(folder, base), time_index_file(folder, base)] {
         if layout.fs.rename(&new_file(&path), &path).is_err() {
             let _ = layout.fs.remove_file(&path);
         }
     }
-    Ok(())
 }
 
 /// What swaps have left in a folder.
@@ -217,6 +221,8 @@ pub(in crate::log) fn resolve(layout: &Layout, folder: &Path) -> Result<()> {
             take_name(layout, folder, range.start)?;
         }
         if covers(layout, &path, range)? {
+            // They may be those of what had the name before.
+            indexes_take_names(layout, folder, range.start);
             done.push(range.clone());
         }
     }
@@ -225,6 +231,17 @@ pub(in crate::log) fn resolve(layout: &Layout, folder: &Path) -> Result<()> {
     layout.sync_folder(folder)?;
     left.remove_markers(layout, folder)?;
     layout.sync_folder(folder)
+}
+
+/// The swaps in the folder of a partition of which the new segment has its name, and that were not ended.
+///
+/// # Errors
+/// `Unavailable` when the disk fails.
+pub(in crate::log) fn begun(layout: &Layout, folder: &Path) -> Result<Vec<Range<Offset>>> {
+    let swaps = Left::list(layout, folder)?.swaps.into_iter();
+    let begun =
+        swaps.map(|range| Ok(covers(layout, &log_file(folder, range.start), &range)?.then_some(range)));
+    begun.filter_map(Result::transpose).collect()
 }
 
 /// Whether there is a segment at `path` that holds exactly these offsets, without gaps.

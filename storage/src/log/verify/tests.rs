@@ -203,6 +203,27 @@ fn a_segment_that_a_compacted_topic_has_lost_is_named() {
     assert_eq!((&found.damages[0].file, found.damages[0].offset), (&files[0], Some(lost)), "{found:?}");
 }
 
+/// A batch that it has lost is named too, and so is one in the middle.
+#[test]
+fn batches_that_a_compacted_topic_has_lost_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let _log = log_of(folder.path(), &spec(CleanupPolicy::Compact));
+    let file = &segments(folder.path())[1];
+    let size = SegmentDump::open(file).unwrap().next().unwrap().unwrap().size as usize;
+    let bytes = fs::read(file).unwrap();
+    for extension in ["index", "timeindex"] {
+        fs::remove_file(file.with_extension(extension)).unwrap();
+    }
+    let without_the_last = bytes[..bytes.len() - size].to_vec();
+    for left in [without_the_last, [&bytes[..size], &bytes[2 * size..]].concat()] {
+        fs::write(file, left).unwrap();
+        let found = verified(folder.path());
+        assert_eq!(found.damages.iter().map(|damage| &damage.file).collect::<Vec<_>>(), [file], "{found:?}");
+    }
+    fs::write(file, bytes).unwrap();
+    assert_eq!(verified(folder.path()).damages, []);
+}
+
 #[test]
 fn an_index_that_lies_is_named() {
     let folder = tempfile::tempdir().unwrap();

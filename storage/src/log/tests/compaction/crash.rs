@@ -215,3 +215,33 @@ fn a_power_cut_after_the_rename_leaves_all() {
     logs.mark(&mut state);
     logs.check(&state, &logs.new_rows, "done, but for the marker");
 }
+
+/// What a kill leaves of a swap is not damaged: whoever opens the log next ends it.
+#[test]
+fn a_swap_that_was_interrupted_is_no_damage() {
+    let logs = BeforeAndAfter::make();
+    let (name, index) = (logs.log_name(), format!("{:020}.index", logs.bases[0]));
+    let new_log = &logs.new.files[&name];
+    let mut state = State { files: logs.old.files.clone() };
+    logs.mark(&mut state);
+    state.files.insert(format!("{name}.cleaned"), new_log.clone());
+    state.write(&logs.files);
+    check_files(logs.folder.path());
+    // The log has its name, and its indexes have not; then the others go, one by one.
+    state.files.remove(&format!("{name}.cleaned"));
+    state.files.insert(name, new_log.clone());
+    state.files.insert(index, vec![0, 0, 0, 1, 0, 0, 0, 80]);
+    for base in &logs.bases[1..] {
+        state.write(&logs.files);
+        check_files(logs.folder.path());
+        state.files.remove(&format!("{base:020}.log"));
+    }
+    // Whoever ends it leaves no index of what was there before.
+    let active = format!("{:020}.log", logs.bases[logs.bases.len() - 1]);
+    let bytes = logs.new.files[&active].clone();
+    state.files.insert(active, bytes);
+    state.write(&logs.files);
+    block_on(EmbeddedLog::open(logs.folder.path()).unwrap().close()).unwrap();
+    assert_eq!(leftovers(&logs.files), Vec::<String>::new());
+    check_files(logs.folder.path());
+}
