@@ -9,13 +9,22 @@ pub struct Piece {
     pub next: Offset,
     /// Its size.
     pub bytes: u64,
-    /// The highest timestamp in it; `None` when it has no records.
+    /// The highest timestamp in it, [`Timestamp::MIN`] when it has no records; `None` when it is not known.
     pub max_timestamp: Option<Timestamp>,
+}
+
+impl Piece {
+    /// Whether compaction left something in it, as far as is known.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        self.max_timestamp != Some(Timestamp::MIN)
+    }
 }
 
 /// The offset that retention makes the earliest one, when it deletes something: whole pieces from the front, those whose
 /// newest record is older than `retention.ms`, and those without which at least `retention.bytes` are left (Kafka:
-/// `UnifiedLog.deleteOldSegments`).
+/// `UnifiedLog.deleteOldSegments`). A piece without records, of which compaction left nothing, says nothing of how old they
+/// were, and readers may stand in it: it goes with the next one that has records.
 ///
 /// ```
 /// use headwater_core::{Offset, Timestamp, TopicConfig, ledger::{Piece, retention}};
@@ -32,13 +41,16 @@ pub fn retention(pieces: &[Piece], config: &TopicConfig, now: Timestamp) -> Opti
     let mut left: u64 = pieces.iter().map(|piece| piece.bytes).sum();
     let mut before = None;
     for piece in pieces {
+        left -= piece.bytes;
+        if !piece.has_records() {
+            continue;
+        }
         let age = piece.max_timestamp.map(|newest| now.0.saturating_sub(newest.0));
         let too_old = config.retention_ms.zip(age).is_some_and(|(most, age)| age > signed(most));
-        let too_many = config.retention_bytes.is_some_and(|least| left - piece.bytes >= least);
+        let too_many = config.retention_bytes.is_some_and(|least| left >= least);
         if !(too_old || too_many) {
             break;
         }
-        left -= piece.bytes;
         before = Some(piece.next);
     }
     before
@@ -92,6 +104,20 @@ mod tests {
         check(&[None, Some(1)], Some(0), None, None);
         check(&[Some(i64::MAX), Some(i64::MIN)], Some(0), None, None);
         check(&[Some(i64::MIN)], Some(u64::MAX), None, None);
+    }
+
+    /// What compaction left of a piece says nothing of how old its records were.
+    #[test]
+    fn what_has_no_record_goes_with_the_next_that_has() {
+        let hole = Some(i64::MIN);
+        check(&[hole, Some(999)], Some(100), None, None);
+        check(&[Some(1), hole, hole, Some(999)], Some(100), None, Some(10));
+        check(&[hole, hole, Some(1), hole, Some(999)], Some(100), None, Some(30));
+        check(&[hole, None, Some(1)], Some(100), None, None);
+        check(&[hole], Some(100), Some(0), None);
+        // By size too: a reader may stand in it.
+        check(&[hole, Some(999), Some(999)], None, Some(200), None);
+        check(&[hole, Some(999), Some(999)], None, Some(100), Some(20));
     }
 
     #[test]

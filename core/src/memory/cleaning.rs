@@ -78,8 +78,7 @@ fn piece(batch: &RecordBatch) -> Piece {
     Piece {
         next: batch.next_offset(),
         bytes: batch.bytes().len() as u64,
-        // Of a batch that covers a hole it is older than any.
-        max_timestamp: Some(batch.max_timestamp()),
+        max_timestamp: Some(if batch.record_count() > 0 { batch.max_timestamp() } else { Timestamp::MIN }),
     }
 }
 

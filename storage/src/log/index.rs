@@ -209,7 +209,7 @@ pub(super) struct Front {
     pub(super) base: Offset,
     pub(super) last: Offset,
     pub(super) size: u64,
-    /// Highest timestamp.
+    /// Highest timestamp; the lowest there is when it has no records.
     pub(super) newest: Timestamp,
 }
 
@@ -218,7 +218,8 @@ impl Front {
         let size = batch_size(header).ok()??;
         let base = u64::try_from(header.get(..8)?.get_i64()).ok()?;
         let delta = u32::try_from(header.get(23..27)?.get_i32()).ok()?;
-        let newest = Timestamp(header.get(35..43)?.get_i64());
+        let is_empty = header.get(57..61)?.get_i32() == 0;
+        let newest = if is_empty { Timestamp::MIN } else { Timestamp(header.get(35..43)?.get_i64()) };
         let last = Offset(base.checked_add(delta.into())?);
         Some(Self { base: Offset(base), last, size: size as u64, newest })
     }

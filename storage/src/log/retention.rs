@@ -42,14 +42,17 @@ fn expired_in(shared: &Shared, place: Place, config: &TopicConfig, now: Timestam
     loop {
         let before = ledger::retention(&pieces, config, now);
         let gone = pieces.partition_point(|piece| before.is_some_and(|before| piece.next <= before));
-        let unknown = pieces.get_mut(gone).filter(|piece| piece.max_timestamp.is_none());
-        let newest = match unknown {
-            Some(piece) if config.retention_ms.is_some() => {
-                piece.max_timestamp = newest(shared, place, &files, gone);
-                piece.max_timestamp
-            }
-            _ => None,
-        };
+        let next = gone + pieces.iter().skip(gone).take_while(|piece| !piece.has_records()).count();
+        // Those in which compaction left nothing do not go by their size.
+        let first = if config.cleanup_policy.compacts() { 0 } else { next };
+        let end = next + usize::from(config.retention_ms.is_some());
+        let mut looked_at = pieces.iter().enumerate().take(end).skip(first);
+        let unknown = looked_at.find(|(_, piece)| piece.max_timestamp.is_none()).map(|(index, _)| index);
+        let newest = unknown.and_then(|index| {
+            let newest = newest(shared, place, &files, index)?;
+            pieces.get_mut(index)?.max_timestamp = Some(newest);
+            Some(newest)
+        });
         if newest.is_none() {
             let bytes = pieces.iter().take(gone).map(|piece| piece.bytes).sum();
             return before.map(|before| Expired { place, before, bytes });

@@ -16,7 +16,7 @@ pub(super) struct Segment {
     pub(super) base: Offset,
     /// Good bytes in its file.
     pub(super) length: u64,
-    /// The highest timestamp in it, if somebody has looked.
+    /// The highest timestamp in it, if somebody has looked; [`Timestamp::MIN`] when compaction left no record.
     pub(super) newest: Option<Timestamp>,
 }
 

@@ -309,3 +309,31 @@ fn a_damaged_segment_is_left_alone_and_the_others_are_not() {
     assert_eq!(leftovers(path.parent().unwrap()), Vec::<String>::new());
     assert!(all_rows(&log, &tp("t", 1)).len() < 4);
 }
+
+/// Whoever stands where compaction left nothing is not overtaken, whether it was now or before the log was opened.
+#[test]
+fn an_emptied_segment_has_no_age_of_its_own() {
+    for reopened in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(100)));
+        let options = LogOptions { clock: Arc::<ManualClock>::clone(&clock), ..LogOptions::default() };
+        let mut log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
+        let cleanup_policy = CleanupPolicy::CompactDelete;
+        create_compacted(&log, 1, TopicConfig { cleanup_policy, retention_ms: Some(1000), ..compacting(14) });
+        let mut p = producer(&log, "p");
+        for key in ["b", "a", "a", "c"] {
+            put(&mut *p, &tp("t", 0), &[(key, Some("value"))]);
+        }
+        block_on(log.clean()).unwrap();
+        block_on(log.delete_records(&tp("t", 0), Offset(1))).unwrap();
+        if reopened {
+            block_on(log.close()).unwrap();
+            log = EmbeddedLog::open_with(folder.path(), options).unwrap();
+        }
+        for (ms, earliest) in [(900, 1), (8, 4)] {
+            clock.advance_ms(ms);
+            block_on(log.clean()).unwrap();
+            assert_eq!(block_on(log.offsets(&tp("t", 0))).unwrap().earliest, Offset(earliest), "{reopened}");
+        }
+    }
+}
