@@ -109,6 +109,8 @@ impl<'a> Pass<'a> {
         let bytes: u64 = replaced.iter().map(|segment| segment.length).sum();
         compacted.compacted_bytes += bytes;
         if !changed {
+            // Those of a whole partition would take its room once more.
+            file.discard()?;
             compacted.kept_bytes += bytes;
             return Ok(true);
         }
@@ -217,6 +219,11 @@ impl<'a> NewSegment<'a> {
         }
         let newest = time_tail.newest(self.base).map(|newest| newest.timestamp);
         Ok(Segment { base: self.base, length: self.written, newest })
+    }
+
+    /// Nobody needs it.
+    fn discard(self) -> Result<()> {
+        swap::remove(self.layout, &self.path)
     }
 
     fn failed(&self, error: std::io::Error) -> Error {

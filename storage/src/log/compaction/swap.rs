@@ -137,6 +137,11 @@ impl Left {
         self.new.is_empty() && self.swaps.is_empty()
     }
 
+    /// Removes the files that never got their names. They are the compaction's own: nobody else looks for them.
+    fn remove_new(&self, layout: &Layout) -> Result<()> {
+        self.new.iter().try_for_each(|path| remove(layout, path))
+    }
+
     fn note(&mut self, folder: &Path, name: OsString) {
         let path = folder.join(name);
         let (stem, extension) = (path.file_stem(), path.extension());
@@ -154,8 +159,8 @@ impl Left {
         }
     }
 
-    /// Removes all new files, and the segments that swaps have replaced.
-    fn remove_files(
+    /// Removes the segments that swaps have replaced.
+    fn remove_replaced(
         &self,
         layout: &Layout,
         folder: &Path,
@@ -167,7 +172,7 @@ impl Left {
                 layout.remove_segment(folder, *base)?;
             }
         }
-        self.new.iter().try_for_each(|path| remove(layout, path))
+        Ok(())
     }
 
     fn remove_markers(&self, layout: &Layout, folder: &Path) -> Result<()> {
@@ -175,7 +180,8 @@ impl Left {
     }
 }
 
-fn remove(layout: &Layout, path: &Path) -> Result<()> {
+/// Removes a file that may be gone.
+pub(super) fn remove(layout: &Layout, path: &Path) -> Result<()> {
     match layout.fs.remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => {
@@ -188,21 +194,23 @@ fn remove(layout: &Layout, path: &Path) -> Result<()> {
 pub(super) fn tidy(shared: &Shared, place: Place) -> Result<()> {
     let layout = &shared.layout;
     let Some(files) = shared.visible().files(place) else { return Ok(()) };
-    // Mostly there is nothing, and the journal thread need not wait for that.
-    if Left::list(layout, &files.folder)?.is_empty() {
+    let folder = &files.folder;
+    let left = Left::list(layout, folder)?;
+    // The journal thread need not wait for that.
+    left.remove_new(layout)?;
+    if left.swaps.is_empty() {
         return Ok(());
     }
     let removed = shared.while_there(place, |live| {
-        let left = Left::list(layout, &live.folder)?;
         let is_dead = |_: &_, base| live.segments.iter().all(|segment| segment.base != base);
-        left.remove_files(layout, &live.folder, is_dead).map(|()| (left, live.folder.clone()))
+        left.remove_replaced(layout, folder, is_dead)
     });
-    let Some((left, folder)) = removed.transpose()?.filter(|(left, _)| !left.swaps.is_empty()) else {
+    if removed.transpose()?.is_none() {
         return Ok(());
-    };
-    layout.sync_folder(&folder)?;
-    shared.while_there(place, |_| left.remove_markers(layout, &folder)).transpose()?;
-    layout.sync_folder(&folder)
+    }
+    layout.sync_folder(folder)?;
+    shared.while_there(place, |_| left.remove_markers(layout, folder)).transpose()?;
+    layout.sync_folder(folder)
 }
 
 /// Ends what there is of swaps in the folder of a partition when a log is opened.
@@ -227,7 +235,8 @@ pub(in crate::log) fn resolve(layout: &Layout, folder: &Path) -> Result<()> {
         }
     }
     tracing::info!(folder = %folder.display(), done = done.len(), "compaction was interrupted: what it began is ended");
-    left.remove_files(layout, folder, |range, _| done.contains(range))?;
+    left.remove_replaced(layout, folder, |range, _| done.contains(range))?;
+    left.remove_new(layout)?;
     layout.sync_folder(folder)?;
     left.remove_markers(layout, folder)?;
     layout.sync_folder(folder)

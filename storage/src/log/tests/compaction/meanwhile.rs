@@ -6,20 +6,33 @@ use super::*;
 fn waiting_disk(
     waits: impl Fn(Op, &str) -> bool + Send + Sync + 'static,
 ) -> (Disk, mpsc::Receiver<()>, mpsc::SyncSender<()>) {
+    let (before, reaches, go) = waiting(waits);
+    let disk = Disk::with(move |op, path| {
+        before(op, path);
+        Ok(())
+    });
+    (disk, reaches, go)
+}
+
+/// What waits, once, before the first thing that `waits` picks, until it is told to go on.
+fn waiting(
+    waits: impl Fn(Op, &str) -> bool + Send + Sync + 'static,
+) -> (impl Fn(Op, &Path) + Send + Sync + 'static, mpsc::Receiver<()>, mpsc::SyncSender<()>) {
     let (reached, reaches) = mpsc::sync_channel(1);
     let (go, goes) = mpsc::sync_channel::<()>(1);
     let once = Mutex::new(Some((reached, goes)));
-    let disk = Disk::with(move |op, path| {
-        if waits(op, path.to_str().unwrap())
-            && let Some((reached, goes)) = once.lock().unwrap().take()
-        {
+    let before = move |op, path: &Path| {
+        if !waits(op, path.to_str().unwrap()) {
+            return;
+        }
+        let first = once.lock().unwrap().take();
+        if let Some((reached, goes)) = first {
             reached.send(()).unwrap();
             // Whoever goes away lets it go on too.
             let _ = goes.recv();
         }
-        Ok(())
-    });
-    (disk, reaches, go)
+    };
+    (before, reaches, go)
 }
 
 #[test]
@@ -83,6 +96,40 @@ fn records_may_be_deleted_meanwhile() {
         assert_eq!(values_of(&left), values_of(&expected), "{before}");
         assert!(left.iter().all(|row| expected.contains(row)));
     }
+}
+
+/// Whether somebody can write, who need not wait for the compaction.
+fn commits_go_on(log: &EmbeddedLog) -> bool {
+    let (written, writes) = mpsc::sync_channel(1);
+    let log = log.clone();
+    thread::spawn(move || {
+        for _ in 0..3 {
+            put(&mut *producer(&log, "q"), &tp("t", 0), &[("d", Some("d"))]);
+        }
+        written.send(())
+    });
+    writes.recv_timeout(Duration::from_secs(30)).is_ok()
+}
+
+#[test]
+fn commits_go_on_while_a_new_file_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, reaches, go) = waiting_disk(|op, path| op == Op::RemoveFile && path.ends_with(".cleaned"));
+    let log = disk.open_log(folder.path(), LogOptions::default()).unwrap();
+    create_compacted(&log, 1, compacting(300));
+    let mut p = producer(&log, "p");
+    for number in 0..5 {
+        put(&mut *p, &tp("t", 0), &[(&format!("key {number}"), Some(&"-".repeat(200)))]);
+    }
+    let cleaning = thread::spawn({
+        let log = log.clone();
+        move || block_on(log.clean())
+    });
+    reaches.recv().unwrap();
+    let gone_on = commits_go_on(&log);
+    go.send(()).unwrap();
+    assert!(gone_on, "a commit waits for a file to be removed");
+    cleaning.join().unwrap().unwrap();
 }
 
 #[test]

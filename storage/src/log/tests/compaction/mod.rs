@@ -337,3 +337,28 @@ fn an_emptied_segment_has_no_age_of_its_own() {
         }
     }
 }
+
+/// What compaction did not change takes no room a second time.
+#[test]
+fn a_pass_leaves_no_second_copy_of_a_partition() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = partition_folder(folder.path(), 0);
+    let most = Arc::new(AtomicU64::new(0));
+    let (files_there, most_there) = (files.clone(), Arc::clone(&most));
+    let disk = Disk::with(move |op, path| {
+        if op == Op::Open(Open::Truncate) && path.to_str().unwrap().ends_with(".log.cleaned") {
+            most_there.fetch_max(leftovers(&files_there).len() as u64, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    let log = disk.open_log(folder.path(), LogOptions::default()).unwrap();
+    create_compacted(&log, 1, compacting(300));
+    let mut p = producer(&log, "p");
+    for number in 0..20 {
+        put(&mut *p, &tp("t", 0), &[(&format!("key {number}"), Some(&"-".repeat(200)))]);
+    }
+    let cleaned = block_on(log.clean()).unwrap();
+    assert!(cleaned.compacted_bytes > 0 && cleaned.kept_bytes == cleaned.compacted_bytes, "{cleaned:?}");
+    assert_eq!(most.load(Ordering::SeqCst), 0);
+    assert_eq!(leftovers(&files), Vec::<String>::new());
+}
