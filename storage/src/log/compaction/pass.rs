@@ -55,7 +55,9 @@ impl<'a> Pass<'a> {
     ) -> Result<Option<CleanPoint>> {
         let Some(front) = self.files.segments.first().map(|segment| segment.base) else { return Ok(None) };
         let mut keys = KeyMap::new(&dirty, self.shared.options.cleaner_bytes_max);
-        self.visit(dirty.start.max(front)..dirty.end, &mut |batch| keys.add(batch))?;
+        if !self.visit(dirty.start.max(front)..dirty.end, &mut |batch| keys.add(batch))? {
+            return Ok(None);
+        }
         let reached = |segment: &Segment| segment.base < keys.reach() && segment.base < self.job.active;
         let count = self.files.segments.partition_point(reached);
         let mut compaction = Compaction::new(keys, front, &self.job.config, now);
@@ -97,10 +99,13 @@ impl<'a> Pass<'a> {
         let (mut left, mut changed) = (Vec::new(), replaced.len() > 1);
         for (index, segment) in group.clone().zip(replaced) {
             let end = self.files.end_of(index);
-            self.visit(segment.base..end, &mut |batch| {
+            let there = self.visit(segment.base..end, &mut |batch| {
                 changed |= compaction.push(batch, &mut left)?;
                 file.put_all(&mut left, limit).map(|()| true)
             })?;
+            if !there {
+                return Ok(false);
+            }
             // No batch lies across what was the end of a segment: a reader from outside that still sees the segment behind
             // it finds that all fits together.
             compaction.cover(end, &mut left)?;
@@ -132,12 +137,12 @@ impl<'a> Pass<'a> {
         block_on(answer).unwrap_or_else(|oneshot::Canceled| Err(self.shared.stopped()))
     }
 
-    /// Shows the batches of some offsets to `each`, until it has seen enough.
+    /// Shows the batches of some offsets to `each`, until it has seen enough; `false` when a segment went away meanwhile.
     fn visit(
         &self,
         offsets: Range<Offset>,
         each: &mut dyn FnMut(&RecordBatch) -> Result<bool>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut next = offsets.start;
         while next < offsets.end {
             if self.stop.load(Ordering::Relaxed) {
@@ -149,14 +154,29 @@ impl<'a> Pass<'a> {
                 bytes_max: IO_BYTES,
                 batch_bytes_largest: self.batch_bytes_largest,
             };
-            for batch in self.shared.reader.read(&self.files, &wanted)? {
+            let batches = match self.shared.reader.read(&self.files, &wanted) {
+                // What was deleted is not damaged.
+                Err(_) if !self.is_there(next) => return Ok(false),
+                batches => batches?,
+            };
+            for batch in batches {
                 next = batch.next_offset();
                 if !each(&batch)? {
-                    return Ok(());
+                    return Ok(true);
                 }
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether the segment that held `offset` is still there. Others may have been replaced, by this pass too.
+    fn is_there(&self, offset: Offset) -> bool {
+        let segment = |files: &FileSpan| {
+            let segment = files.find(offset).and_then(|index| files.segments.get(index))?;
+            Some((segment.base, segment.length))
+        };
+        let now = self.shared.visible().files(self.job.place);
+        now.is_some_and(|now| segment(&now) == segment(&self.files))
     }
 }
 

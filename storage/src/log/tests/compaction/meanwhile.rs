@@ -98,6 +98,36 @@ fn records_may_be_deleted_meanwhile() {
     }
 }
 
+/// A pass reads what was there when it began. Segments that went since are no damage, in whichever part of it.
+#[test]
+fn records_may_be_deleted_while_they_are_read() {
+    for opened in [2, 15] {
+        let folder = tempfile::tempdir().unwrap();
+        let armed = Arc::new(AtomicBool::new(false));
+        let (armed_there, count) = (Arc::clone(&armed), AtomicU64::new(0));
+        let (disk, reaches, go) = waiting_disk(move |op, path| {
+            let opens = op == Op::Open(Open::Read) && path.contains("topics/t/0") && path.ends_with(".log");
+            armed_there.load(Ordering::SeqCst) && opens && count.fetch_add(1, Ordering::SeqCst) + 1 == opened
+        });
+        let log = disk.open_log(folder.path(), LogOptions { open_files_max: 1, ..tiny() }).unwrap();
+        create_compacted(&log, 1, compacting(800));
+        fill(&log, 20);
+        block_on(log.checkpoint()).unwrap();
+        armed.store(true, Ordering::SeqCst);
+        let cleaning = thread::spawn({
+            let log = log.clone();
+            move || block_on(log.clean())
+        });
+        reaches.recv().unwrap();
+        block_on(log.delete_records(&tp("t", 0), Offset(50))).unwrap();
+        go.send(()).unwrap();
+        cleaning.join().unwrap().unwrap();
+        let left = all_rows(&log, &tp("t", 0));
+        assert!(block_on(log.clean()).unwrap().compacted_bytes > 0);
+        assert_eq!(values_of(&all_rows(&log, &tp("t", 0))), values_of(&left));
+    }
+}
+
 /// Whether somebody can write, who need not wait for the compaction.
 fn commits_go_on(log: &EmbeddedLog) -> bool {
     let (written, writes) = mpsc::sync_channel(1);
