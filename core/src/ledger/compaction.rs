@@ -191,13 +191,19 @@ impl Compaction {
     /// Puts what is left of the next batch into `out`: the batch without the records that have a successor, and without
     /// its tombstones when their time is over. A batch in which nothing is left is a hole, which the next one that is
     /// not, or [`Compaction::cover`], covers by a batch without records: each batch begins where the one before ended.
-    /// Says whether a record was taken, or tombstones got the time when they may go.
+    /// Says whether a record was taken, or tombstones got the time when they may go. They get none when the batch would be
+    /// larger than `bytes_max` with it: they stay as they are, and the next time may have more room.
     ///
     /// Kept as they are: what the map does not reach, control batches, and records without a key.
     ///
     /// # Errors
     /// As [`RecordBatch::retain`].
-    pub fn push(&mut self, batch: &RecordBatch, out: &mut Vec<RecordBatch>) -> Result<bool> {
+    pub fn push(
+        &mut self,
+        batch: &RecordBatch,
+        bytes_max: usize,
+        out: &mut Vec<RecordBatch>,
+    ) -> Result<bool> {
         if batch.base_offset() >= self.keys.reach() || batch.is_control() {
             self.put(batch.clone(), out)?;
             return Ok(false);
@@ -205,11 +211,15 @@ impl Compaction {
         let expired = batch.delete_horizon().is_some_and(|horizon| horizon <= self.now);
         let seen = (batch.next_offset() <= self.keys.reach()).then_some(self.horizon);
         let mut tombstone = false;
-        let left = batch.retain(seen, |record| {
+        let mut keep = |record: &RecordRef<'_>| {
             let keep = self.keeps(record, expired);
             tombstone |= keep && record.value.is_none() && record.key.is_some();
             keep
-        })?;
+        };
+        let mut left = batch.retain(seen, &mut keep)?;
+        if left.bytes().len() > bytes_max && seen.is_some() {
+            left = batch.retain(None, &mut keep)?;
+        }
         let changed = left.bytes().as_ptr() != batch.bytes().as_ptr() && batch.record_count() > 0;
         if left.record_count() > 0 {
             if let Some(horizon) = left.delete_horizon().filter(|_| tombstone) {

@@ -59,7 +59,7 @@ fn compact(
         }
         let (mut compaction, mut left) = (Compaction::new(keys, front, config, now), Vec::new());
         for batch in closed {
-            compaction.push(batch, &mut left)?;
+            compaction.push(batch, usize::MAX, &mut left)?;
         }
         compaction.cover(closed.last().map_or(front, RecordBatch::next_offset), &mut left)?;
         clean = compaction.clean_point();

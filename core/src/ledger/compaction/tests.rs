@@ -130,7 +130,7 @@ fn compact(
     let mut compaction = Compaction::new(keys, front, config, Timestamp(now));
     let mut left = Vec::new();
     for batch in batches {
-        compaction.push(batch, &mut left).unwrap();
+        compaction.push(batch, usize::MAX, &mut left).unwrap();
     }
     compaction.cover(end, &mut left).unwrap();
     check_dense(&left, front.0, end.0);
@@ -216,6 +216,27 @@ fn a_tombstone_that_the_map_does_not_reach_gets_no_time() {
     assert_eq!((records(&left).len(), clean.horizon), (47, None));
 }
 
+/// Its records are looked at all the same, and its tombstones wait for a time when there is room.
+#[test]
+fn a_batch_that_would_become_too_large_gets_no_time() {
+    let entries: Vec<Entry> = (0..20).map(|key| (Some(key % 19), None)).collect();
+    let mut left = vec![batch(0, &entries, Compression::None)];
+    let config = TopicConfig { delete_retention_ms: 10, ..compacting() };
+    let size = left[0].bytes().len();
+    for (room, now, horizon) in [(0, i64::MAX / 2, None), (size, i64::MAX / 2, None), (2 * size, 6, Some(16))]
+    {
+        let mut keys = KeyMap::new(&(Offset(0)..Offset(20)), usize::MAX);
+        assert!(keys.add(&left[0]).unwrap());
+        let mut compaction = Compaction::new(keys, Offset(0), &config, Timestamp(now));
+        let mut out = Vec::new();
+        compaction.push(&left[0], room, &mut out).unwrap();
+        assert_eq!(out.iter().map(RecordBatch::record_count).sum::<u32>(), 19, "{room}");
+        assert_eq!(out.last().unwrap().delete_horizon(), horizon.map(Timestamp), "{room}");
+        assert_eq!(compaction.clean_point().horizon, horizon.map(Timestamp), "{room}");
+        left = out.split_off(out.len() - 1);
+    }
+}
+
 #[test]
 fn what_does_not_change_is_not_made_again() {
     let batches = [
@@ -227,8 +248,8 @@ fn what_does_not_change_is_not_made_again() {
     // Only the keyless tombstone needs a time.
     let mut compaction = Compaction::new(keys, Offset(0), &compacting(), Timestamp(0));
     let mut left = Vec::new();
-    assert!(compaction.push(&batches[0], &mut left).unwrap());
-    assert!(!compaction.push(&batches[1], &mut left).unwrap());
+    assert!(compaction.push(&batches[0], usize::MAX, &mut left).unwrap());
+    assert!(!compaction.push(&batches[1], usize::MAX, &mut left).unwrap());
     assert_eq!(left[1].bytes().as_ptr(), batches[1].bytes().as_ptr());
 }
 

@@ -94,13 +94,16 @@ impl<'a> Pass<'a> {
     ) -> Result<bool> {
         let replaced = self.files.segments.get(group.clone()).unwrap_or_default();
         let base = compaction.next();
+        let bytes: u64 = replaced.iter().map(|segment| segment.length).sum();
         let limit = self.batch_bytes_largest.saturating_mul(GROWTH_MAX);
+        let mut room = Room { batch: limit, segment: SEGMENT_MAX.saturating_sub(bytes) };
         let mut file = NewSegment::create(&self.shared.layout, &self.files.folder, base)?;
         let (mut left, mut changed) = (Vec::new(), replaced.len() > 1);
         for (index, segment) in group.clone().zip(replaced) {
             let end = self.files.end_of(index);
             let there = self.visit(segment.base..end, &mut |batch| {
-                changed |= compaction.push(batch, &mut left)?;
+                changed |= compaction.push(batch, room.of(batch), &mut left)?;
+                room.took(batch, &left);
                 file.put_all(&mut left, limit).map(|()| true)
             })?;
             if !there {
@@ -111,7 +114,6 @@ impl<'a> Pass<'a> {
             compaction.cover(end, &mut left)?;
             file.put_all(&mut left, limit)?;
         }
-        let bytes: u64 = replaced.iter().map(|segment| segment.length).sum();
         compacted.compacted_bytes += bytes;
         if !changed {
             // Those of a whole partition would take its room once more.
@@ -177,6 +179,29 @@ impl<'a> Pass<'a> {
         };
         let now = self.shared.visible().files(self.job.place);
         now.is_some_and(|now| segment(&now) == segment(&self.files))
+    }
+}
+
+/// What batches may grow by when their tombstones get the time when they may go. Without that they do not grow: whatever was
+/// written has room.
+struct Room {
+    /// Bytes of a batch.
+    batch: usize,
+    /// Bytes that the new segment may have more than those that it replaces.
+    segment: u64,
+}
+
+impl Room {
+    /// How large this batch may be.
+    fn of(&self, batch: &RecordBatch) -> usize {
+        let segment = usize::try_from(self.segment).unwrap_or(usize::MAX);
+        self.batch.min(batch.bytes().len().saturating_add(segment))
+    }
+
+    /// Takes note of what became of it.
+    fn took(&mut self, batch: &RecordBatch, left: &[RecordBatch]) {
+        let size: usize = left.iter().map(|batch| batch.bytes().len()).sum();
+        self.segment = self.segment.saturating_sub(size.saturating_sub(batch.bytes().len()) as u64);
     }
 }
 
@@ -248,5 +273,47 @@ impl<'a> NewSegment<'a> {
 
     fn failed(&self, error: std::io::Error) -> Error {
         write_error(format_args!("cannot write segment. file={}", self.path.display()), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_core::{BatchBuilder, Headers, ProducerStamp, TopicConfig};
+
+    use super::*;
+
+    fn tombstones(keys: Range<u32>) -> RecordBatch {
+        let mut builder = BatchBuilder::default();
+        let base = Offset(keys.start.into());
+        for key in keys {
+            builder.push(Timestamp(0), Some(&key.to_be_bytes()), None, &Headers::new());
+        }
+        builder.finish(ProducerStamp::NONE).at_offset(base)
+    }
+
+    /// A segment without room for all the times of its tombstones gets those that fit, and no more.
+    #[test]
+    fn no_segment_outgrows_its_room() {
+        let batches: Vec<_> = (0..10).map(|number| tombstones(number * 20..number * 20 + 20)).collect();
+        let size = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
+        let before = size(&batches);
+        for (batch_max, more, stamped) in
+            [(usize::MAX, usize::MAX, 10), (usize::MAX, 500, 3), (usize::MAX, 0, 0), (0, usize::MAX, 0)]
+        {
+            let mut keys = KeyMap::new(&(Offset(0)..Offset(200)), usize::MAX);
+            assert!(batches.iter().all(|batch| keys.add(batch).unwrap()));
+            let config = TopicConfig { delete_retention_ms: 0, ..TopicConfig::default() };
+            let mut compaction = Compaction::new(keys, Offset(0), &config, Timestamp(i64::MAX / 2));
+            let mut room = Room { batch: batch_max, segment: more as u64 };
+            let (mut left, mut all) = (Vec::new(), Vec::new());
+            for batch in &batches {
+                compaction.push(batch, room.of(batch), &mut left).unwrap();
+                room.took(batch, &left);
+                all.append(&mut left);
+            }
+            assert!(size(&all) <= before.saturating_add(more));
+            let times = all.iter().filter(|batch| batch.delete_horizon().is_some()).count();
+            assert_eq!((all.len(), times), (10, stamped), "{batch_max}, {more}");
+        }
     }
 }
