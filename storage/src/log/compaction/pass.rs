@@ -114,19 +114,22 @@ impl<'a> Pass<'a> {
             compaction.cover(end, &mut left)?;
             file.put_all(&mut left, limit)?;
         }
-        compacted.compacted_bytes += bytes;
         if !changed {
             // Those of a whole partition would take its room once more.
             file.discard()?;
+            compacted.compacted_bytes += bytes;
             compacted.kept_bytes += bytes;
             return Ok(true);
         }
         let by = file.finish()?;
-        compacted.kept_bytes += by.length;
         let next = compaction.next();
         let place = self.job.place;
         let swapped = swap::commit(self.shared, place, &(base..next))?
             && self.ask(Swap { place, replaced: replaced.to_vec(), by, next })?;
+        if swapped {
+            compacted.compacted_bytes += bytes;
+            compacted.kept_bytes += by.length;
+        }
         swap::tidy(self.shared, place).map(|()| swapped)
     }
 

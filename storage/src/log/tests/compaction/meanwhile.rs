@@ -128,6 +128,24 @@ fn records_may_be_deleted_while_they_are_read() {
     }
 }
 
+#[test]
+fn what_was_not_put_in_place_is_not_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, reaches, go) = waiting_disk(|op, path| op == Op::SyncFile && path.ends_with(".log.cleaned"));
+    let log = disk.open_log(folder.path(), LogOptions::default()).unwrap();
+    create_compacted(&log, 1, compacting(800));
+    fill(&log, 20);
+    let cleaning = thread::spawn({
+        let log = log.clone();
+        move || block_on(log.clean())
+    });
+    reaches.recv().unwrap();
+    block_on(log.delete_records(&tp("t", 0), Offset(20))).unwrap();
+    go.send(()).unwrap();
+    let cleaned = cleaning.join().unwrap().unwrap();
+    assert_eq!((cleaned.compacted_bytes, cleaned.kept_bytes), (0, 0));
+}
+
 /// Whether somebody can write, who need not wait for the compaction.
 fn commits_go_on(log: &EmbeddedLog) -> bool {
     let (written, writes) = mpsc::sync_channel(1);
