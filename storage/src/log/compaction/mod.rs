@@ -23,7 +23,7 @@ use std::{
 
 use futures::channel::oneshot;
 use headwater_core::{
-    Cleaned, Error, Offset, Result, Timestamp, TopicConfig, TopicPartition,
+    Cleaned, Error, ErrorKind, Offset, Result, Timestamp, TopicConfig, TopicPartition,
     ledger::{self, CleanPoint, Piece, Place},
 };
 
@@ -51,8 +51,10 @@ pub(super) type Asked = (oneshot::Sender<Result<Cleaned>>, Cleaned);
 /// At most one thread.
 #[derive(Debug, Default)]
 pub(super) struct Compactor {
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<Cleaned>>>,
     stop: Arc<AtomicBool>,
+    /// Those who wait for it.
+    asked: Vec<Asked>,
     /// Where the active segments of compacted topics began at the last checkpoint.
     pub(super) on_disk: BTreeMap<Place, Offset>,
     /// Those who came too late for the thread that runs.
@@ -75,26 +77,51 @@ impl Compactor {
         let (shared, stop) = (Arc::clone(shared), Arc::clone(&self.stop));
         let run = move || {
             let done = Done(shared);
-            run(&done.0, &jobs, asked, &stop);
+            run(&done.0, &jobs, &stop)
         };
+        self.asked = asked;
         match thread::Builder::new().name("headwater-compaction".into()).spawn(run) {
             Ok(thread) => self.thread = Some(thread),
-            Err(error) => tracing::warn!(%error, "compaction thread cannot be started: tried again later"),
+            Err(error) => {
+                tracing::warn!(%error, "compaction thread cannot be started: tried again later");
+                self.answer(&Err(Error::io("cannot start the compaction thread: try again", error)));
+            }
         }
     }
 
     /// The thread has said that it is done.
     pub(super) fn finish(&mut self) {
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("compaction thread panicked: this is a bug");
+        if let Some(done) = self.join() {
+            self.answer(&done);
         }
     }
 
-    /// Ends the thread soon, and waits for that. It must not be waiting for an answer.
+    /// What came of it, if there was a thread.
+    fn join(&mut self) -> Option<Result<Cleaned>> {
+        Some(self.thread.take()?.join().unwrap_or_else(|_| {
+            tracing::error!("compaction thread panicked: this is a bug");
+            Err(Error::new(
+                ErrorKind::Unavailable,
+                "compaction thread panicked: this is a bug, the log goes on",
+            ))
+        }))
+    }
+
+    fn answer(&mut self, done: &Result<Cleaned>) {
+        for (to, Cleaned { deleted_bytes, .. }) in self.asked.drain(..) {
+            let answer = done.as_ref().map(|done| Cleaned { deleted_bytes, ..*done }).map_err(again);
+            // Whoever asked may be gone.
+            let _ = to.send(answer);
+        }
+    }
+
+    /// Ends the thread soon, and waits for that. It must not be waiting for an answer. Whoever waits for it hears that the
+    /// log was closed.
     pub(super) fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.join();
+        self.asked.clear();
         self.waiting.clear();
-        self.finish();
     }
 }
 
@@ -108,18 +135,13 @@ impl Drop for Done {
 }
 
 /// One after another; an error of one is no reason to leave the others.
-fn run(shared: &Shared, jobs: &[Job], asked: Vec<Asked>, stop: &AtomicBool) {
+fn run(shared: &Shared, jobs: &[Job], stop: &AtomicBool) -> Result<Cleaned> {
     let mut compacted = Cleaned::default();
     let mut failed: Option<Error> = None;
     for job in jobs {
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
+        go_on(stop)?;
         if let Err(error) = job.run(shared, stop, &mut compacted) {
-            // The log is being closed, and whoever waits hears of that.
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
+            go_on(stop)?;
             if shared.visible().files(job.place).is_none() {
                 continue;
             }
@@ -127,18 +149,16 @@ fn run(shared: &Shared, jobs: &[Job], asked: Vec<Asked>, stop: &AtomicBool) {
             failed.get_or_insert(error);
         }
     }
-    for (to, cleaned) in asked {
-        let answer = match &failed {
-            Some(error) => Err(again(error)),
-            None => Ok(Cleaned {
-                deleted_bytes: cleaned.deleted_bytes,
-                compacted_bytes: compacted.compacted_bytes,
-                kept_bytes: compacted.kept_bytes,
-            }),
-        };
-        // Whoever asked may be gone.
-        let _ = to.send(answer);
+    failed.map_or(Ok(compacted), Err)
+}
+
+/// # Errors
+/// `Closed` when the log is being closed.
+fn go_on(stop: &AtomicBool) -> Result<()> {
+    if stop.load(Ordering::Relaxed) {
+        return Err(Error::new(ErrorKind::Closed, "the log is being closed"));
     }
+    Ok(())
 }
 
 impl Job {

@@ -3,19 +3,16 @@
 use std::{
     ops::Range,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use futures::{channel::oneshot, executor::block_on};
 use headwater_core::{
-    Cleaned, Error, ErrorKind, Offset, RecordBatch, Result, Timestamp,
+    Cleaned, Error, Offset, RecordBatch, Result, Timestamp,
     ledger::{CleanPoint, Compaction, KeyMap},
 };
 
-use super::{GROWTH_MAX, Job, Swap, swap};
+use super::{GROWTH_MAX, Job, Swap, go_on, swap};
 use crate::log::{
     fs::{DataFile, Open, write_error},
     index::{Built, Indexed},
@@ -150,9 +147,7 @@ impl<'a> Pass<'a> {
     ) -> Result<bool> {
         let mut next = offsets.start;
         while next < offsets.end {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(Error::new(ErrorKind::Closed, "the log is being closed"));
-            }
+            go_on(self.stop)?;
             let wanted = Wanted {
                 partition: &self.job.partition,
                 from: next,

@@ -362,3 +362,22 @@ fn a_pass_leaves_no_second_copy_of_a_partition() {
     assert_eq!(most.load(Ordering::SeqCst), 0);
     assert_eq!(leftovers(&files), Vec::<String>::new());
 }
+
+/// Nothing that fails there has closed the log.
+#[test]
+fn a_compaction_that_panics_is_told_to_those_who_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let once = AtomicBool::new(true);
+    let disk = Disk::with(move |op, path| {
+        let begins = op == Op::Open(Open::Truncate) && path.to_str().unwrap().ends_with(".log.cleaned");
+        assert!(!begins || !once.swap(false, Ordering::SeqCst), "a bug that the test wants");
+        Ok(())
+    });
+    let log = disk.open_log(folder.path(), LogOptions::default()).unwrap();
+    create_compacted(&log, 1, compacting(300));
+    fill(&log, 20);
+    let error = block_on(log.clean()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("compaction"), "{error}");
+    assert!(block_on(log.clean()).unwrap().compacted_bytes > 0);
+}
