@@ -133,7 +133,8 @@ pub struct TopicConfig {
     pub max_message_bytes: u32,
     /// `message.timestamp.type`
     pub message_timestamp_type: TimestampType,
-    /// `min.cleanable.dirty.ratio`: compaction waits until so much of a partition's closed segments was written since the last.
+    /// `min.cleanable.dirty.ratio`: compaction waits until more than this part of a partition's closed segments was written since
+    /// the last; with 0, until something was.
     pub min_cleanable_dirty_ratio: f64,
     /// `min.compaction.lag.ms`: younger records are not compacted.
     pub min_compaction_lag_ms: u64,

@@ -23,12 +23,14 @@ pub struct CleanPoint {
 }
 
 /// Which records are to be looked at, when it is time to compact: those from the clean point to the end of the closed
-/// `pieces`, or to the first that is too young for `min.compaction.lag.ms`. It is time when `min.cleanable.dirty.ratio` of
-/// the bytes were written since the last time; with a ratio of 0 also when tombstones may go (Kafka: `LogToClean`).
+/// `pieces`, or to the first that is too young for `min.compaction.lag.ms`. It is time when more than
+/// `min.cleanable.dirty.ratio` of the bytes were written since the last time; with a ratio of 0 also when tombstones may go
+/// (Kafka: `LogToClean`).
 ///
 /// ```
 /// use headwater_core::{CleanupPolicy, Offset, Timestamp, TopicConfig, ledger::{CleanPoint, Piece, due}};
-/// let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, ..TopicConfig::default() };
+/// let cleanup_policy = CleanupPolicy::Compact;
+/// let config = TopicConfig { cleanup_policy, min_cleanable_dirty_ratio: 0.4, ..TopicConfig::default() };
 /// let piece = |next| Piece { next: Offset(next), bytes: 100, max_timestamp: Some(Timestamp(0)) };
 /// let clean = CleanPoint { offset: Offset(10), horizon: None };
 /// assert_eq!(due(&[piece(10), piece(20)], clean, &config, Timestamp(0)), Some(Offset(10)..Offset(20)));
@@ -57,7 +59,8 @@ pub fn due(
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
-    let enough = dirty as f64 >= config.min_cleanable_dirty_ratio * all as f64;
+    let enough = dirty as f64 > config.min_cleanable_dirty_ratio * all as f64;
+    let enough = enough || config.min_cleanable_dirty_ratio <= 0.0;
     let something = dirty > 0 || clean.horizon.is_some_and(|horizon| horizon <= now);
     (all > 0 && enough && something).then_some(clean.offset..end)
 }

@@ -34,6 +34,13 @@ fn it_is_time_when_enough_is_dirty() {
         assert_eq!(found.map(|range| range.start.0..range.end.0), expected, "{clean:?}, {bytes}");
     }
     assert_eq!(due(&[], CleanPoint::default(), &config, Timestamp(0)), None);
+    // As in Kafka, what there is of the ratio is not enough.
+    let half = TopicConfig { min_cleanable_dirty_ratio: 0.5, ..config.clone() };
+    let clean = CleanPoint { offset: Offset(10), horizon: None };
+    for (bytes, expected) in [(100, false), (101, true)] {
+        let found = due(&[piece(10, 100, 0), piece(20, bytes, 0)], clean, &half, Timestamp(0));
+        assert_eq!(found.is_some(), expected, "{bytes}");
+    }
     let deleting = TopicConfig { cleanup_policy: CleanupPolicy::Delete, ..config };
     assert_eq!(due(&[piece(10, 100, 0)], CleanPoint::default(), &deleting, Timestamp(0)), None);
 }
