@@ -15,7 +15,7 @@ use headwater_core::{
 use super::{GROWTH_MAX, Job, Swap, go_on, swap};
 use crate::log::{
     fs::{DataFile, Open, write_error},
-    index::{Built, Indexed},
+    index::{Built, Front},
     layout::{Layout, log_file},
     queue::Request,
     reader::Wanted,
@@ -94,7 +94,7 @@ impl<'a> Pass<'a> {
         let bytes: u64 = replaced.iter().map(|segment| segment.length).sum();
         let limit = self.batch_bytes_largest.saturating_mul(GROWTH_MAX);
         let mut room = Room { batch: limit, segment: SEGMENT_MAX.saturating_sub(bytes) };
-        let mut file = NewSegment::create(&self.shared.layout, &self.files.folder, base)?;
+        let mut file = NewSegment::create(&self.shared.layout, &self.files.folder, base, self.stop)?;
         let (mut left, mut changed) = (Vec::new(), replaced.len() > 1);
         for (index, segment) in group.clone().zip(replaced) {
             let end = self.files.end_of(index);
@@ -207,28 +207,33 @@ impl Room {
 struct NewSegment<'a> {
     layout: &'a Layout,
     folder: &'a Path,
+    stop: &'a AtomicBool,
     base: Offset,
     path: PathBuf,
     file: Arc<dyn DataFile>,
     gathered: Vec<u8>,
     written: u64,
+    indexes: Built,
 }
 
 impl<'a> NewSegment<'a> {
-    fn create(layout: &'a Layout, folder: &'a Path, base: Offset) -> Result<Self> {
+    fn create(layout: &'a Layout, folder: &'a Path, base: Offset, stop: &'a AtomicBool) -> Result<Self> {
         let path = swap::new_file(&log_file(folder, base));
         let file = layout.fs.open(&path, Open::Truncate);
         let file =
             file.map_err(|e| write_error(format_args!("cannot begin segment. file={}", path.display()), e))?;
-        Ok(Self { layout, folder, base, path, file, gathered: Vec::new(), written: 0 })
+        let (gathered, indexes) = (Vec::new(), Built::default());
+        Ok(Self { layout, folder, stop, base, path, file, gathered, written: 0, indexes })
     }
 
     /// Writes `batches`, none of which is left.
     fn put_all(&mut self, batches: &mut Vec<RecordBatch>, bytes_max: usize) -> Result<()> {
         for batch in batches.drain(..) {
             let bytes = batch.bytes();
-            let length = self.written + (self.gathered.len() + bytes.len()) as u64;
-            if bytes.len() > bytes_max || length > SEGMENT_MAX {
+            let byte = self.written + self.gathered.len() as u64;
+            let length = byte + bytes.len() as u64;
+            let fits = bytes.len() <= bytes_max && length <= SEGMENT_MAX;
+            if !fits || self.index(bytes, byte).is_none() {
                 return Err(Error::invalid(format!(
                     "compaction would make it too large. batch={batch:?}, file={}, bytes={length}",
                     self.path.display()
@@ -242,6 +247,18 @@ impl<'a> NewSegment<'a> {
         Ok(())
     }
 
+    /// Takes note of a batch at `byte`; `None` when an index has no room for it.
+    fn index(&mut self, batch: &[u8], byte: u64) -> Option<()> {
+        let front = Front::read(batch)?;
+        let last = u32::try_from(front.last.0.checked_sub(self.base.0)?).ok()?;
+        let Built { offsets, index, times, time_tail } = &mut self.indexes;
+        time_tail.note(front.newest, last);
+        if index.push(offsets, last, u32::try_from(byte).ok()?, front.size) {
+            time_tail.push(times);
+        }
+        Some(())
+    }
+
     fn flush(&mut self) -> Result<()> {
         let written = self.file.write_all_at(&self.gathered, self.written);
         written.map_err(|e| self.failed(e))?;
@@ -251,13 +268,17 @@ impl<'a> NewSegment<'a> {
     }
 
     /// Puts it on disk. Nobody waits for its indexes: they can be made again.
+    ///
+    /// # Errors
+    /// `Closed` before anything that takes long when the log is being closed.
     fn finish(mut self) -> Result<Segment> {
         self.flush()?;
+        go_on(self.stop)?;
         self.file.sync_data().map_err(|e| self.failed(e))?;
-        let indexed = Indexed { log: &*self.file, base: self.base, length: self.written };
-        let Built { offsets, mut times, mut time_tail, .. } = indexed.build().map_err(|e| self.failed(e))?;
+        let Built { offsets, mut times, mut time_tail, .. } = std::mem::take(&mut self.indexes);
         time_tail.push(&mut times);
         for (path, entries) in swap::new_indexes(self.folder, self.base).iter().zip([offsets, times]) {
+            go_on(self.stop)?;
             self.layout.fs.write(path, &entries).map_err(|e| self.failed(e))?;
         }
         let newest = time_tail.newest(self.base).map(|newest| newest.timestamp);
@@ -276,9 +297,12 @@ impl<'a> NewSegment<'a> {
 
 #[cfg(test)]
 mod tests {
-    use headwater_core::{BatchBuilder, Headers, ProducerStamp, TopicConfig};
+    use std::sync::atomic::Ordering;
+
+    use headwater_core::{BatchBuilder, ErrorKind, Headers, ProducerStamp, TopicConfig};
 
     use super::*;
+    use crate::log::fs::RealFs;
 
     fn tombstones(keys: Range<u32>) -> RecordBatch {
         let mut builder = BatchBuilder::default();
@@ -287,6 +311,23 @@ mod tests {
             builder.push(Timestamp(0), Some(&key.to_be_bytes()), None, &Headers::new());
         }
         builder.finish(ProducerStamp::NONE).at_offset(base)
+    }
+
+    /// Whoever closes the log does not wait until it is on disk.
+    #[test]
+    fn a_new_segment_is_not_finished_when_the_log_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path(), Arc::new(RealFs));
+        let [index, _] = swap::new_indexes(folder.path(), Offset(0));
+        for closed in [true, false] {
+            let stop = AtomicBool::new(false);
+            let mut segment = NewSegment::create(&layout, folder.path(), Offset(0), &stop).unwrap();
+            segment.put_all(&mut vec![tombstones(0..3)], usize::MAX).unwrap();
+            stop.store(closed, Ordering::Relaxed);
+            let finished = segment.finish();
+            assert_eq!(finished.err().map(|error| error.kind()), closed.then_some(ErrorKind::Closed));
+            assert_eq!(index.exists(), !closed);
+        }
     }
 
     /// A segment without room for all the times of its tombstones gets those that fit, and no more.
