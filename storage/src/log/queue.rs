@@ -16,7 +16,7 @@ use headwater_core::{
     ledger::{Commit, GroupPositions, Incarnation, Place},
 };
 
-use super::compaction::Swap;
+use super::compaction::{Swap, Swapped};
 
 /// A request and where its answer goes.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub(super) enum Request {
     CommitPositions(GroupPositions, Option<Membership>, oneshot::Sender<Result<()>>),
     Upkeep(Upkeep),
     Clean(oneshot::Sender<Result<Cleaned>>),
-    /// A compacted segment is to take the place of others; answered with `false` when they are gone.
-    Swap(Swap, oneshot::Sender<Result<bool>>),
+    /// A compacted segment is to take the place of others.
+    Swap(Swap, oneshot::Sender<Result<Swapped>>),
     /// The compaction thread is done.
     Compacted,
     Checkpoint(oneshot::Sender<Result<()>>),

@@ -3,7 +3,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
 };
 
 use bytes::Bytes;
@@ -61,11 +61,21 @@ impl Reader {
         }
     }
 
-    /// Replaces files while nobody makes indexes again.
-    pub(super) fn replace<T>(&self, replace: impl FnOnce() -> T) -> T {
+    /// Replaces files while nobody makes indexes again; `None` when somebody does now, which may take long.
+    pub(super) fn replace<T>(&self, replace: impl FnOnce() -> T) -> Option<T> {
+        let _nobody = match self.repair.as_ref().map(Mutex::try_lock) {
+            Some(Err(TryLockError::WouldBlock)) => return None,
+            Some(Err(TryLockError::Poisoned(poisoned))) => Some(poisoned.into_inner()),
+            Some(Ok(nobody)) => Some(nobody),
+            None => None,
+        };
+        Some(replace())
+    }
+
+    /// Waits until an index that is made again has been made.
+    pub(super) fn wait_for_repair(&self) {
         let repair = self.repair.as_ref();
-        let _nobody = repair.map(|repair| repair.lock().unwrap_or_else(PoisonError::into_inner));
-        replace()
+        drop(repair.map(|repair| repair.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 
     /// Closes all files of a topic that is gone.

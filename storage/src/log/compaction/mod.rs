@@ -28,7 +28,7 @@ use headwater_core::{
 };
 
 use self::pass::Pass;
-pub(super) use self::swap::{Swap, begun, resolve};
+pub(super) use self::swap::{Swap, Swapped, begun, resolve};
 use super::{queue::Request, room::again, shared::Shared, span::FileSpan};
 
 /// How much larger than any that was written a batch may become: a timestamp counts from elsewhere where tombstones have

@@ -12,7 +12,7 @@ use headwater_core::{
     ledger::{CleanPoint, Compaction, KeyMap},
 };
 
-use super::{GROWTH_MAX, Job, Swap, go_on, swap};
+use super::{GROWTH_MAX, Job, Swap, Swapped, go_on, swap};
 use crate::log::{
     fs::{DataFile, Open, write_error},
     index::{Built, Front},
@@ -122,7 +122,7 @@ impl<'a> Pass<'a> {
         let next = compaction.next();
         let place = self.job.place;
         let swapped = swap::commit(self.shared, place, &(base..next))?
-            && self.ask(Swap { place, replaced: replaced.to_vec(), by, next })?;
+            && self.ask(&Swap { place, replaced: replaced.to_vec(), by, next })?;
         if swapped {
             compacted.compacted_bytes += bytes;
             compacted.kept_bytes += by.length;
@@ -130,13 +130,20 @@ impl<'a> Pass<'a> {
         swap::tidy(self.shared, place).map(|()| swapped)
     }
 
-    fn ask(&self, swap: Swap) -> Result<bool> {
-        let (to, answer) = oneshot::channel();
-        let asked = self.shared.queue.push_now(Request::Swap(swap, to));
-        if !asked {
-            return Err(self.shared.stopped());
+    /// Has the journal thread do it; `false` when the old segments went away meanwhile.
+    fn ask(&self, swap: &Swap) -> Result<bool> {
+        loop {
+            go_on(self.stop)?;
+            let (to, answer) = oneshot::channel();
+            if !self.shared.queue.push_now(Request::Swap(swap.clone(), to)) {
+                return Err(self.shared.stopped());
+            }
+            match block_on(answer).unwrap_or_else(|oneshot::Canceled| Err(self.shared.stopped()))? {
+                Swapped::Done => return Ok(true),
+                Swapped::Gone => return Ok(false),
+                Swapped::Busy => self.shared.reader.wait_for_repair(),
+            }
         }
-        block_on(answer).unwrap_or_else(|oneshot::Canceled| Err(self.shared.stopped()))
     }
 
     /// Shows the batches of some offsets to `each`, until it has seen enough; `false` when a segment went away meanwhile.

@@ -35,13 +35,23 @@ const NEW: &str = "cleaned";
 const MARKER: &str = "swap";
 
 /// What is to take the place of segments.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::log) struct Swap {
     pub(in crate::log) place: Place,
     pub(in crate::log) replaced: Vec<Segment>,
     pub(in crate::log) by: Segment,
     /// The offset after its last record.
     pub(in crate::log) next: Offset,
+}
+
+/// What became of a swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::log) enum Swapped {
+    Done,
+    /// The old segments went away meanwhile.
+    Gone,
+    /// Somebody makes an index again: nothing was done, and it can be asked for when that has ended.
+    Busy,
 }
 
 /// The name of a file until it takes the place of `path`.

@@ -12,7 +12,7 @@ use headwater_core::{
 };
 
 use crate::log::{
-    compaction::Swap,
+    compaction::{Swap, Swapped},
     files::WriteFiles,
     layout::segment_files,
     partition::PartitionWriter,
@@ -134,22 +134,25 @@ impl Books {
         partitions.filter_map(|(place, partition)| Some((*place, partition.active()?))).collect()
     }
 
-    /// Puts a compacted segment in the place of others; `false` when they went away meanwhile.
+    /// Puts a compacted segment in the place of others, if that need not wait.
     ///
     /// # Errors
     /// Nothing was done.
-    pub(super) fn swap(&mut self, swap: &Swap, shared: &Shared) -> Result<bool> {
+    pub(super) fn swap(&mut self, swap: &Swap, shared: &Shared) -> Result<Swapped> {
         let Some(files) = shared.visible().files(swap.place).filter(|files| swap.fits(files)) else {
-            return Ok(false);
+            return Ok(Swapped::Gone);
         };
-        shared.reader.replace(|| {
+        let swapped = shared.reader.replace(|| {
             // Whoever finds other files than those of the span that they know looks again when this is done.
             let mut visible = shared.visible_mut();
             swap.rename(&shared.layout, &files.folder)?;
             let hidden = visible.swap(swap.place, swap.by, swap.next);
             self.forget_hidden(&hidden, &visible);
             Ok::<_, Error>(())
-        })?;
+        });
+        if swapped.transpose()?.is_none() {
+            return Ok(Swapped::Busy);
+        }
         for segment in &swap.replaced {
             segment_files(&files.folder, segment.base).iter().for_each(|path| self.files.forget(path));
             shared.reader.forget(files.topic, &files.folder, segment.base);
@@ -160,7 +163,7 @@ impl Books {
                 tracing::warn!(error = error.report(), "compacted segment is not removed yet");
             }
         }
-        Ok(true)
+        Ok(Swapped::Done)
     }
 
     fn new_partitions(&mut self, id: TopicId, first: u32, spec: &TopicSpec, shared: &Shared) {
