@@ -74,6 +74,12 @@ impl ReadFiles {
         open.files.retain(|(edition, known), _| edition.topic != topic || known != path);
     }
 
+    /// Closes the files in a folder that were opened for an edition.
+    pub(super) fn forget_edition(&self, edition: Edition, folder: &Path) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.files.retain(|(known, path), _| *known != edition || !path.starts_with(folder));
+    }
+
     /// Closes all files of a topic.
     pub(super) fn forget_topic(&self, topic: TopicId) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -78,6 +78,11 @@ impl Reader {
         drop(repair.map(|repair| repair.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 
+    /// Closes the files that somebody read from who did not know yet that they went away, or were replaced.
+    pub(super) fn forget_span(&self, span: &FileSpan) {
+        self.files.forget_edition(span.edition(), &span.folder);
+    }
+
     /// Closes all files of a topic that is gone.
     pub(super) fn forget_topic(&self, topic: TopicId) {
         self.files.forget_topic(topic);

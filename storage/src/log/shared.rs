@@ -97,9 +97,8 @@ impl Shared {
     /// Whether what was read from files is what is there now; they are closed when it is not.
     pub(super) fn is_current(&self, files: &FileSpan, wanted: &Wanted<'_>) -> bool {
         let current = self.visible().agrees(wanted.partition, files, wanted.from);
-        if !current && let Some(segment) = files.find(wanted.from).and_then(|index| files.segments.get(index))
-        {
-            self.reader.forget(files.topic, &files.folder, segment.base);
+        if !current {
+            self.reader.forget_span(files);
         }
         current
     }

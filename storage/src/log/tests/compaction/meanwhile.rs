@@ -180,6 +180,59 @@ fn commits_go_on_while_a_new_file_is_removed() {
     cleaning.join().unwrap().unwrap();
 }
 
+/// Files that were replaced while somebody searched take their room until they are closed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_search_that_was_overtaken_leaves_no_file_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = fs::canonicalize(folder.path()).unwrap();
+    let armed = Arc::new(AtomicBool::new(false));
+    let (armed_there, count) = (Arc::clone(&armed), AtomicU64::new(0));
+    let (search, search_reaches, search_goes) = waiting(move |op, path| {
+        let opens = op == Op::Open(Open::Read) && path.contains("topics/t/0") && path.ends_with(".log");
+        armed_there.load(Ordering::SeqCst) && opens && count.fetch_add(1, Ordering::SeqCst) + 1 == 3
+    });
+    let (remove, remove_reaches, remove_goes) =
+        waiting(|op, path| op == Op::RemoveFile && path.contains("topics/t/0") && path.ends_with(".log"));
+    let disk = Disk::with(move |op, path| {
+        search(op, path);
+        remove(op, path);
+        Ok(())
+    });
+    let options = || LogOptions { open_files_max: 10_000, ..LogOptions::default() };
+    let log = disk.open_log(folder.path(), options()).unwrap();
+    create_compacted(&log, 1, compacting(450));
+    fill(&log, 10);
+    block_on(log.checkpoint()).unwrap();
+    let settings = vec![("segment.bytes".into(), Some("2000".into()))];
+    let changes = TopicChanges { partitions: None, settings };
+    block_on(log.alter_topic(&TopicName::new("t").unwrap(), &changes)).unwrap();
+    block_on(log.close()).unwrap();
+    // Now nobody knows how old the records of a segment are.
+    let log = disk.open_log(folder.path(), options()).unwrap();
+    armed.store(true, Ordering::SeqCst);
+    let search = thread::spawn({
+        let log = log.clone();
+        move || block_on(log.offset_at(&tp("t", 0), Timestamp(8)))
+    });
+    search_reaches.recv().unwrap();
+    let cleaning = thread::spawn({
+        let log = log.clone();
+        move || block_on(log.clean())
+    });
+    remove_reaches.recv().unwrap();
+    search_goes.send(()).unwrap();
+    assert_eq!(search.join().unwrap().unwrap(), None);
+    remove_goes.send(()).unwrap();
+    cleaning.join().unwrap().unwrap();
+    let open =
+        fs::read_dir("/proc/self/fd").unwrap().filter_map(|file| fs::read_link(file.unwrap().path()).ok());
+    let gone: Vec<_> = open
+        .filter(|path| path.starts_with(&files) && path.to_str().unwrap().ends_with("(deleted)"))
+        .collect();
+    assert_eq!(gone, Vec::<PathBuf>::new());
+}
+
 #[test]
 fn a_log_is_closed_while_it_is_compacted() {
     let folder = tempfile::tempdir().unwrap();
