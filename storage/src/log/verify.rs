@@ -132,14 +132,15 @@ impl<'a> Verifier<'a> {
         let mut previous: Vec<Damage> = Vec::new();
         let mut walks = 0;
         loop {
-            let Some(state) = self.state(partition)? else { return Ok(None) };
+            let Some(state) = self.state(partition).await? else { return Ok(None) };
             let mut files = Files::new(self.log.layout(), partition);
             files.walk(&state, progress)?;
             let written = state.mark.map_or(Offset(0), |mark| mark.end);
             self.journal(&mut files, written.max(state.offsets.earliest), state.offsets.end).await?;
             let mut found = files.found;
             walks += 1;
-            if found.damages.is_empty() || self.state(partition)?.is_some_and(|now| now.is_like(&state)) {
+            if found.damages.is_empty() || self.state(partition).await?.is_some_and(|now| now.is_like(&state))
+            {
                 return Ok(Some(found));
             }
             // What is missing may have gone on purpose meanwhile.
@@ -152,8 +153,8 @@ impl<'a> Verifier<'a> {
     }
 
     /// `None` when there is no such partition any more.
-    fn state(&self, partition: &TopicPartition) -> Result<Option<State>> {
-        let (place, offsets, mark) = match self.log.files(partition) {
+    async fn state(&self, partition: &TopicPartition) -> Result<Option<State>> {
+        let (place, offsets, mark) = match self.log.files(partition).await {
             Err(error) if error.kind() == ErrorKind::Invalid => return Ok(None),
             files => files?,
         };

@@ -24,22 +24,23 @@ impl Admin for ObservedLog {
 
     /// Looks at the size of each segment file, on the calling thread.
     async fn size(&self, partition: &TopicPartition) -> Result<u64> {
-        self.0.size(partition)
+        self.0.size(partition).await
     }
 
     async fn groups(&self) -> Result<Vec<GroupId>> {
-        self.0.ask(|view| Ok(view.ledger.groups().cloned().collect()))
+        self.0.ask(|view| Ok(view.ledger.groups().cloned().collect())).await
     }
 
     async fn positions(&self, group: &GroupId) -> Result<Vec<(TopicPartition, Committed)>> {
-        self.0.ask(|view| {
+        let positions = self.0.ask(|view| {
             let positions = view.ledger.positions(group);
             let named = positions
                 .map(|(place, at): (Place, &Committed)| Ok((view.ledger.partition(place)?, at.clone())));
             let mut named = named.collect::<Result<Vec<_>>>()?;
             named.sort_by(|(one, _), (other, _)| one.cmp(other));
             Ok(named)
-        })
+        });
+        positions.await
     }
 
     async fn delete_group(&self, _: &GroupId) -> Result<()> {
@@ -54,21 +55,25 @@ impl Admin for ObservedLog {
 impl Observer {
     /// What the batches of a partition take in its files, as far as the newest checkpoint it knows names them, and in the
     /// journal behind that.
-    fn size(&self, partition: &TopicPartition) -> Result<u64> {
+    async fn size(&self, partition: &TopicPartition) -> Result<u64> {
         let mut patience = Patience::default();
         loop {
-            let (place, mark, journaled) = self.ask(|view| {
+            let asked = self.ask(|view| {
                 let Newer { place, earliest, files, .. } =
                     view.newer(partition, Offset(0), Timestamp::MIN)?;
                 Ok((place, files, view.journaled_bytes(place, earliest)))
-            })?;
+            });
+            let (place, mark, journaled) = asked.await?;
             let in_files = mark
                 .map_or(Ok(0), |mark| self.span(&mark, partition, Offset(u64::MAX)).map(|span| span.bytes()));
             match in_files {
-                Ok(in_files) if self.is_there(place)? => return Ok(in_files + journaled),
-                Ok(_) => {}
+                Ok(in_files) => {
+                    if self.is_there(place).await? {
+                        return Ok(in_files + journaled);
+                    }
+                }
                 Err(error) => {
-                    patience.look_again(error)?;
+                    self.wait(&mut patience, error).await?;
                     self.refresh();
                 }
             }

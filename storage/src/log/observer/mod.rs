@@ -18,6 +18,8 @@ use std::{
     fmt, io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -82,6 +84,14 @@ struct Observer {
     watch: Arc<Watch>,
 }
 
+/// What came of a look.
+enum Look<'a> {
+    /// The view knows everything that had been published. It is there.
+    Good(MutexGuard<'a, Option<View>>),
+    /// What was found does not fit together: it is worth to look again after this time.
+    Again(Duration),
+}
+
 /// What came of a search by time.
 enum Search {
     Found(Option<TimedOffset>),
@@ -114,7 +124,10 @@ impl ObservedLog {
         }
         let watch = Watch::new(layout.clone());
         let observer = Observer { layout, reader: Reader::of_others(fs), view: Mutex::default(), watch };
-        observer.ask(|_| Ok(()))?;
+        let mut patience = Patience::default();
+        while let Look::Again(pause) = observer.look(&mut patience)? {
+            thread::park_timeout(pause);
+        }
         Ok(Self(Arc::new(observer)))
     }
 
@@ -136,16 +149,17 @@ impl ObservedLog {
     }
 
     /// What can be read of a partition, and what the newest checkpoint says of its files that is still of use.
-    pub(super) fn files(
+    pub(super) async fn files(
         &self,
         partition: &TopicPartition,
     ) -> Result<(Place, PartitionOffsets, Option<PartitionMark>)> {
         self.0.refresh();
-        self.0.ask(|view| {
+        let files = self.0.ask(|view| {
             let Newer { place, files, .. } = view.newer(partition, Offset(0), Timestamp::MIN)?;
             let offsets = view.ledger.offsets(place).ok_or_else(|| ledger::unknown_partition(partition))?;
             Ok((place, offsets, files))
-        })
+        });
+        files.await
     }
 
     /// Looks for records where the last checkpoint says they are, and no longer in the journal.
@@ -157,7 +171,8 @@ impl ObservedLog {
     /// The names of all producers that the log knows.
     #[cfg(test)]
     pub(super) fn producers(&self) -> Result<Vec<String>> {
-        self.0.ask(|view| Ok(view.ledger.producers().map(|(name, _)| name.0.clone()).collect()))
+        let names = self.0.ask(|view| Ok(view.ledger.producers().map(|(name, _)| name.0.clone()).collect()));
+        futures::executor::block_on(names)
     }
 
     fn refused<T>(&self) -> Result<T> {
@@ -179,22 +194,36 @@ impl Observer {
         })
     }
 
-    /// Asks a view that knows everything that had been published when this was called.
-    fn ask<T>(&self, question: impl FnOnce(&View) -> Result<T>) -> Result<T> {
-        let mut view = self.lock();
+    /// Asks a view that knows everything that had been published when this was called. While it waits to look again, others
+    /// may look, and the thread does something else.
+    async fn ask<T>(&self, question: impl FnOnce(&View) -> Result<T>) -> Result<T> {
         let mut patience = Patience::default();
         loop {
-            let caught_up = self.catch_up(&mut view);
-            match (caught_up, &*view) {
-                (Ok(()), Some(view)) => return question(view),
-                (Ok(()), None) => {}
-                (Err(error), _) => {
-                    if let Err(error) = patience.look_again(error) {
-                        self.accept_loss(&mut view, error)?;
-                    }
-                }
+            let pause = match self.look(&mut patience)? {
+                Look::Good(view) => return question(view.as_ref().expect("a good look has left one")),
+                Look::Again(pause) => pause,
+            };
+            self.watch.pause(pause).await?;
+        }
+    }
+
+    fn look(&self, patience: &mut Patience) -> Result<Look<'_>> {
+        let mut view = self.lock();
+        loop {
+            let Err(error) = self.catch_up(&mut view) else { return Ok(Look::Good(view)) };
+            match patience.look_again(error) {
+                Ok(pause) => return Ok(Look::Again(pause)),
+                Err(error) => self.accept_loss(&mut view, error)?,
             }
         }
+    }
+
+    /// Waits until it is worth to look again.
+    ///
+    /// # Errors
+    /// `error`, when it is worth no more.
+    async fn wait(&self, patience: &mut Patience, error: Error) -> Result<()> {
+        self.watch.pause(patience.look_again(error)?).await
     }
 
     fn catch_up(&self, view: &mut Option<View>) -> Result<()> {
@@ -263,13 +292,14 @@ impl Observer {
         }
     }
 
-    fn read(&self, partition: &TopicPartition, from: Offset, bytes_max: usize) -> Result<Fetched> {
+    async fn read(&self, partition: &TopicPartition, from: Offset, bytes_max: usize) -> Result<Fetched> {
         let mut patience = Patience::default();
         loop {
-            let (place, source, end, batch_bytes_largest) = self.ask(|view| {
+            let asked = self.ask(|view| {
                 let (place, source, end) = view.source(partition, from, bytes_max)?;
                 Ok((place, source, end, view.ledger.batch_bytes_largest()))
-            })?;
+            });
+            let (place, source, end, batch_bytes_largest) = asked.await?;
             let read = match source {
                 Source::Nothing => Ok(Some(Vec::new())),
                 Source::Journal(places) => self.read_journal(&places, partition).map(Some),
@@ -277,38 +307,42 @@ impl Observer {
                     let wanted = Wanted { partition, from, bytes_max, batch_bytes_largest };
                     let read =
                         self.span(&mark, partition, from).and_then(|span| self.reader.read(&span, &wanted));
-                    read.and_then(|batches| Ok(self.is_there(place)?.then_some(batches)))
+                    match read {
+                        Ok(batches) => self.is_there(place).await.map(|there| there.then_some(batches)),
+                        Err(error) => Err(error),
+                    }
                 }
             };
             match read {
                 Ok(Some(batches)) => return Ok(Fetched { batches, end }),
                 Ok(None) => {}
                 Err(error) => {
-                    patience.look_again(error)?;
+                    self.wait(&mut patience, error).await?;
                     self.refresh();
                 }
             }
         }
     }
 
-    fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>> {
+    async fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>> {
         let mut patience = Patience::default();
         let mut from = Offset(0);
         loop {
-            let (newer, batch_bytes_largest) =
-                self.ask(|view| Ok((view.newer(partition, from, time)?, view.ledger.batch_bytes_largest())))?;
-            match self.first_at(partition, &newer, batch_bytes_largest, time) {
+            let asked =
+                self.ask(|view| Ok((view.newer(partition, from, time)?, view.ledger.batch_bytes_largest())));
+            let (newer, batch_bytes_largest) = asked.await?;
+            match self.first_at(partition, &newer, batch_bytes_largest, time).await {
                 Ok(Search::Found(found)) => return Ok(found),
                 Ok(Search::From(next)) => from = next,
                 Err(error) => {
-                    patience.look_again(error)?;
+                    self.wait(&mut patience, error).await?;
                     self.refresh();
                 }
             }
         }
     }
 
-    fn first_at(
+    async fn first_at(
         &self,
         partition: &TopicPartition,
         newer: &Newer,
@@ -320,7 +354,7 @@ impl Observer {
             let wanted = Wanted { partition, from, bytes_max: SEARCH_BYTES, batch_bytes_largest };
             let span = self.span(mark, partition, Offset(u64::MAX))?;
             let found = self.reader.first_at(&span, &wanted, time)?;
-            if !self.is_there(newer.place)? {
+            if !self.is_there(newer.place).await? {
                 return Ok(Search::From(Offset(0)));
             }
             if found.is_some() {
@@ -340,8 +374,8 @@ impl Observer {
 
     /// Whether the topic is still the one that it was. Files of one that was deleted may be those of another that has its
     /// name now.
-    fn is_there(&self, place: Place) -> Result<bool> {
-        self.ask(|view| Ok(view.ledger.partition(place).is_ok()))
+    async fn is_there(&self, place: Place) -> Result<bool> {
+        self.ask(|view| Ok(view.ledger.partition(place).is_ok())).await
     }
 
     /// The files of a partition as they are named now, up to the one that holds `until`.
@@ -407,23 +441,24 @@ impl Log for ObservedLog {
     }
 
     async fn topics(&self) -> Result<Vec<TopicSpec>> {
-        self.0.ask(|view| Ok(view.ledger.topics().map(|(_, spec)| spec.clone()).collect()))
+        self.0.ask(|view| Ok(view.ledger.topics().map(|(_, spec)| spec.clone()).collect())).await
     }
 
     async fn offsets(&self, partition: &TopicPartition) -> Result<PartitionOffsets> {
-        self.0.ask(|view| {
+        let offsets = self.0.ask(|view| {
             let place = view.ledger.place(partition)?;
             view.ledger.offsets(place).ok_or_else(|| ledger::unknown_partition(partition))
-        })
+        });
+        offsets.await
     }
 
-    /// Reads files on the calling thread, and waits some milliseconds when the owner changes them just then.
+    /// Reads files on the calling thread, and waits some milliseconds without it when the owner changes them just then.
     async fn read(&self, partition: &TopicPartition, from: Offset, bytes_max: usize) -> Result<Fetched> {
-        self.0.read(partition, from, bytes_max)
+        self.0.read(partition, from, bytes_max).await
     }
 
     async fn offset_at(&self, partition: &TopicPartition, time: Timestamp) -> Result<Option<TimedOffset>> {
-        self.0.offset_at(partition, time)
+        self.0.offset_at(partition, time).await
     }
 
     async fn producer(&self, _: &ProducerName) -> Result<Box<dyn Producer>> {
@@ -431,10 +466,11 @@ impl Log for ObservedLog {
     }
 
     async fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Result<Option<Committed>> {
-        self.0.ask(|view| {
+        let committed = self.0.ask(|view| {
             let Ok(place) = view.ledger.place(partition) else { return Ok(None) };
             Ok(view.ledger.committed(group, place).cloned())
-        })
+        });
+        committed.await
     }
 
     async fn commit_positions(&self, _: &Positions) -> Result<()> {

@@ -1,6 +1,6 @@
 //! How often somebody who looks at a log that others write looks again.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use headwater_core::{Error, ErrorKind, Result};
 
@@ -19,11 +19,11 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Waits a little, so that it is worth to look again.
+    /// After which time it is worth to look again.
     ///
     /// # Errors
     /// `error`, when it is worth no more.
-    pub(super) fn look_again(&mut self, error: Error) -> Result<()> {
+    pub(super) fn look_again(&mut self, error: Error) -> Result<Duration> {
         let text = error.report();
         self.failures += 1;
         if self.last.as_ref() == Some(&text) {
@@ -38,8 +38,7 @@ impl Patience {
             let text = format!("log changes faster than it can be read: try again. {}", error.report());
             return Err(Error::new(ErrorKind::Unavailable, text));
         }
-        thread::park_timeout(Duration::from_millis(1 << (self.same - 1)));
-        Ok(())
+        Ok(Duration::from_millis(1 << (self.same - 1)))
     }
 }
 

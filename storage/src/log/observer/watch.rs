@@ -1,4 +1,4 @@
-//! Waits for what the owner publishes.
+//! Waits for what the owner publishes, or for some time.
 
 use std::{
     future::{Future, poll_fn},
@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use headwater_core::{Error, Result, Signal};
@@ -24,6 +24,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 pub(super) struct Watch {
     layout: Layout,
     changes: Signal,
+    /// Counts looks.
+    looks: Signal,
     last: Mutex<Option<Position>>,
     /// How many wait. The thread looks only for them.
     waiting: AtomicUsize,
@@ -36,6 +38,7 @@ impl Watch {
         Arc::new(Self {
             layout,
             changes: Signal::default(),
+            looks: Signal::default(),
             last,
             waiting: AtomicUsize::new(0),
             thread: Mutex::default(),
@@ -54,6 +57,20 @@ impl Watch {
             change.as_mut().poll(context)
         });
         Ok(change.await.expect("the signal is never closed"))
+    }
+
+    /// Lets some time pass, without holding up a thread: at least `time`, and not much more than a look later.
+    ///
+    /// # Errors
+    /// `Unavailable` when the system has no thread for us.
+    pub(super) async fn pause(self: &Arc<Self>, time: Duration) -> Result<()> {
+        let _waiting = self.wait()?;
+        let until = Instant::now() + time;
+        let mut looks = self.looks.count();
+        while Instant::now() < until {
+            looks = self.looks.after(looks).await.expect("the signal is never closed");
+        }
+        Ok(())
     }
 
     /// Takes note of what is published; says whether it changed.
@@ -98,6 +115,7 @@ fn run(watch: &Weak<Watch>) {
             continue;
         }
         pause = if watched.look() { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
+        watched.looks.raise();
         drop(watched);
         thread::park_timeout(pause);
     }

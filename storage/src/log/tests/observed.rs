@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use futures::FutureExt;
 use headwater_core::{Admin, Cleaned, Member, Subscription, TopicChanges};
 
 use super::{
@@ -604,4 +605,32 @@ fn who_waits_is_told_of_what_another_writes() {
         commit_both(&mut *producer(&log, "p"), 0..20);
         follower.join().unwrap();
     });
+}
+
+/// What does not fit together is looked at again later, and meanwhile other tasks of the thread go on, and other callers look.
+#[test]
+fn a_call_that_waits_to_look_again_holds_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(folder.path()).unwrap();
+    create(&log, "t", 1, 500);
+    let fails = Arc::new(AtomicBool::new(false));
+    let fails_there = Arc::clone(&fails);
+    let disk = Disk::with(move |op, path| {
+        let reads = matches!(op, Op::Open(_) | Op::Read) && path.to_str().unwrap().contains("journal");
+        if reads && fails_there.load(Ordering::SeqCst) { Err(io::Error::other("a test")) } else { Ok(()) }
+    });
+    let observed = ObservedLog::open_on(Arc::new(disk), folder.path()).unwrap();
+    create(&log, "new", 1, 500);
+    fails.store(true, Ordering::SeqCst);
+    let (t, new) = (tp("t", 0), tp("new", 0));
+    let (mut first, mut second) = (observed.offsets(&t), observed.read(&new, Offset(0), 0));
+    assert!((&mut first).now_or_never().is_none(), "it waits with the thread");
+    assert!((&mut second).now_or_never().is_none());
+    fails.store(false, Ordering::SeqCst);
+    assert_eq!(block_on(second).unwrap().end, Offset(0));
+    assert_eq!(block_on(first).unwrap().end, Offset(0));
+    // What stays is an error, after a while.
+    create(&log, "newer", 1, 500);
+    fails.store(true, Ordering::SeqCst);
+    assert_eq!(block_on(observed.topics()).unwrap_err().kind(), ErrorKind::Unavailable);
 }
