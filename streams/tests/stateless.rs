@@ -98,7 +98,7 @@ fn what_follows_a_merge_exists_once() {
             .map(|windowed, count| (windowed.key, count.to_string()))
             .to("out");
     });
-    insta::assert_eq!(topology.subtopologies(), 2);
+    assert_eq!(topology.subtopologies(), 2);
     let mut driver = TopologyTestDriver::new(topology).unwrap();
     driver.pipe("in", &text("k"), &text("a"), Timestamp(7)).unwrap();
     assert_eq!(read::<String>(&mut driver), ["a:1@7", "a:2@7", "a:3@7"]);
