@@ -21,13 +21,16 @@ fn built(build: impl FnOnce(&StreamsBuilder)) -> Topology {
     builder.build().unwrap()
 }
 
-fn letters(topic: KStream<String, String>) -> KStream<u64, String> {
+type Text = KStream<String, String>;
+type Rekey = fn(&Text) -> KStream<u64, String>;
+
+fn letters(topic: &Text) -> KStream<u64, String> {
     topic.flat_map(|_, word| word.chars().map(|c| (u64::from(c), c.to_string())).collect::<Vec<_>>())
 }
 
 #[test]
 fn each_record_of_a_flat_map_has_the_timestamp_and_the_headers_of_the_one_that_made_it() {
-    let topology = built(|builder| letters(builder.stream("in")).to("out"));
+    let topology = built(|builder| letters(&builder.stream("in")).to("out"));
     let mut driver = TopologyTestDriver::new(topology).unwrap();
     for (at, word) in [(5, "ba"), (3, ""), (4, "c")] {
         driver.pipe("in", &text("k"), &text(word), Timestamp(at)).unwrap();
@@ -38,14 +41,14 @@ fn each_record_of_a_flat_map_has_the_timestamp_and_the_headers_of_the_one_that_m
 /// Kafka: `repartitionRequired`, which there inserts a topic and here is a mistake that `build` names.
 #[test]
 fn who_changes_keys_cannot_group_by_them() {
-    let rekeyed: [(&str, fn(KStream<String, String>) -> KStream<u64, String>); 3] = [
+    let rekeyed: [(&str, Rekey); 3] = [
         ("map", |stream| stream.map(|_, value| (1, value))),
         ("flat_map", letters),
-        ("map", |stream| stream.map(|_, value| (1, value)).merge(&letters(stream.clone()))),
+        ("map", |stream| stream.map(|_, value| (1, value)).merge(&letters(stream))),
     ];
     for (by, rekey) in rekeyed {
         let builder = StreamsBuilder::new();
-        let _group = rekey(builder.stream("in")).group_by_key();
+        let _group = rekey(&builder.stream("in")).group_by_key();
         let error = builder.build().unwrap_err().to_string();
         assert!(error.contains(&format!("`{by}` may change keys")), "{error}");
     }
