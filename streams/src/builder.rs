@@ -115,6 +115,11 @@ impl Graph {
         id
     }
 
+    /// Gives a node another parent, which must be older than it.
+    pub(crate) fn link(&mut self, parent: NodeId, child: NodeId) {
+        self.nodes[parent.0].children.push(child);
+    }
+
     pub(crate) fn add_store(&mut self, name: &str, build: Arc<dyn BuildStore>) -> usize {
         if let Err(error) = TopicName::new(name) {
             self.mistakes.push(error.context("a store is called as its changelog topic"));

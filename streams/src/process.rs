@@ -1,7 +1,11 @@
 //! How one processor hands a record to the next: the public [`Processor`] trait, which users and the built-in
 //! operators implement alike, and the edges between processors.
 
-use std::{any::type_name, marker::PhantomData};
+use std::{
+    any::type_name,
+    marker::PhantomData,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use headwater_core::{Data, Error, Record, Result, TaskId, Timestamp};
 
@@ -34,7 +38,8 @@ pub trait Processor<KIn, VIn, KOut, VOut>: Send + 'static {
     fn process(&mut self, record: Record<KIn, VIn>, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()>;
 
     /// Called after a record is done, when a processor of the task asked for it with [`ProcessorContext::wake`]: for work
-    /// that is not that record's own, such as sending what a closed window holds.
+    /// that is not that record's own, such as sending what a closed window holds. Behind a merge it may be called more than
+    /// once.
     ///
     /// # Errors
     /// Stops the application: there is no record that could be left out.
@@ -160,6 +165,31 @@ impl<K: Data, V: Data> Process<K, V> for Tee<K, V> {
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
         self.0.iter_mut().try_for_each(|next| next.flush(task))
+    }
+}
+
+/// An edge to a child that has other parents, too. A task is in one thread at a time, and no child leads back to its
+/// parents, so nobody ever waits for the lock.
+pub(crate) struct Shared<K, V>(pub(crate) Arc<Mutex<Next<K, V>>>);
+
+impl<K, V> Shared<K, V> {
+    fn child(&self) -> MutexGuard<'_, Next<K, V>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Data, V: Data> Process<K, V> for Shared<K, V> {
+    #[inline]
+    fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()> {
+        self.child().process(record, task)
+    }
+
+    fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
+        self.child().advance(task)
+    }
+
+    fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
+        self.child().flush(task)
     }
 }
 

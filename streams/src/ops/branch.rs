@@ -55,9 +55,11 @@ impl<K: Data, V: Data> BranchedStream<K, V> {
     }
 }
 
-struct Pass;
+/// Hands on what comes.
+pub(crate) struct Pass;
 
 impl<K: Data, V: Data> crate::Processor<K, V, K, V> for Pass {
+    #[inline]
     fn process(&mut self, record: Record<K, V>, cx: &mut crate::ProcessorContext<'_, K, V>) -> Result<()> {
         cx.forward(record)
     }

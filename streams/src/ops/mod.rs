@@ -5,9 +5,12 @@ pub(crate) mod source;
 mod aggregate;
 mod branch;
 mod filter;
-
+mod flat_map;
+mod for_each;
 mod group_by_key;
+mod map;
 mod map_values;
+mod merge;
 mod peek;
 mod process;
 mod repartition;

@@ -1,26 +1,45 @@
 //! From the graph to the processors of one task: types are erased here, once per task, and never per record.
 
-use std::{any::Any, marker::PhantomData};
+use std::{
+    any::Any,
+    marker::PhantomData,
+    sync::{Arc, Mutex},
+};
 
 use headwater_core::Data;
 
 use super::{NodeKind, Topology};
 use crate::{
     ops::source::Source,
-    process::{Hop, Next, Process, Processor, RecordType, Tee},
+    process::{Hop, Next, Process, Processor, RecordType, Shared, Tee},
 };
 
 /// A `Next<K, V>` whose types only its builder knows.
-pub(crate) struct ErasedNext(Box<dyn Any>);
+pub(crate) struct ErasedNext {
+    next: Box<dyn Any>,
+    share: fn(Self, usize) -> Vec<Self>,
+}
 
 impl ErasedNext {
     pub(crate) fn of<K: Data, V: Data>(next: Next<K, V>) -> Self {
-        Self(Box::new(next))
+        Self { next: Box::new(next), share: share::<K, V> }
     }
 
     pub(crate) fn typed<K: Data, V: Data>(self) -> Next<K, V> {
-        *self.0.downcast().expect("the types of all edges were checked by Topology::new")
+        *self.next.downcast().expect("the types of all edges were checked by Topology::new")
     }
+
+    /// One for each parent.
+    fn shared(self, parents: usize) -> Vec<Self> {
+        let share = self.share;
+        if parents == 1 { vec![self] } else { share(self, parents) }
+    }
+}
+
+fn share<K: Data, V: Data>(next: ErasedNext, parents: usize) -> Vec<ErasedNext> {
+    let shared = Arc::new(Mutex::new(next.typed::<K, V>()));
+    let handle = |_| ErasedNext::of::<K, V>(Box::new(Shared(Arc::clone(&shared))));
+    (0..parents).map(handle).collect()
 }
 
 /// What a node is told about its place when it is built.
@@ -86,7 +105,11 @@ pub(crate) fn tee<K: Data, V: Data>(children: Vec<ErasedNext>) -> Next<K, V> {
 impl Topology {
     /// Builds the processors of one task of `subtopology`; sources in the order of [`Topology::sources_of`].
     pub(crate) fn instantiate(&self, subtopology: u32) -> Vec<Box<dyn Source>> {
-        let mut built: Vec<Option<ErasedNext>> = (0..self.nodes.len()).map(|_| None).collect();
+        let mut built: Vec<Vec<ErasedNext>> = (0..self.nodes.len()).map(|_| Vec::new()).collect();
+        let mut parents = vec![0; self.nodes.len()];
+        for child in self.nodes.iter().flat_map(|node| &node.children) {
+            parents[child.0] += 1;
+        }
         let mut sources = Vec::new();
         let sinks = self.sink_topics_of(subtopology);
         // Children always come after their parents, so one pass from the back suffices.
@@ -94,19 +117,19 @@ impl Topology {
             let children: Vec<ErasedNext> = node
                 .children
                 .iter()
-                .map(|child| built[child.0].take().expect("a node has one parent, which comes before it"))
+                .map(|child| built[child.0].pop().expect("a node was built for each of its parents"))
                 .collect();
             match &node.kind {
                 NodeKind::Source { topic, build } => sources.push((topic, build.build(children))),
                 NodeKind::Processor { build, .. } => {
-                    built[id.0] = Some(build.build(&Slots { sink: 0 }, children));
+                    built[id.0] = build.build(&Slots { sink: 0 }, children).shared(parents[id.0]);
                 }
                 NodeKind::Sink { topic, build } => {
                     let sink = sinks
                         .iter()
                         .position(|t| *t == topic)
                         .expect("the topic is one of the sub-topology's");
-                    built[id.0] = Some(build.build(&Slots { sink }, children));
+                    built[id.0] = build.build(&Slots { sink }, children).shared(parents[id.0]);
                 }
             }
         }

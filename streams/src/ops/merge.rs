@@ -1,0 +1,37 @@
+//! `merge`: two streams become one.
+
+use std::rc::Rc;
+
+use headwater_core::{Data, Error};
+
+use super::branch::Pass;
+use crate::KStream;
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// The records of both streams, in the order in which the task takes them; those of one stream keep theirs. Both are in
+    /// one sub-topology then, and partitions of one number meet in one task.
+    ///
+    /// ```
+    /// use headwater_streams::testing::example;
+    /// let both = example(
+    ///     |words| {
+    ///         let (short, long) = (words.filter(|_, word| word.len() < 3), words.filter(|_, word| word.len() >= 3));
+    ///         short.merge(&long.map_values(|_, word| word.to_uppercase()))
+    ///     },
+    ///     ["ab", "abc", "b"],
+    /// );
+    /// assert_eq!(both, ["ab", "ABC", "b"]);
+    /// ```
+    pub fn merge(&self, other: &KStream<K, V>) -> KStream<K, V> {
+        let mut merged = self.then("merge", &[], || Pass);
+        if !Rc::ptr_eq(&self.graph, &other.graph) {
+            let mistake =
+                Error::invalid("`merge` takes a stream of another StreamsBuilder: build both with one");
+            self.graph.borrow_mut().mistake(mistake);
+            return merged;
+        }
+        self.graph.borrow_mut().link(other.node, merged.node);
+        merged.rekeyed_by = self.rekeyed_by.or(other.rekeyed_by);
+        merged
+    }
+}
