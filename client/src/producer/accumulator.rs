@@ -23,8 +23,8 @@ use super::{
 const RECORD_OVERHEAD_BYTES: usize = 40;
 /// And each of its headers.
 const HEADER_OVERHEAD_BYTES: usize = 10;
-/// Empty builders with buffers as large as a batch that are kept for the next ones.
-const IDLE_BUILDERS_MAX: usize = 4;
+/// So many empty builders are kept for the next batches, or as many as a commit has.
+const IDLE_BUILDERS: std::ops::RangeInclusive<usize> = 4..=64;
 
 /// A record whose key and value are bytes already.
 #[derive(Debug, Clone, Copy)]
@@ -343,8 +343,10 @@ impl Accumulator {
 
     /// Takes builders back that are empty again.
     pub(super) fn recycle(&mut self, builders: impl Iterator<Item = BatchBuilder>) {
-        let room = IDLE_BUILDERS_MAX.saturating_sub(self.idle.len());
-        self.idle.extend(builders.take(room));
+        // Their buffers are as large as their last batch was, and one that is new grows by being copied.
+        let of_a_commit = self.limits.commit_bytes / self.limits.batch_bytes.max(1);
+        let max = of_a_commit.clamp(*IDLE_BUILDERS.start(), *IDLE_BUILDERS.end());
+        self.idle.extend(builders.take(max.saturating_sub(self.idle.len())));
     }
 
     /// Takes note of topics as they are now: of all that were used before, and of `wanted`.

@@ -460,6 +460,24 @@ fn retention_knows_the_age_of_segments_that_it_did_not_write() {
 }
 
 #[test]
+fn large_segments_go_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(folder.path()).unwrap();
+    create(&log, "t", 1, 1_500_000);
+    let mut producer = producer(&log, "p");
+    let value = "v".repeat(700_000);
+    for _ in 0..8 {
+        write(&mut *producer, &tp("t", 0), &[(1, &value)]).unwrap();
+    }
+    // What is in no file yet is removed from nowhere.
+    block_on(log.checkpoint()).unwrap();
+    block_on(log.delete_records(&tp("t", 0), Offset(5))).unwrap();
+    assert_eq!(bases(folder.path(), "t"), [4, 6]);
+    block_on(log.close()).unwrap();
+    assert_eq!(bases(folder.path(), "t"), [4, 6]);
+}
+
+#[test]
 fn retention_goes_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp(1000)));

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     iter,
     path::PathBuf,
+    sync::Arc,
 };
 
 use headwater_core::{
@@ -14,7 +15,8 @@ use headwater_core::{
 use crate::log::{
     compaction::{Swap, Swapped},
     files::WriteFiles,
-    layout::segment_files,
+    fs::{DataFile, Open},
+    layout::{log_file, segment_files},
     partition::PartitionWriter,
     shared::Shared,
     span::Segment,
@@ -23,6 +25,10 @@ use crate::log::{
 
 /// What a batch in memory costs beyond its bytes.
 const BATCH_OVERHEAD_BYTES: usize = 96;
+/// The system takes about a millisecond for each MiB of a file that it frees. The room of larger ones is freed elsewhere.
+const FREED_AT_ONCE_BYTES_MAX: u64 = 1 << 20;
+/// But no more of them than this, because they are open meanwhile.
+const UNLINKED_MAX: usize = 16;
 /// So many batches may be listed that are gone.
 const STALE_MAX: usize = 4096;
 
@@ -39,6 +45,8 @@ pub(in crate::log) struct Books {
     stale: usize,
     /// Files that entries have made useless.
     pub(in crate::log) removals: Vec<Removal>,
+    /// Large segments that have no name any more. Whoever closes the last handle frees their room.
+    pub(in crate::log) unlinked: Vec<Arc<dyn DataFile>>,
     /// Deleted topics left something to be swept away.
     pub(in crate::log) to_sweep: bool,
 }
@@ -61,6 +69,7 @@ impl Books {
             tail_bytes: 0,
             stale: 0,
             removals: Vec::new(),
+            unlinked: Vec::new(),
             to_sweep: false,
         }
     }
@@ -196,7 +205,11 @@ impl Books {
                 self.files.removed_from(&shared.layout.topics());
             }
             Removal::Segments(topic, folder, segments) => {
-                for Segment { base, .. } in segments {
+                for Segment { base, length, .. } in segments {
+                    if *length > FREED_AT_ONCE_BYTES_MAX && self.unlinked.len() < UNLINKED_MAX {
+                        // Without it, its room is freed here and now.
+                        self.unlinked.extend(shared.layout.fs.open(&log_file(folder, *base), Open::Read));
+                    }
                     segment_files(folder, *base).iter().for_each(|path| self.files.forget(path));
                     shared.reader.forget(*topic, folder, *base);
                     shared.layout.remove_segment(folder, *base)?;

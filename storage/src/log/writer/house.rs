@@ -166,6 +166,11 @@ impl Writer {
             self.forgive_full(made)?;
         }
         let removed = self.books.remove_files(&self.shared);
+        let unlinked = std::mem::take(&mut self.books.unlinked);
+        // Whoever waits for room waits for this.
+        if !self.late {
+            self.sweeper.close(unlinked);
+        }
         self.sweep();
         removed
     }
