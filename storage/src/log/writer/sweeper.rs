@@ -91,7 +91,7 @@ mod tests {
 
     /// Says which thread closes it.
     #[derive(Debug)]
-    struct Told(mpsc::Sender<ThreadId>);
+    struct Told(mpsc::SyncSender<ThreadId>);
 
     impl Drop for Told {
         fn drop(&mut self) {
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn room_is_freed_by_another_thread_and_before_the_sweeper_is_gone() {
-        let (closed, closes) = mpsc::channel();
+        let (closed, closes) = mpsc::sync_channel(2);
         let mut sweeper = Sweeper::default();
         sweeper.close(vec![Arc::new(Told(closed.clone())), Arc::new(Told(closed))]);
         drop(sweeper);
