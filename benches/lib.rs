@@ -1,6 +1,15 @@
-//! The workloads that benchmarks share: records as the measuring stick generates them, and their serdes.
+//! What benchmarks share: records as the measuring stick generates them, their serdes, and the CPU time of a run.
+
+use std::time::Duration;
 
 use headwater::prelude::*;
+
+/// CPU time of this process so far, of all its threads.
+#[must_use]
+pub fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
 
 /// Small, fast and the same everywhere: xorshift with the shifts 13, 7, 17.
 #[derive(Debug, Clone)]

@@ -28,6 +28,7 @@ use headwater::{
     },
     storage::log::{Durability, EmbeddedLog, LogOptions},
 };
+use headwater_benches::cpu;
 
 /// Records of one measured run, as bytes of their values.
 const RUN_BYTES: usize = 64 << 20;
@@ -263,11 +264,6 @@ impl Measurement for CpuTime {
     fn formatter(&self) -> &dyn ValueFormatter {
         WallTime.formatter()
     }
-}
-
-fn cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 criterion_group!(by_time, appends_by_time, reads, commits);

@@ -26,6 +26,7 @@ use headwater::{
     prelude::*,
     storage::log::{Durability, EmbeddedLog, LogOptions, ObservedLog},
 };
+use headwater_benches::cpu;
 
 const OBSERVERS: u32 = 10;
 const PARTITIONS: u32 = 10;
@@ -238,9 +239,4 @@ fn observe(folder: &Path, number: u32) -> Result<()> {
             seen = block_on(log.appended(seen))?;
         }
     }
-}
-
-fn cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }

@@ -11,7 +11,7 @@ use headwater::{
     prelude::*,
     storage::log::{Durability, LogOptions},
 };
-use headwater_benches::{Power, PowerSerde, PowerStats, PowerStatsSerde, XorShift, power_bytes};
+use headwater_benches::{Power, PowerSerde, PowerStats, PowerStatsSerde, XorShift, cpu, power_bytes};
 
 /// Size of the input batches.
 const BATCH_BYTES: usize = 16_384;
@@ -102,10 +102,4 @@ async fn drain(embedded: &Embedded, records: u64, run: usize) -> Result<f64> {
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     Ok(cost.as_nanos() as f64 / records as f64)
-}
-
-/// CPU time of this process, of all its threads.
-fn cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -121,23 +121,18 @@ impl Indexed<'_> {
     /// Both indexes, made from the segment; they end early where it is damaged.
     pub(super) fn build(&self) -> io::Result<Built> {
         let mut built = Built::default();
-        let Built { offsets, index, times, time_tail } = &mut built;
         let mut window = Window::default();
         let (mut byte, mut next) = (0, self.base);
         while let Some(front) = window.get(self, byte)?.and_then(Front::read) {
             let fits = front.base == next && byte + front.size <= self.length;
-            let last = front.last.0.checked_sub(self.base.0).and_then(|last| u32::try_from(last).ok());
-            let relative = last.zip(u32::try_from(byte).ok());
-            let Some((last, at)) = relative.filter(|_| fits) else { break };
-            time_tail.note(front.newest, last);
-            if index.push(offsets, last, at, front.size) {
-                time_tail.push(times);
+            if !fits || built.note(self.base, &front, byte).is_none() {
+                break;
             }
             byte += front.size;
             next = front.last.next();
         }
-        index.bytes = offsets.len() as u64;
-        time_tail.bytes = times.len() as u64;
+        built.index.bytes = built.offsets.len() as u64;
+        built.time_tail.bytes = built.times.len() as u64;
         Ok(built)
     }
 
@@ -201,6 +196,19 @@ pub(super) struct Built {
     /// Without the entry that closes it.
     pub(super) times: Vec<u8>,
     pub(super) time_tail: TimeTail,
+}
+
+impl Built {
+    /// Takes note of the next batch of a segment that begins at `base`, at `byte`; `None` when an index has no room for it.
+    pub(super) fn note(&mut self, base: Offset, front: &Front, byte: u64) -> Option<()> {
+        let last = u32::try_from(front.last.0.checked_sub(base.0)?).ok()?;
+        let at = u32::try_from(byte).ok()?;
+        self.time_tail.note(front.newest, last);
+        if self.index.push(&mut self.offsets, last, at, front.size) {
+            self.time_tail.push(&mut self.times);
+        }
+        Some(())
+    }
 }
 
 /// What the header of a batch says, not covered by its checksum yet.

@@ -19,7 +19,7 @@
 //! ```
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -197,16 +197,20 @@ impl Layout {
         self.fs.exists(path).map_err(|e| Error::io(format!("cannot look. path={}", path.display()), e))
     }
 
+    /// What is in `folder`; nothing when there is none.
+    pub(super) fn names(&self, folder: &Path) -> Result<Vec<OsString>> {
+        match self.fs.list(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            names => {
+                names.map_err(|e| Error::io(format!("cannot list folder. folder={}", folder.display()), e))
+            }
+        }
+    }
+
     /// The numbers of the files in `folder` called `<number>.<extension>`, in order; none when there is no folder.
     pub(super) fn numbered(&self, folder: &Path, extension: &str) -> Result<Vec<u64>> {
-        let names = match self.fs.list(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            names => {
-                names.map_err(|e| Error::io(format!("cannot list folder. folder={}", folder.display()), e))?
-            }
-        };
         let mut numbers = Vec::new();
-        for path in names.into_iter().map(PathBuf::from) {
+        for path in self.names(folder)?.into_iter().map(PathBuf::from) {
             if path.extension().is_none_or(|found| found != extension) {
                 continue;
             }
@@ -269,15 +273,19 @@ impl Layout {
         removed.map_err(|e| write_error(format_args!("cannot remove. file={}", path.display()), e))
     }
 
+    /// Removes a file that may be gone.
+    pub(super) fn remove_if_there(&self, path: &Path) -> io::Result<()> {
+        match self.fs.remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
     /// Removes a segment that nobody needs; parts of it may be gone already.
     pub(super) fn remove_segment(&self, folder: &Path, base: Offset) -> Result<()> {
         for path in segment_files(folder, base) {
-            match self.fs.remove_file(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => {
-                    removed.map_err(|e| Error::io(format!("cannot remove. file={}", path.display()), e))?;
-                }
-            }
+            let removed = self.remove_if_there(&path);
+            removed.map_err(|e| Error::io(format!("cannot remove. file={}", path.display()), e))?;
         }
         Ok(())
     }

@@ -240,7 +240,8 @@ impl<'a> NewSegment<'a> {
             let byte = self.written + self.gathered.len() as u64;
             let length = byte + bytes.len() as u64;
             let fits = bytes.len() <= bytes_max && length <= SEGMENT_MAX;
-            if !fits || self.index(bytes, byte).is_none() {
+            let mut noted = || self.indexes.note(self.base, &Front::read(bytes)?, byte);
+            if !fits || noted().is_none() {
                 return Err(Error::invalid(format!(
                     "compaction would make it too large. batch={batch:?}, file={}, bytes={length}",
                     self.path.display()
@@ -252,18 +253,6 @@ impl<'a> NewSegment<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Takes note of a batch at `byte`; `None` when an index has no room for it.
-    fn index(&mut self, batch: &[u8], byte: u64) -> Option<()> {
-        let front = Front::read(batch)?;
-        let last = u32::try_from(front.last.0.checked_sub(self.base.0)?).ok()?;
-        let Built { offsets, index, times, time_tail } = &mut self.indexes;
-        time_tail.note(front.newest, last);
-        if index.push(offsets, last, u32::try_from(byte).ok()?, front.size) {
-            time_tail.push(times);
-        }
-        Some(())
     }
 
     fn flush(&mut self) -> Result<()> {

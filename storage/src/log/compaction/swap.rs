@@ -130,13 +130,7 @@ struct Left {
 impl Left {
     fn list(layout: &Layout, folder: &Path) -> Result<Self> {
         let mut left = Self::default();
-        let names = match layout.fs.list(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(left),
-            names => {
-                names.map_err(|e| Error::io(format!("cannot list folder. folder={}", folder.display()), e))?
-            }
-        };
-        for name in names {
+        for name in layout.names(folder)? {
             left.note(folder, name);
         }
         left.swaps.sort_unstable_by_key(|range| range.start);
@@ -192,12 +186,8 @@ impl Left {
 
 /// Removes a file that may be gone.
 pub(super) fn remove(layout: &Layout, path: &Path) -> Result<()> {
-    match layout.fs.remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => {
-            removed.map_err(|e| write_error(format_args!("cannot remove. file={}", path.display()), e))
-        }
-    }
+    let removed = layout.remove_if_there(path);
+    removed.map_err(|e| write_error(format_args!("cannot remove. file={}", path.display()), e))
 }
 
 /// Ends what there is of swaps in the folder of a partition while the log is open: what readers see says which were done.

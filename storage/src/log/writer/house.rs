@@ -119,8 +119,12 @@ impl Writer {
         let options = &self.shared.options;
         let (now, is_held) = (options.clock.now(), |id| self.producers.contains_key(&id));
         let review = self.books.ledger.review_producers(now, options.producer_expiry, is_held);
-        let Some(entry) = review else { return Ok(()) };
-        self.enter(&mut vec![entry], round)?;
+        review.map_or(Ok(()), |entry| self.write_now(&mut vec![entry], round))
+    }
+
+    /// Writes entries of our own, which nobody has asked for, and shows them.
+    fn write_now(&mut self, entries: &mut Vec<Entry>, round: &mut Round) -> Result<()> {
+        self.enter(entries, round)?;
         self.make_durable()?;
         self.publish(std::mem::take(&mut round.entries));
         Ok(())
@@ -140,9 +144,7 @@ impl Writer {
             cleaned.deleted_bytes += expired.bytes;
             entries.push(Entry::RecordsDeleted { place: expired.place, before: expired.before });
         }
-        self.enter(&mut entries, round)?;
-        self.make_durable()?;
-        self.publish(std::mem::take(&mut round.entries));
+        self.write_now(&mut entries, round)?;
         self.remove_files().map(|()| cleaned)
     }
 

@@ -35,6 +35,12 @@ fn waiting(
     (before, reaches, go)
 }
 
+/// Asks for a compaction, elsewhere.
+fn cleaning(log: &EmbeddedLog) -> JoinHandle<Result<Cleaned>> {
+    let log = log.clone();
+    thread::spawn(move || block_on(log.clean()))
+}
+
 #[test]
 fn a_topic_may_go_and_come_again_meanwhile() {
     let picks: [fn(Op, &str) -> bool; 4] = [
@@ -49,10 +55,7 @@ fn a_topic_may_go_and_come_again_meanwhile() {
         let log = disk.open_log(folder.path(), tiny()).unwrap();
         create_compacted(&log, 1, compacting(800));
         fill(&log, 20);
-        let cleaning = thread::spawn({
-            let log = log.clone();
-            move || block_on(log.clean())
-        });
+        let cleaning = cleaning(&log);
         reaches.recv().unwrap();
         block_on(log.delete_topic(&TopicName::new("t").unwrap())).unwrap();
         create_compacted(&log, 1, compacting(120));
@@ -79,10 +82,7 @@ fn records_may_be_deleted_meanwhile() {
         create_compacted(&log, 1, compacting(800));
         fill(&log, 20);
         let old = all_rows(&log, &tp("t", 0));
-        let cleaning = thread::spawn({
-            let log = log.clone();
-            move || block_on(log.clean())
-        });
+        let cleaning = cleaning(&log);
         reaches.recv().unwrap();
         block_on(log.delete_records(&tp("t", 0), Offset(before))).unwrap();
         go.send(()).unwrap();
@@ -114,10 +114,7 @@ fn records_may_be_deleted_while_they_are_read() {
         fill(&log, 20);
         block_on(log.checkpoint()).unwrap();
         armed.store(true, Ordering::SeqCst);
-        let cleaning = thread::spawn({
-            let log = log.clone();
-            move || block_on(log.clean())
-        });
+        let cleaning = cleaning(&log);
         reaches.recv().unwrap();
         block_on(log.delete_records(&tp("t", 0), Offset(50))).unwrap();
         go.send(()).unwrap();
@@ -135,10 +132,7 @@ fn what_was_not_put_in_place_is_not_counted() {
     let log = disk.open_log(folder.path(), LogOptions::default()).unwrap();
     create_compacted(&log, 1, compacting(800));
     fill(&log, 20);
-    let cleaning = thread::spawn({
-        let log = log.clone();
-        move || block_on(log.clean())
-    });
+    let cleaning = cleaning(&log);
     reaches.recv().unwrap();
     block_on(log.delete_records(&tp("t", 0), Offset(20))).unwrap();
     go.send(()).unwrap();
@@ -169,10 +163,7 @@ fn commits_go_on_while_a_new_file_is_removed() {
     for number in 0..5 {
         put(&mut *p, &tp("t", 0), &[(&format!("key {number}"), Some(&"-".repeat(200)))]);
     }
-    let cleaning = thread::spawn({
-        let log = log.clone();
-        move || block_on(log.clean())
-    });
+    let cleaning = cleaning(&log);
     reaches.recv().unwrap();
     let gone_on = commits_go_on(&log);
     go.send(()).unwrap();
@@ -216,10 +207,7 @@ fn a_search_that_was_overtaken_leaves_no_file_open() {
         move || block_on(log.offset_at(&tp("t", 0), Timestamp(8)))
     });
     search_reaches.recv().unwrap();
-    let cleaning = thread::spawn({
-        let log = log.clone();
-        move || block_on(log.clean())
-    });
+    let cleaning = cleaning(&log);
     remove_reaches.recv().unwrap();
     search_goes.send(()).unwrap();
     assert_eq!(search.join().unwrap().unwrap(), None);
@@ -241,16 +229,10 @@ fn a_log_is_closed_while_it_is_compacted() {
     create_compacted(&log, 1, compacting(300));
     fill(&log, 20);
     let before = all_rows(&log, &tp("t", 0));
-    let asked = |log: &EmbeddedLog| {
-        thread::spawn({
-            let log = log.clone();
-            move || block_on(log.clean())
-        })
-    };
-    let first = asked(&log);
+    let first = cleaning(&log);
     reaches.recv().unwrap();
     // One more, who comes too late for this one.
-    let second = asked(&log);
+    let second = cleaning(&log);
     let closing = thread::spawn({
         let log = log.clone();
         move || block_on(log.close())
@@ -276,16 +258,10 @@ fn two_who_ask_are_both_answered() {
     let log = disk.open_log(folder.path(), LogOptions::default()).unwrap();
     create_compacted(&log, 1, compacting(300));
     fill(&log, 20);
-    let asked = || {
-        thread::spawn({
-            let log = log.clone();
-            move || block_on(log.clean())
-        })
-    };
-    let first = asked();
+    let first = cleaning(&log);
     reaches.recv().unwrap();
     fill(&log, 20);
-    let second = asked();
+    let second = cleaning(&log);
     // It is in line when something that came after it was answered.
     fill(&log, 1);
     go.send(()).unwrap();
@@ -314,10 +290,7 @@ fn an_index_may_be_made_again_meanwhile() {
         move || rows(&log, &tp("t", 0), Offset(12), 0).unwrap()
     });
     reaches.recv().unwrap();
-    let cleaning = thread::spawn({
-        let log = log.clone();
-        move || block_on(log.clean())
-    });
+    let cleaning = cleaning(&log);
     // The compaction has decided, and waits for the reader. Nobody else does.
     while !leftovers(&files).iter().any(|name| name.ends_with(".swap")) {
         thread::yield_now();
