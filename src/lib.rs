@@ -21,7 +21,7 @@ pub mod prelude {
         Data, DefaultSerde, Error, ErrorKind, Headers, Record, Result, Serde, SerdeRef, Timestamp, serdes,
     };
     pub use headwater_streams::{
-        Consumed, Emit, ErrorPolicy, KStream, KeyValueHandle, Processor, ProcessorContext, Produced,
+        Consumed, Emit, ErrorPolicy, KStream, KTable, KeyValueHandle, Processor, ProcessorContext, Produced,
         Settings, Streams, StreamsBuilder, TimeWindows, Topology, Windowed, windowed_serde,
     };
 

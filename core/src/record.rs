@@ -146,4 +146,9 @@ impl<K, V> Record<K, V> {
     pub fn with_value<V2>(self, value: V2) -> Record<K, V2> {
         Record { key: self.key, value, timestamp: self.timestamp, headers: self.headers }
     }
+
+    /// The same record with what `map` makes of its value.
+    pub fn map_value<V2>(self, map: impl FnOnce(V) -> V2) -> Record<K, V2> {
+        Record { key: self.key, value: map(self.value), timestamp: self.timestamp, headers: self.headers }
+    }
 }

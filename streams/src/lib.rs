@@ -1,7 +1,7 @@
 //! Headwater's DSL, topologies, operators and runtime. Knows neither the embedded log nor Kafka: it reaches the outside
 //! only through the ports of `headwater-core`.
 //!
-//! Begin with [`StreamsBuilder`]; [`KStream`] has the operators; [`Processor`] is for your own; [`Streams`] runs a
+//! Begin with [`StreamsBuilder`]; [`KStream`] and [`KTable`] have the operators; [`Processor`] is for your own; [`Streams`] runs a
 //! [`Topology`]; [`testing`] runs one in a test, without a log on disk, without threads and without waiting.
 
 mod builder;
@@ -10,6 +10,7 @@ mod process;
 mod runtime;
 mod state;
 mod stream;
+mod table;
 mod topology;
 mod windows;
 
@@ -17,11 +18,15 @@ pub mod testing;
 
 pub use self::{
     builder::StreamsBuilder,
-    ops::{BranchedStream, Consumed, Emit, KGroupedStream, Produced, WindowedStream, WindowedTable},
+    ops::{
+        BranchedStream, Consumed, Emit, KGroupedStream, KGroupedTable, Produced, WindowedStream,
+        WindowedTable,
+    },
     process::{Processor, ProcessorContext},
     runtime::{ErrorPolicy, InputOrder, Metrics, Settings, Streams, TaskMetrics},
     state::{KeyValueHandle, KeyValueStore, StoreHandle},
     stream::KStream,
+    table::KTable,
     topology::Topology,
     windows::{TimeWindows, Window, Windowed, windowed_serde},
 };

@@ -1,11 +1,7 @@
 //! How one processor hands a record to the next: the public [`Processor`] trait, which users and the built-in
 //! operators implement alike, and the edges between processors.
 
-use std::{
-    any::type_name,
-    marker::PhantomData,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{any::type_name, marker::PhantomData};
 
 use headwater_core::{Data, Error, Record, Result, TaskId, Timestamp};
 
@@ -168,28 +164,57 @@ impl<K: Data, V: Data> Process<K, V> for Tee<K, V> {
     }
 }
 
-/// An edge to a child that has other parents, too. A task is in one thread at a time, and no child leads back to its
-/// parents, so nobody ever waits for the lock.
-pub(crate) struct Shared<K, V>(pub(crate) Arc<Mutex<Next<K, V>>>);
+/// An edge to a child that has other parents, too. The child lies in the task, and is taken out while it has a record: no
+/// child leads back to its parents.
+pub(crate) struct Shared<K, V> {
+    /// Its place in the task.
+    pub(crate) slot: usize,
+    pub(crate) types: PhantomData<fn(K, V)>,
+}
 
-impl<K, V> Shared<K, V> {
-    fn child(&self) -> MutexGuard<'_, Next<K, V>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// A child with several parents.
+pub(crate) struct SharedChild<K, V> {
+    pub(crate) next: Next<K, V>,
+    pub(crate) parents: usize,
+    /// How many of them are done with their batch.
+    pub(crate) flushed: usize,
+}
+
+impl<K: Data, V: Data> Shared<K, V> {
+    #[inline]
+    fn with(
+        &self,
+        task: &mut TaskContext,
+        visit: impl FnOnce(&mut SharedChild<K, V>, &mut TaskContext) -> Result<()>,
+    ) -> Result<()> {
+        let mut slot = task.shared[self.slot].take().expect("a child does not lead back to its parents");
+        let child = slot.downcast_mut().expect("a slot is made together with its edges");
+        let outcome = visit(child, task);
+        task.shared[self.slot] = Some(slot);
+        outcome
     }
 }
 
 impl<K: Data, V: Data> Process<K, V> for Shared<K, V> {
     #[inline]
     fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()> {
-        self.child().process(record, task)
+        self.with(task, |child, task| child.next.process(record, task))
     }
 
     fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.child().advance(task)
+        self.with(task, |child, task| child.next.advance(task))
     }
 
+    /// When all parents are done, so that the child has everything that they send, and once.
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.child().flush(task)
+        self.with(task, |child, task| {
+            child.flushed += 1;
+            if child.flushed < child.parents {
+                return Ok(());
+            }
+            child.flushed = 0;
+            child.next.flush(task)
+        })
     }
 }
 

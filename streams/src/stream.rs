@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, marker::PhantomData, rc::Rc};
 
-use headwater_core::Data;
+use headwater_core::{Data, Error};
 
 use crate::{
     Processor,
@@ -59,6 +59,27 @@ impl<K: Data, V: Data> KStream<K, V> {
         let kind = NodeKind::Processor { stores: stores.to_vec(), build };
         let node = self.graph.borrow_mut().add(role, Some(self.node), kind);
         KStream { graph: Rc::clone(&self.graph), node, rekeyed_by: self.rekeyed_by, types: PhantomData }
+    }
+
+    /// Remembers a mistake when the partitions do not follow the keys, by which `operator` works.
+    pub(crate) fn needs_keys(&self, operator: &str) {
+        if let Some(by) = self.rekeyed_by {
+            self.graph.borrow_mut().mistake(Error::invalid(format!(
+                "`{by}` may change keys, so records of one key are not in one task: call `.repartition(\"a-name\")` \
+                 before `.{operator}`"
+            )));
+        }
+    }
+
+    /// Whether `other` belongs to the same builder; if not, that is remembered as a mistake.
+    pub(crate) fn same_builder(&self, operator: &str, other: &Rc<RefCell<Graph>>) -> bool {
+        let same = Rc::ptr_eq(&self.graph, other);
+        if !same {
+            self.graph.borrow_mut().mistake(Error::invalid(format!(
+                "`{operator}` takes a stream or table of another StreamsBuilder: build both with one"
+            )));
+        }
+        same
     }
 
     /// The same stream, marked as having keys that its partitions do not follow.

@@ -19,7 +19,10 @@ mod primitives;
 
 use std::sync::Arc;
 
-pub use self::formats::{Bincode, Json, bincode, json};
+pub use self::{
+    formats::{Bincode, Json, bincode, json},
+    primitives::nullable,
+};
 use crate::{Error, Result};
 
 /// Turns a `T` into bytes and back.

@@ -123,6 +123,18 @@ impl Serde<()> for Plain {
     }
 }
 
+/// The same serde for an `Option`, whose `None` is Kafka's null.
+///
+/// ```
+/// use headwater_core::{DefaultSerde, serdes};
+/// let serde = serdes::nullable(String::default_serde());
+/// assert_eq!(serde.decode_nullable(None)?, None);
+/// # Ok::<(), headwater_core::Error>(())
+/// ```
+pub fn nullable<T: 'static>(serde: SerdeRef<T>) -> SerdeRef<Option<T>> {
+    Arc::new(Nullable(serde))
+}
+
 /// `None` is Kafka's null.
 struct Nullable<T>(SerdeRef<T>);
 
@@ -144,7 +156,7 @@ impl<T: 'static> Serde<Option<T>> for Nullable<T> {
 
 impl<T: DefaultSerde> DefaultSerde for Option<T> {
     fn default_serde() -> SerdeRef<Self> {
-        Arc::new(Nullable(T::default_serde()))
+        nullable(T::default_serde())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `group_by_key` and `group_by`: the doors to everything that aggregates.
 
-use headwater_core::{Data, DefaultSerde, Error};
+use headwater_core::{Data, DefaultSerde};
 
 use crate::KStream;
 
@@ -11,12 +11,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Groups records by the key they have. Their partitions must follow that key:
     /// [`StreamsBuilder::build`](crate::StreamsBuilder::build) fails when an operator changed it since.
     pub fn group_by_key(&self) -> KGroupedStream<K, V> {
-        if let Some(by) = self.rekeyed_by {
-            self.graph.borrow_mut().mistake(Error::invalid(format!(
-                "`{by}` may change keys, so records of one key are not in one task: call `.repartition(\"a-name\")` \
-                 before `.group_by_key()`"
-            )));
-        }
+        self.needs_keys("group_by_key()");
         KGroupedStream(self.clone())
     }
 }

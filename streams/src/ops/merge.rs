@@ -1,8 +1,6 @@
 //! `merge`: two streams become one.
 
-use std::rc::Rc;
-
-use headwater_core::{Data, Error};
+use headwater_core::Data;
 
 use super::branch::Pass;
 use crate::KStream;
@@ -24,10 +22,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn merge(&self, other: &KStream<K, V>) -> KStream<K, V> {
         let mut merged = self.then("merge", &[], || Pass);
-        if !Rc::ptr_eq(&self.graph, &other.graph) {
-            let mistake =
-                Error::invalid("`merge` takes a stream of another StreamsBuilder: build both with one");
-            self.graph.borrow_mut().mistake(mistake);
+        if !self.same_builder("merge", &other.graph) {
             return merged;
         }
         self.graph.borrow_mut().link(other.node, merged.node);

@@ -1,5 +1,6 @@
 //! Which operators exist: one file each, with the DSL method, its processor, its documentation and its tests.
 
+pub(crate) mod grouped;
 pub(crate) mod source;
 
 mod aggregate;
@@ -16,6 +17,7 @@ mod process;
 mod repartition;
 mod select_key;
 mod sink;
+mod table;
 mod windowed_by;
 
 pub use self::{
@@ -23,5 +25,6 @@ pub use self::{
     group_by_key::KGroupedStream,
     sink::Produced,
     source::Consumed,
+    table::KGroupedTable,
     windowed_by::{Emit, WindowedStream, WindowedTable},
 };

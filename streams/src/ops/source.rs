@@ -19,6 +19,15 @@ impl<K, V> Consumed<K, V> {
     pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
         Self { key, value }
     }
+
+    pub(crate) fn serdes(&self) -> (SerdeRef<K>, SerdeRef<V>) {
+        (SerdeRef::clone(&self.key), SerdeRef::clone(&self.value))
+    }
+
+    /// The same with another serde for the value.
+    pub(crate) fn map_value<W>(self, map: impl FnOnce(SerdeRef<V>) -> SerdeRef<W>) -> Consumed<K, W> {
+        Consumed { key: self.key, value: map(self.value) }
+    }
 }
 
 impl<K, V> Clone for Consumed<K, V> {

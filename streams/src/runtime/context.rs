@@ -12,7 +12,10 @@ use super::{
     lanes::{LANE_HEADER, LaneMark},
     metrics::TaskMetrics,
 };
-use crate::state::{KeyValue, KeyValueHandle, KeyValueStore, Store};
+use crate::{
+    state::{KeyValue, KeyValueHandle, KeyValueStore, Store},
+    topology::SharedChildren,
+};
 
 /// A batch is closed when it has reached this size. Large enough that its header and checksum cost nothing per record,
 /// small enough to stay in the processor's cache while it is filled.
@@ -38,6 +41,8 @@ pub(crate) struct TaskContext {
     /// By their place in the topology; those of other sub-topologies are missing.
     pub(crate) stores: Vec<Option<Box<dyn Store>>>,
     pub(crate) state: Box<dyn TaskState>,
+    /// Processors with several parents; missing while one has a record.
+    pub(crate) shared: SharedChildren,
     /// One per topic, in the order of the plan; behind them the dead letters, if that topic is no other's.
     pub(crate) sinks: Vec<SinkBuffer>,
     /// Where a sink encodes keys and values before they are copied into a batch.

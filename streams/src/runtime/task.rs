@@ -16,7 +16,7 @@ use super::{
     restore::restore,
     settings::ErrorPolicy,
 };
-use crate::{ops::source::Source, state::StoreClock};
+use crate::{ops::source::Source, state::StoreClock, topology::Processors};
 
 pub(crate) struct Task {
     id: TaskId,
@@ -61,17 +61,19 @@ impl Task {
         let indexes = plan.topology.stores_of(id.subtopology);
         let names: Vec<String> =
             indexes.iter().map(|store| plan.topology.stores[*store].name.clone()).collect();
+        let Processors { sources, shared } = plan.topology.instantiate(id.subtopology);
         let mut task = Self {
             id,
             group: plan.group.clone(),
             inputs: Inputs::new(id, resolved, plan.settings.input_order),
-            sources: plan.topology.instantiate(id.subtopology),
+            sources,
             context: TaskContext {
                 id,
                 stream_time: Timestamp::MIN,
                 place: 0,
                 stores: (0..plan.topology.stores.len()).map(|_| None).collect(),
                 state: backend.open(id, &names)?,
+                shared,
                 sinks,
                 scratch: Vec::new(),
                 on_error,

@@ -2,7 +2,9 @@
 
 use std::{any::Any, marker::PhantomData};
 
-use headwater_core::{CleanupPolicy, Data, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp};
+use headwater_core::{
+    CleanupPolicy, Data, Error, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp,
+};
 
 use super::{
     BuildStore, ChangeSink, Store,
@@ -49,15 +51,25 @@ pub struct KeyValueStore<'a, K, V> {
 
 impl<K: Data, V: Data> KeyValueStore<'_, K, V> {
     fn row(&mut self, key: &K) -> Result<RowMut<'_, V>> {
+        let row = self.row_unless_null(key)?;
+        row.ok_or_else(|| Error::processing("a key of a store is null"))
+    }
+
+    /// The row of `key`, whether or not it has a value; `None` when the key is null.
+    #[inline]
+    pub(crate) fn row_unless_null(&mut self, key: &K) -> Result<Option<RowMut<'_, V>>> {
         let KeyValue { table, key: key_serde, value: value_serde, slot, key_bytes, value_bytes } =
             &mut *self.store;
         key_bytes.clear();
-        key_serde.encode(key, key_bytes)?;
-        table.row(key_bytes, self.place, || {
+        if !key_serde.encode_nullable(key, key_bytes)? {
+            return Ok(None);
+        }
+        let row = table.row(key_bytes, self.place, || {
             value_bytes.clear();
             let found = self.state.get(*slot, key_bytes, value_bytes)?;
             if found { decode_stored(&**value_serde, value_bytes).map(Some) } else { Ok(None) }
-        })
+        });
+        row.map(Some)
     }
 
     /// The value of `key`.

@@ -221,6 +221,18 @@ impl<'a, V: Clone> RowMut<'a, V> {
         self.table.rows[self.at as usize].value.as_ref()
     }
 
+    /// The value as it is.
+    #[inline]
+    pub(crate) fn peek(&self) -> Option<&V> {
+        self.table.rows[self.at as usize].value.as_ref()
+    }
+
+    /// That of the last change.
+    #[inline]
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        self.table.rows[self.at as usize].timestamp
+    }
+
     #[inline]
     fn change(&mut self) -> &mut Row<V> {
         let row = &mut self.table.rows[self.at as usize];
@@ -255,6 +267,19 @@ impl<'a, V: Clone> RowMut<'a, V> {
     pub(crate) fn set(&mut self, value: Option<V>, timestamp: Timestamp) {
         let row = self.change();
         (row.value, row.timestamp) = (value, timestamp);
+    }
+
+    /// As [`RowMut::set`], and gives the value before.
+    pub(crate) fn replace(&mut self, value: Option<V>, timestamp: Timestamp) -> Option<V> {
+        let row = self.change();
+        row.timestamp = timestamp;
+        std::mem::replace(&mut row.value, value)
+    }
+
+    /// Sets the timestamp of a row that is being changed.
+    #[inline]
+    pub(crate) fn set_timestamp(&mut self, timestamp: Timestamp) {
+        self.table.rows[self.at as usize].timestamp = timestamp;
     }
 
     /// Raises the timestamp of a row that is being changed, and gives it.

@@ -1,23 +1,29 @@
 //! From the graph to the processors of one task: types are erased here, once per task, and never per record.
 
-use std::{
-    any::Any,
-    marker::PhantomData,
-    sync::{Arc, Mutex},
-};
+use std::{any::Any, marker::PhantomData};
 
 use headwater_core::Data;
 
 use super::{NodeKind, Topology};
 use crate::{
     ops::source::Source,
-    process::{Hop, Next, Process, Processor, RecordType, Shared, Tee},
+    process::{Hop, Next, Process, Processor, RecordType, Shared, SharedChild, Tee},
 };
+
+/// Children with several parents, as the task holds them; each a `SharedChild<K, V>`.
+pub(crate) type SharedChildren = Vec<Option<Box<dyn Any + Send>>>;
+
+/// The processors of one task.
+pub(crate) struct Processors {
+    /// In the order of [`Topology::sources_of`].
+    pub(crate) sources: Vec<Box<dyn Source>>,
+    pub(crate) shared: SharedChildren,
+}
 
 /// A `Next<K, V>` whose types only its builder knows.
 pub(crate) struct ErasedNext {
     next: Box<dyn Any>,
-    share: fn(Self, usize) -> Vec<Self>,
+    share: fn(Self, usize, &mut SharedChildren) -> Vec<Self>,
 }
 
 impl ErasedNext {
@@ -30,16 +36,21 @@ impl ErasedNext {
     }
 
     /// One for each parent.
-    fn shared(self, parents: usize) -> Vec<Self> {
+    fn shared(self, parents: usize, children: &mut SharedChildren) -> Vec<Self> {
         let share = self.share;
-        if parents == 1 { vec![self] } else { share(self, parents) }
+        if parents == 1 { vec![self] } else { share(self, parents, children) }
     }
 }
 
-fn share<K: Data, V: Data>(next: ErasedNext, parents: usize) -> Vec<ErasedNext> {
-    let shared = Arc::new(Mutex::new(next.typed::<K, V>()));
-    let handle = |_| ErasedNext::of::<K, V>(Box::new(Shared(Arc::clone(&shared))));
-    (0..parents).map(handle).collect()
+fn share<K: Data, V: Data>(
+    next: ErasedNext,
+    parents: usize,
+    children: &mut SharedChildren,
+) -> Vec<ErasedNext> {
+    let slot = children.len();
+    children.push(Some(Box::new(SharedChild { next: next.typed::<K, V>(), parents, flushed: 0 })));
+    let edge = |_| ErasedNext::of::<K, V>(Box::new(Shared { slot, types: PhantomData }));
+    (0..parents).map(edge).collect()
 }
 
 /// What a node is told about its place when it is built.
@@ -103,14 +114,14 @@ pub(crate) fn tee<K: Data, V: Data>(children: Vec<ErasedNext>) -> Next<K, V> {
 }
 
 impl Topology {
-    /// Builds the processors of one task of `subtopology`; sources in the order of [`Topology::sources_of`].
-    pub(crate) fn instantiate(&self, subtopology: u32) -> Vec<Box<dyn Source>> {
+    /// Builds the processors of one task of `subtopology`.
+    pub(crate) fn instantiate(&self, subtopology: u32) -> Processors {
         let mut built: Vec<Vec<ErasedNext>> = (0..self.nodes.len()).map(|_| Vec::new()).collect();
         let mut parents = vec![0; self.nodes.len()];
         for child in self.nodes.iter().flat_map(|node| &node.children) {
             parents[child.0] += 1;
         }
-        let mut sources = Vec::new();
+        let (mut sources, mut shared) = (Vec::new(), SharedChildren::new());
         let sinks = self.sink_topics_of(subtopology);
         // Children always come after their parents, so one pass from the back suffices.
         for (id, node) in self.nodes_of(subtopology).rev() {
@@ -122,18 +133,19 @@ impl Topology {
             match &node.kind {
                 NodeKind::Source { topic, build } => sources.push((topic, build.build(children))),
                 NodeKind::Processor { build, .. } => {
-                    built[id.0] = build.build(&Slots { sink: 0 }, children).shared(parents[id.0]);
+                    built[id.0] =
+                        build.build(&Slots { sink: 0 }, children).shared(parents[id.0], &mut shared);
                 }
                 NodeKind::Sink { topic, build } => {
                     let sink = sinks
                         .iter()
                         .position(|t| *t == topic)
                         .expect("the topic is one of the sub-topology's");
-                    built[id.0] = build.build(&Slots { sink }, children).shared(parents[id.0]);
+                    built[id.0] = build.build(&Slots { sink }, children).shared(parents[id.0], &mut shared);
                 }
             }
         }
         sources.sort_by_key(|(topic, _)| *topic);
-        sources.into_iter().map(|(_, source)| source).collect()
+        Processors { sources: sources.into_iter().map(|(_, source)| source).collect(), shared }
     }
 }

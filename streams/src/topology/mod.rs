@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use headwater_core::{Error, Result, TopicName};
 
-pub(crate) use self::build::{BuildNode, BuildSource, ErasedNext, ProcessorNode, Slots, tee};
+pub(crate) use self::build::{
+    BuildNode, BuildSource, ErasedNext, ProcessorNode, Processors, SharedChildren, Slots, tee,
+};
 use crate::state::BuildStore;
 
 /// Place of a node in the graph. Parents come before their children.
