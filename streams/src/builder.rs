@@ -53,6 +53,35 @@ impl StreamsBuilder {
         self.source(TopicRef::External(topic), consumed)
     }
 
+    /// Reads several topics as one stream, with the default serdes of its types. Records come in the order of their
+    /// timestamps; those of one partition keep theirs.
+    ///
+    /// ```
+    /// use headwater_streams::StreamsBuilder;
+    /// let builder = StreamsBuilder::new();
+    /// builder.streams::<String, f64>(&["readings-north", "readings-south"]).to("readings");
+    /// # builder.build()?;
+    /// # Ok::<(), headwater_core::Error>(())
+    /// ```
+    pub fn streams<K: Data + DefaultSerde, V: Data + DefaultSerde>(&self, topics: &[&str]) -> KStream<K, V> {
+        self.streams_with(topics, &Consumed::with(K::default_serde(), V::default_serde()))
+    }
+
+    /// As [`StreamsBuilder::streams`], each topic as `consumed` says.
+    pub fn streams_with<K: Data, V: Data>(
+        &self,
+        topics: &[&str],
+        consumed: &Consumed<K, V>,
+    ) -> KStream<K, V> {
+        let Some((first, rest)) = topics.split_first() else {
+            self.graph.borrow_mut().mistake(Error::invalid("a stream of several topics has at least one"));
+            // The placeholder is never used, because `build` fails.
+            return self.stream_with("invalid", consumed.clone());
+        };
+        let rest: Vec<_> = rest.iter().map(|topic| self.stream_with(topic, consumed.clone())).collect();
+        self.stream_with(first, consumed.clone()).merge_all(&rest)
+    }
+
     pub(crate) fn source<K: Data, V: Data>(
         &self,
         topic: TopicRef,

@@ -19,7 +19,7 @@ pub mod testing;
 pub use self::{
     builder::StreamsBuilder,
     ops::{
-        BranchedStream, Consumed, Emit, KGroupedStream, KGroupedTable, Produced, WindowedStream,
+        BranchedStream, Consumed, Emit, KGroupedStream, KGroupedTable, OffsetReset, Produced, WindowedStream,
         WindowedTable,
     },
     process::{Processor, ProcessorContext},
@@ -27,6 +27,6 @@ pub use self::{
     state::{KeyValueHandle, KeyValueStore, StoreHandle},
     stream::KStream,
     table::KTable,
-    topology::Topology,
+    topology::{PlanFormat, Topology},
     windows::{TimeWindows, Window, Windowed, windowed_serde},
 };

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use headwater_core::{DefaultSerde, Timestamp};
-use headwater_streams::{KStream, StreamsBuilder, Topology, testing::TopologyTestDriver};
+use headwater_streams::{
+    Consumed, ErrorPolicy, KStream, OffsetReset, PlanFormat, Produced, Settings, StreamsBuilder, Topology,
+    testing::TopologyTestDriver,
+};
 
 fn text(text: &str) -> String {
     text.to_owned()
@@ -112,4 +115,129 @@ fn streams_of_two_builders_cannot_be_merged() {
     let (one, other) = (StreamsBuilder::new(), StreamsBuilder::new());
     let _merged = one.stream::<String, String>("a").merge(&other.stream("b"));
     assert!(one.build().unwrap_err().to_string().contains("another StreamsBuilder"));
+}
+
+/// Topics, partitions and values of what was written, topic by topic.
+fn written(driver: &mut TopologyTestDriver, topics: &[&str]) -> Vec<String> {
+    let values = topics.iter().flat_map(|topic| {
+        let records = driver.read::<String, String>(topic).unwrap();
+        records.into_iter().map(move |r| format!("{topic}:{}@{}", r.value, r.timestamp)).collect::<Vec<_>>()
+    });
+    values.collect()
+}
+
+/// Kafka: `StreamsBuilder.stream(Collection)`, and `ProcessorTopologyTest` for what is computed.
+#[test]
+fn several_topics_are_read_as_one_and_each_record_decides_where_it_goes() {
+    let topology = built(|builder| {
+        let all = builder.streams::<String, String>(&["in-a", "in-b", "in-c"]);
+        all.filter(|_, value| value != "nowhere").to("out-x");
+        all.to_each(|key, _| format!("out-{key}"));
+        builder.stream::<String, String>("side").to("out-y");
+    });
+    let settings = Settings { on_error: ErrorPolicy::Skip, ..Settings::new("computed") };
+    let mut driver = TopologyTestDriver::with(topology, settings, 1).unwrap();
+    for (at, (topic, key)) in (0..).zip([("in-c", "x"), ("in-a", "y"), ("in-b", "z"), ("in-b", "x")]) {
+        driver.append(topic, &text(key), &format!("{topic}{at}"), Timestamp(at)).unwrap();
+    }
+    driver.run().unwrap();
+    // `out-z` was there for nobody; the record that wanted it is taken back from `out-x`, too.
+    let expected = ["out-x:in-c0@0", "out-x:in-c0@0", "out-x:in-b3@3", "out-x:in-b3@3", "out-y:in-a1@1"];
+    assert_eq!(
+        written(&mut driver, &["out-x", "out-y"]),
+        [&expected[..2], &["out-x:in-a1@1"], &expected[2..]].concat()
+    );
+    assert_eq!(driver.metrics().total().skipped, 1);
+}
+
+/// Kafka: `StreamPartitioner`.
+#[test]
+fn a_partitioner_chooses_among_the_partitions_that_there_are() {
+    let topology = built(|builder| {
+        let produced = Produced::with(String::default_serde(), String::default_serde());
+        let by_value = produced.partitioner(|_, value, _| value.len().try_into().unwrap());
+        builder.stream::<String, String>("in").to_with("out", by_value);
+    });
+    let settings = Settings { on_error: ErrorPolicy::Skip, ..Settings::new("chosen") };
+    let mut driver = TopologyTestDriver::with(topology, settings, 2).unwrap();
+    for (at, value) in (0..).zip(["1", "", "22", "3"]) {
+        driver.pipe("in", &text("k"), &text(value), Timestamp(at)).unwrap();
+    }
+    assert_eq!(written(&mut driver, &["out"]), ["out:@1", "out:1@0", "out:3@3"]);
+    assert_eq!(driver.metrics().total().skipped, 1);
+}
+
+/// Kafka: `TimestampExtractor`, and `RecordQueue`, whose partition time it gets.
+#[test]
+fn the_time_of_a_record_may_lie_in_it() {
+    let topology = built(|builder| {
+        let consumed = Consumed::with(String::default_serde(), String::default_serde());
+        let consumed = consumed.timestamps(|record, so_far| match record.value.strip_prefix("at ") {
+            Some(at) => at.parse().ok().map(Timestamp),
+            None => so_far.or(Some(record.timestamp)),
+        });
+        let (a, b) = (builder.stream_with("a", consumed.clone()), builder.stream_with("b", consumed));
+        a.merge(&b).to("out");
+    });
+    let settings = Settings { on_error: ErrorPolicy::Skip, ..Settings::new("timed") };
+    let mut driver = TopologyTestDriver::with(topology, settings, 1).unwrap();
+    for (topic, value) in [
+        ("a", "x"),
+        ("a", "at 30"),
+        ("a", "y"),
+        ("b", "at 20"),
+        ("b", "at -5"),
+        ("b", "at never"),
+        ("b", "z"),
+    ] {
+        driver.append(topic, &text("k"), &text(value), Timestamp(7)).unwrap();
+    }
+    driver.run().unwrap();
+    let expected = ["out:x@7", "out:at 20@20", "out:z@20", "out:at 30@30", "out:y@30"];
+    assert_eq!(written(&mut driver, &["out"]), expected);
+    assert_eq!(driver.metrics().total().skipped, 2);
+    // The time of a partition is committed: it goes on from there.
+    driver.crash().unwrap();
+    driver.pipe("b", &text("k"), &text("after"), Timestamp(7)).unwrap();
+    assert_eq!(written(&mut driver, &["out"]), ["out:after@20"]);
+}
+
+/// Kafka: `AutoOffsetReset`. The driver starts on empty topics, so what it begins with is what came later; a crash must not
+/// make it begin anew.
+#[test]
+fn a_source_begins_where_it_is_told_to() {
+    let out = |reset| -> headwater_core::Result<Vec<String>> {
+        let topology = built(|builder| {
+            let consumed = Consumed::with(String::default_serde(), String::default_serde()).reset(reset);
+            builder.stream_with("in", consumed).to("out");
+        });
+        let mut driver = TopologyTestDriver::new(topology)?;
+        for (at, value) in (0..).zip(["a", "b", "c"]) {
+            driver.append("in", &text("k"), &text(value), Timestamp(at))?;
+        }
+        driver.crash()?;
+        driver.run()?;
+        driver.append("in", &text("k"), &text("d"), Timestamp(3))?;
+        driver.crash()?;
+        driver.run()?;
+        Ok(written(&mut driver, &["out"]))
+    };
+    let all = ["out:a@0", "out:b@1", "out:c@2", "out:d@3"];
+    assert_eq!(out(OffsetReset::Earliest).unwrap(), all);
+    assert_eq!(out(OffsetReset::At(Timestamp(2))).unwrap(), all[2..]);
+    assert_eq!(out(OffsetReset::Latest).unwrap(), all[3..]);
+    let error = out(OffsetReset::Refuse).unwrap_err().to_string();
+    assert!(error.contains("no committed position") && error.contains("in-0"), "{error}");
+}
+
+/// A drawing shows each topic once, whoever reads and writes it.
+#[test]
+fn a_plan_can_be_drawn() {
+    let topology = built(|builder| {
+        let words = builder.stream::<String, String>("words");
+        words.group_by("by-word", |_, word| word.clone()).count("counts").to_stream().to("out");
+        words.to_each(|key, _| key.clone());
+    });
+    insta::assert_snapshot!("plan-dot", topology.describe_as(PlanFormat::Dot));
+    insta::assert_snapshot!("plan-mermaid", topology.describe_as(PlanFormat::Mermaid));
 }

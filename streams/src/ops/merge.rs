@@ -21,12 +21,18 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// assert_eq!(both, ["ab", "ABC", "b"]);
     /// ```
     pub fn merge(&self, other: &KStream<K, V>) -> KStream<K, V> {
+        self.merge_all(std::slice::from_ref(other))
+    }
+
+    /// Merges all at one place, so that no record takes more than one step to it.
+    pub(crate) fn merge_all(&self, others: &[KStream<K, V>]) -> KStream<K, V> {
         let mut merged = self.then("merge", &[], || Pass);
-        if !self.same_builder("merge", &other.graph) {
-            return merged;
+        for other in others {
+            if self.same_builder("merge", &other.graph) {
+                self.graph.borrow_mut().link(other.node, merged.node);
+                merged.rekeyed_by = merged.rekeyed_by.or(other.rekeyed_by);
+            }
         }
-        self.graph.borrow_mut().link(other.node, merged.node);
-        merged.rekeyed_by = self.rekeyed_by.or(other.rekeyed_by);
         merged
     }
 }

@@ -24,7 +24,7 @@ pub use self::{
     branch::BranchedStream,
     group_by_key::KGroupedStream,
     sink::Produced,
-    source::Consumed,
+    source::{Consumed, OffsetReset},
     table::KGroupedTable,
     windowed_by::{Emit, WindowedStream, WindowedTable},
 };

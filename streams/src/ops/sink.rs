@@ -1,38 +1,86 @@
 //! `to`: where records leave, and are encoded.
 
-use headwater_core::{Data, DefaultSerde, Record, Result, SerdeRef};
+use std::{num::NonZeroU32, sync::Arc};
+
+use headwater_core::{Data, DefaultSerde, Error, Partition, Record, Result, SerdeRef, partition_for_key};
 
 use crate::{
     KStream,
     process::{Process, RecordType},
     runtime::context::{TaskContext, keyless_partition},
-    topology::{BuildNode, ErasedNext, NodeKind, Slots, TopicRef},
+    topology::{BuildNode, ErasedNext, NodeKind, SinkTopic, Slots, TopicRef},
 };
+
+/// Chooses the partition of a record, given how many there are.
+type Partitioner<K, V> = Arc<dyn Fn(&K, &V, NonZeroU32) -> u32 + Send + Sync>;
+/// Chooses the topic of a record.
+type TopicOf<K, V> = Arc<dyn Fn(&K, &V) -> String + Send + Sync>;
 
 /// How a topic is written.
 pub struct Produced<K, V> {
     key: SerdeRef<K>,
     value: SerdeRef<V>,
+    partitioner: Option<Partitioner<K, V>>,
 }
 
 impl<K, V> Produced<K, V> {
-    /// With these serdes.
+    /// With these serdes, to the partition that Kafka's default partitioner gives a key.
     pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
-        Self { key, value }
+        Self { key, value, partitioner: None }
+    }
+
+    /// To the partition that `choose` says, which gets key, value and the number of partitions and gives a number below that.
+    /// It must depend on nothing else, or a restart would write a record elsewhere (Kafka: `StreamPartitioner`).
+    ///
+    /// What reads the topic and works by key needs all records of a key in one partition.
+    ///
+    /// ```
+    /// use headwater_core::DefaultSerde;
+    /// use headwater_streams::{Produced, StreamsBuilder};
+    /// let builder = StreamsBuilder::new();
+    /// let by_size = Produced::with(String::default_serde(), u64::default_serde())
+    ///     .partitioner(|_, size, partitions| if *size > 1000 { partitions.get() - 1 } else { 0 });
+    /// builder.stream::<String, u64>("sizes").to_with("sizes-by-class", by_size);
+    /// # builder.build()?;
+    /// # Ok::<(), headwater_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn partitioner(mut self, choose: impl Fn(&K, &V, NonZeroU32) -> u32 + Send + Sync + 'static) -> Self {
+        self.partitioner = Some(Arc::new(choose));
+        self
     }
 }
 
 impl<K, V> Clone for Produced<K, V> {
     fn clone(&self) -> Self {
-        Self { key: SerdeRef::clone(&self.key), value: SerdeRef::clone(&self.value) }
+        Self {
+            key: SerdeRef::clone(&self.key),
+            value: SerdeRef::clone(&self.value),
+            partitioner: self.partitioner.clone(),
+        }
     }
 }
 
 impl<K: Data + DefaultSerde, V: Data + DefaultSerde> KStream<K, V> {
     /// Writes the stream to a topic with the default serdes of its types. A record goes to the partition of its key
-    /// (as Kafka's default partitioner says), one without key to the partition with its task's number.
+    /// (as Kafka's default partitioner says), one without key to the partition with its task's number. A topic that is missing
+    /// is made.
     pub fn to(&self, topic: &str) {
         self.to_with(topic, Produced::with(K::default_serde(), V::default_serde()));
+    }
+
+    /// Writes every record to the topic that `choose` says. That topic must exist when the application starts: a record for
+    /// another one fails, and the error policy decides about it (Kafka: `TopicNameExtractor`).
+    ///
+    /// ```
+    /// use headwater_streams::StreamsBuilder;
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, f64>("readings").to_each(|sensor, _| format!("readings-of-{sensor}"));
+    /// # builder.build()?;
+    /// # Ok::<(), headwater_core::Error>(())
+    /// ```
+    pub fn to_each(&self, choose: impl Fn(&K, &V) -> String + Send + Sync + 'static) {
+        self.to_each_with(choose, Produced::with(K::default_serde(), V::default_serde()));
     }
 }
 
@@ -43,14 +91,30 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.sink(TopicRef::External(topic), produced);
     }
 
+    /// As [`KStream::to_each`], with serdes of your own.
+    pub fn to_each_with(
+        &self,
+        choose: impl Fn(&K, &V) -> String + Send + Sync + 'static,
+        produced: Produced<K, V>,
+    ) {
+        let build = Box::new(SinkNode { produced, choose: Some(Arc::new(choose)) });
+        self.graph.borrow_mut().add(
+            "sink",
+            Some(self.node),
+            NodeKind::Sink { topic: SinkTopic::Computed, build },
+        );
+    }
+
     pub(crate) fn sink(&self, topic: TopicRef, produced: Produced<K, V>) {
-        let build = Box::new(SinkNode { produced });
+        let build = Box::new(SinkNode { produced, choose: None });
+        let topic = SinkTopic::Fixed(topic);
         self.graph.borrow_mut().add("sink", Some(self.node), NodeKind::Sink { topic, build });
     }
 }
 
 struct SinkNode<K, V> {
     produced: Produced<K, V>,
+    choose: Option<TopicOf<K, V>>,
 }
 
 impl<K: Data, V: Data> BuildNode for SinkNode<K, V> {
@@ -63,29 +127,36 @@ impl<K: Data, V: Data> BuildNode for SinkNode<K, V> {
     }
 
     fn build(&self, slots: &Slots, _: Vec<ErasedNext>) -> ErasedNext {
-        ErasedNext::of::<K, V>(Box::new(Encode { produced: self.produced.clone(), sink: slots.sink }))
+        let (produced, sink) = (self.produced.clone(), slots.sink);
+        ErasedNext::of::<K, V>(Box::new(Encode { produced, sink, choose: self.choose.clone() }))
     }
 }
 
 struct Encode<K, V> {
     produced: Produced<K, V>,
     sink: usize,
+    /// Where the topic is computed, `sink` means nothing.
+    choose: Option<TopicOf<K, V>>,
 }
 
 impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
     #[inline]
     fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()> {
+        let sink = match &self.choose {
+            None => self.sink,
+            Some(choose) => task.sink_of(&choose(&record.key, &record.value))?,
+        };
         let scratch = &mut task.scratch;
         scratch.clear();
         let has_key = self.produced.key.encode_nullable(&record.key, scratch)?;
         let middle = scratch.len();
         let has_value = self.produced.value.encode_nullable(&record.value, scratch)?;
         let (key, value) = scratch.split_at(middle);
-        let sink = &mut task.sinks[self.sink];
-        let partition = if has_key {
-            headwater_core::partition_for_key(self.produced.key.partition_bytes(key), sink.partitions())
-        } else {
-            keyless_partition(task.id, sink.partitions())
+        let sink = &mut task.sinks[sink];
+        let partition = match &self.produced.partitioner {
+            Some(choose) => chosen(choose(&record.key, &record.value, sink.partitions()), sink.partitions())?,
+            None if has_key => partition_for_key(self.produced.key.partition_bytes(key), sink.partitions()),
+            None => keyless_partition(task.id, sink.partitions()),
         };
         let (key, value) = (has_key.then_some(key), has_value.then_some(value));
         sink.push(partition, record.timestamp, (key, value), (&record.headers, task.stream_time))
@@ -98,4 +169,13 @@ impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
     fn flush(&mut self, _: &mut TaskContext) -> Result<()> {
         Ok(())
     }
+}
+
+fn chosen(partition: u32, partitions: NonZeroU32) -> Result<Partition> {
+    if partition < partitions.get() {
+        return Ok(Partition(partition));
+    }
+    Err(Error::processing(format!(
+        "a partitioner chose a partition that there is not. partition={partition}, partitions={partitions}"
+    )))
 }

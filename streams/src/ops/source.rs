@@ -1,38 +1,112 @@
 //! `stream`: where records enter, and are decoded.
 
-use headwater_core::{Data, Error, Record, RecordRef, Result, SerdeRef};
+use std::sync::Arc;
+
+use headwater_core::{Data, Error, Record, RecordRef, Result, SerdeRef, Timestamp, serdes::nullable};
 
 use crate::{
     process::{Next, RecordType},
-    runtime::{context::TaskContext, lanes::LANE_HEADER},
+    runtime::{
+        context::TaskContext,
+        lanes::{Extract, LANE_HEADER},
+    },
     topology::{BuildSource, ErasedNext, tee},
 };
+
+/// Finds the timestamp of a record; also gets that of the record in the log, and the highest of the partition so far.
+type TimestampOf<K, V> = Arc<dyn Fn(&Record<K, V>, Option<Timestamp>) -> Option<Timestamp> + Send + Sync>;
+
+/// Where a source begins that the application has never read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OffsetReset {
+    /// With the first record that there is.
+    #[default]
+    Earliest,
+    /// With the records that come from now on. The position is committed at once.
+    Latest,
+    /// With the first record that is not older than this.
+    At(Timestamp),
+    /// Nowhere: the application does not start.
+    Refuse,
+}
 
 /// How a topic is read.
 pub struct Consumed<K, V> {
     key: SerdeRef<K>,
     value: SerdeRef<V>,
+    timestamp: Option<TimestampOf<K, V>>,
+    reset: OffsetReset,
 }
 
 impl<K, V> Consumed<K, V> {
-    /// With these serdes.
+    /// With these serdes, from the earliest record, by the timestamps that the records have in the log.
     pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
-        Self { key, value }
+        Self { key, value, timestamp: None, reset: OffsetReset::default() }
+    }
+
+    /// By timestamps that `find` finds in the records; it gets each record as it lies in the log, and the highest timestamp
+    /// that it found in that partition so far. A record for which it finds none is an error, about which the policy decides;
+    /// return the record's own timestamp or the partition's where one of those shall do (Kafka: `TimestampExtractor`,
+    /// `UsePartitionTimeOnInvalidTimestamp`).
+    ///
+    /// It must depend on nothing else. Records are decoded once more for it.
+    ///
+    /// ```
+    /// use headwater_core::{DefaultSerde, Timestamp, serdes};
+    /// use headwater_streams::{Consumed, StreamsBuilder};
+    ///
+    /// let by_measured_at = Consumed::with(String::default_serde(), serdes::json::<(i64, f64)>())
+    ///     .timestamps(|record, _| Some(Timestamp(record.value.0)));
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream_with("readings", by_measured_at).map_values(|_, (_, value)| value).to("values");
+    /// # builder.build()?;
+    /// # Ok::<(), headwater_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn timestamps(
+        mut self,
+        find: impl Fn(&Record<K, V>, Option<Timestamp>) -> Option<Timestamp> + Send + Sync + 'static,
+    ) -> Self {
+        self.timestamp = Some(Arc::new(find));
+        self
+    }
+
+    /// Where to begin when the application has never read the topic; with the earliest record unless told otherwise (Kafka:
+    /// `AutoOffsetReset`).
+    #[must_use]
+    pub fn reset(mut self, reset: OffsetReset) -> Self {
+        self.reset = reset;
+        self
     }
 
     pub(crate) fn serdes(&self) -> (SerdeRef<K>, SerdeRef<V>) {
         (SerdeRef::clone(&self.key), SerdeRef::clone(&self.value))
     }
+}
 
-    /// The same with another serde for the value.
-    pub(crate) fn map_value<W>(self, map: impl FnOnce(SerdeRef<V>) -> SerdeRef<W>) -> Consumed<K, W> {
-        Consumed { key: self.key, value: map(self.value) }
+impl<K: Data, V: Data> Consumed<K, V> {
+    /// The same for a topic whose values may be null.
+    pub(crate) fn nullable(self) -> Consumed<K, Option<V>> {
+        let timestamp = self.timestamp.map(|find| {
+            let find = move |record: &Record<K, Option<V>>, so_far: Option<Timestamp>| match &record.value {
+                Some(value) => find(&record.clone().with_value(value.clone()), so_far),
+                // There is nothing to find it in.
+                None => Some(record.timestamp),
+            };
+            Arc::new(find) as TimestampOf<K, Option<V>>
+        });
+        Consumed { key: self.key, value: nullable(self.value), timestamp, reset: self.reset }
     }
 }
 
 impl<K, V> Clone for Consumed<K, V> {
     fn clone(&self) -> Self {
-        Self { key: SerdeRef::clone(&self.key), value: SerdeRef::clone(&self.value) }
+        Self {
+            key: SerdeRef::clone(&self.key),
+            value: SerdeRef::clone(&self.value),
+            timestamp: self.timestamp.clone(),
+            reset: self.reset,
+        }
     }
 }
 
@@ -59,6 +133,36 @@ impl<K: Data, V: Data> BuildSource for SourceNode<K, V> {
     fn build(&self, children: Vec<ErasedNext>) -> Box<dyn Source> {
         Box::new(Decode { consumed: self.0.clone(), next: tee::<K, V>(children) })
     }
+
+    fn reset(&self) -> OffsetReset {
+        self.0.reset
+    }
+
+    fn extract(&self) -> Option<Extract> {
+        let find = self.0.timestamp.clone()?;
+        let consumed = self.0.clone();
+        Some(Arc::new(move |raw, so_far| {
+            // What cannot be decoded is found out again when it is its turn.
+            let record = consumed.record(raw).ok();
+            let so_far = (so_far >= Timestamp(0)).then_some(so_far);
+            record.and_then(|record| find(&record, so_far)).unwrap_or(Timestamp(-1))
+        }))
+    }
+}
+
+impl<K: Data, V: Data> Consumed<K, V> {
+    #[inline]
+    fn record(&self, raw: RecordRef<'_>) -> Result<Record<K, V>> {
+        let key = self.key.decode_nullable(raw.key).map_err(|e| e.context("key"))?;
+        let value = self.value.decode_nullable(raw.value).map_err(|e| e.context("value"))?;
+        // The lane belongs to the transport between two tasks, not to the user's record.
+        let headers = if raw.headers.is_empty() {
+            headwater_core::Headers::new()
+        } else {
+            raw.headers.to_owned_without(LANE_HEADER.as_bytes())
+        };
+        Ok(Record { key, value, timestamp: raw.timestamp, headers })
+    }
 }
 
 struct Decode<K, V> {
@@ -69,18 +173,15 @@ struct Decode<K, V> {
 impl<K: Data, V: Data> Source for Decode<K, V> {
     #[inline]
     fn process(&mut self, raw: RecordRef<'_>, task: &mut TaskContext) -> Result<()> {
-        if raw.timestamp.0 < 0 {
-            return Err(Error::processing(format!("timestamp is negative. timestamp={}", raw.timestamp)));
+        let record = self.consumed.record(raw)?;
+        if record.timestamp.0 < 0 {
+            let extracted = if self.consumed.timestamp.is_some() { " found in the record" } else { "" };
+            return Err(Error::processing(format!(
+                "the timestamp{extracted} is negative. timestamp={}",
+                raw.timestamp
+            )));
         }
-        let key = self.consumed.key.decode_nullable(raw.key).map_err(|e| e.context("key"))?;
-        let value = self.consumed.value.decode_nullable(raw.value).map_err(|e| e.context("value"))?;
-        // The lane belongs to the transport between two tasks, not to the user's record.
-        let headers = if raw.headers.is_empty() {
-            headwater_core::Headers::new()
-        } else {
-            raw.headers.to_owned_without(LANE_HEADER.as_bytes())
-        };
-        self.next.process(Record { key, value, timestamp: raw.timestamp, headers }, task)
+        self.next.process(record, task)
     }
 
     fn advance(&mut self, task: &mut TaskContext) -> Result<()> {

@@ -1,6 +1,10 @@
 //! What operators may touch while a record flows through them.
 
-use std::num::NonZeroU32;
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use headwater_core::{
@@ -45,6 +49,10 @@ pub(crate) struct TaskContext {
     pub(crate) shared: SharedChildren,
     /// One per topic, in the order of the plan; behind them the dead letters, if that topic is no other's.
     pub(crate) sinks: Vec<SinkBuffer>,
+    /// Places in `sinks` of topics that records have decided, and how many partitions all topics have that there were when
+    /// the application started.
+    pub(crate) computed: HashMap<String, usize>,
+    pub(crate) topics: Arc<BTreeMap<TopicName, NonZeroU32>>,
     /// Where a sink encodes keys and values before they are copied into a batch.
     pub(crate) scratch: Vec<u8>,
     pub(crate) on_error: OnError,
@@ -83,6 +91,36 @@ impl TaskContext {
     /// Shows the stores the keys that come next, from the record at `place` on.
     pub(crate) fn look_ahead(&mut self, place: usize, keys: &[Option<&[u8]>]) {
         self.stores().for_each(|store| store.look_ahead(place, keys));
+    }
+
+    /// Place of the sink of a topic that a record decided.
+    pub(crate) fn sink_of(&mut self, topic: &str) -> Result<usize> {
+        match self.computed.get(topic) {
+            Some(place) => Ok(*place),
+            None => self.add_sink(topic),
+        }
+    }
+
+    #[cold]
+    fn add_sink(&mut self, topic: &str) -> Result<usize> {
+        let name = TopicName::new(topic).map_err(|e| Error::processing(e.report()))?;
+        let Some(partitions) = self.topics.get(&name) else {
+            return Err(Error::processing(format!(
+                "a record goes to a topic that did not exist when the application started: create it and start again. \
+                 topic={topic}"
+            )));
+        };
+        // A topic that is written in any other way, too, has one buffer only, which keeps the order.
+        let place = self.sinks.iter().position(|sink| *sink.topic() == name).unwrap_or(self.sinks.len());
+        if place == self.sinks.len() {
+            let mut sink = SinkBuffer::new(&name, *partitions, None);
+            if self.on_error != OnError::Fail {
+                sink.begin_record();
+            }
+            self.sinks.push(sink);
+        }
+        self.computed.insert(topic.to_owned(), place);
+        Ok(place)
     }
 
     /// Adds what was counted here to the metrics of the task.
@@ -205,6 +243,7 @@ pub(crate) fn keyless_partition(task: TaskId, partitions: NonZeroU32) -> Partiti
 
 /// Open batches of one topic, one per partition.
 pub(crate) struct SinkBuffer {
+    topic: TopicName,
     partitions: Vec<Buffer>,
     count: NonZeroU32,
     /// The lane that this task is to the readers of the topic, if it is a repartition topic.
@@ -230,11 +269,16 @@ impl SinkBuffer {
             filled: Vec::new(),
             mark: None,
         };
-        Self { partitions: (0..count.get()).map(buffer).collect(), count, lane, full: false }
+        let partitions = (0..count.get()).map(buffer).collect();
+        Self { topic: topic.clone(), partitions, count, lane, full: false }
     }
 
     pub(crate) fn partitions(&self) -> NonZeroU32 {
         self.count
+    }
+
+    fn topic(&self) -> &TopicName {
+        &self.topic
     }
 
     /// Adds a record; `stream_time` is that of this task, which the reader of a lane needs.

@@ -1,14 +1,17 @@
 //! Fills the lanes of a task from the log. The only part of a task's life that waits for I/O.
 
+use std::sync::Arc;
+
 use headwater_core::{Error, Log, Offset, Partition, PartitionOffsets, Result, TaskId, TopicPartition};
 
 use super::{
     board::{Board, Progress},
-    lanes::Lane,
+    lanes::{Lane, Timing},
     plan::SubtopologyPlan,
     positions::{LanePosition, Metadata},
     settings::InputOrder,
 };
+use crate::OffsetReset;
 
 /// Bytes asked for in one read.
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -22,6 +25,8 @@ pub(crate) struct Input {
     pub(crate) source: usize,
     /// The sub-topology that writes it, if it is a repartition topic read by lanes.
     upstream: Option<u32>,
+    /// Where to begin when nothing was committed.
+    reset: OffsetReset,
     /// The next offset to look at.
     next: Offset,
 }
@@ -40,37 +45,53 @@ impl Inputs {
         {
             let upstream = topic.upstream.filter(|_| order == InputOrder::Lanes);
             let count = upstream.map_or(1, |(_, tasks)| tasks);
-            lanes.extend((0..count).map(|number| Lane::new(inputs.len(), number, upstream.is_some())));
+            let timing = match &topic.extract {
+                _ if upstream.is_some() => Timing::Marked,
+                Some(extract) => Timing::Extracted(Arc::clone(extract)),
+                None => Timing::Record,
+            };
+            lanes.extend((0..count).map(|number| Lane::new(inputs.len(), number, timing.clone())));
             let partition = TopicPartition::new(topic.topic.clone(), task.partition);
             inputs.push(Input {
                 partition,
                 source,
                 upstream: upstream.map(|(writer, _)| writer),
+                reset: topic.reset,
                 next: Offset(0),
             });
         }
         Self { inputs, lanes }
     }
 
-    /// Goes to where the last commit was.
-    pub(crate) async fn seek(&mut self, at: usize, metadata: Option<&Metadata>, log: &dyn Log) -> Result<()> {
+    /// Goes to where the last commit was, or to where the source is to begin. `true` when that is not what it would be the
+    /// next time, so that it must be committed.
+    pub(crate) async fn seek(
+        &mut self,
+        at: usize,
+        metadata: Option<&Metadata>,
+        log: &dyn Log,
+    ) -> Result<bool> {
         let offsets = log.offsets(&self.inputs[at].partition).await?;
         let by_lanes = self.inputs[at].upstream.is_some();
         if let Some(metadata) = metadata {
             check(metadata, by_lanes, &self.inputs[at].partition, &offsets)?;
         }
+        let begin = match metadata {
+            Some(_) => offsets.earliest,
+            None => begin(&self.inputs[at], &offsets, log).await?,
+        };
         let mut next = offsets.end;
         for lane in self.lanes.iter_mut().filter(|lane| lane.input == at) {
             let committed =
                 metadata.and_then(|m| m.lanes.iter().find(|position| position.number == lane.number));
-            lane.position = committed.map_or(offsets.earliest, |position| Offset(position.offset));
+            lane.position = committed.map_or(begin, |position| Offset(position.offset));
             if let Some(position) = committed {
                 lane.time = headwater_core::Timestamp(position.time);
             }
             next = next.min(lane.position);
         }
         self.inputs[at].next = next;
-        Ok(())
+        Ok(begin != offsets.earliest)
     }
 
     /// Reads until every lane has something to take, or is known to be at its end.
@@ -176,6 +197,23 @@ fn lane_of<'a>(
             input.partition
         ))
     })
+}
+
+/// Where an input begins that was never committed.
+async fn begin(input: &Input, offsets: &PartitionOffsets, log: &dyn Log) -> Result<Offset> {
+    match input.reset {
+        OffsetReset::Earliest => Ok(offsets.earliest),
+        OffsetReset::Latest => Ok(offsets.end),
+        OffsetReset::At(time) => {
+            let found = log.offset_at(&input.partition, time).await?;
+            Ok(found.map_or(offsets.end, |found| found.offset))
+        }
+        OffsetReset::Refuse => Err(Error::invalid(format!(
+            "the application has no committed position, and its source says to begin nowhere by itself: set one, or choose \
+             another `OffsetReset`. partition={}",
+            input.partition
+        ))),
+    }
 }
 
 /// A committed position must lie in the partition, and mean what it meant when it was committed.

@@ -5,7 +5,7 @@
 //! the record, which travels with it. The task takes the next record from the lane with the lowest time (ties: the
 //! order of the lanes), and waits for an empty lane only while that lane is behind and could still bring a lower time.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use headwater_core::{Error, Offset, RecordBatch, RecordCursor, RecordRef, Result, Timestamp};
 
@@ -52,8 +52,7 @@ pub(crate) struct Lane {
     pub(crate) input: usize,
     /// The upstream task's partition, or 0.
     pub(crate) number: u32,
-    /// Whether records carry a [`LaneMark`].
-    marked: bool,
+    timing: Timing,
     /// Time of the last record taken, or of the last progress heard of.
     pub(crate) time: Timestamp,
     /// Whether more may come that is already on its way.
@@ -67,15 +66,33 @@ pub(crate) struct Lane {
 
 struct Head {
     cursor: RecordCursor,
+    /// Lane time once its record is taken.
     time: Timestamp,
+    /// Of its record, where that is not the log's.
+    extracted: Timestamp,
 }
 
+/// Where the time of a lane's records comes from.
+#[derive(Clone)]
+pub(crate) enum Timing {
+    /// The records' own timestamps.
+    Record,
+    /// A [`LaneMark`] on each.
+    Marked,
+    /// What the user finds in them.
+    Extracted(Extract),
+}
+
+/// Gives the timestamp of a record in place of its own; also gets the time of the partition so far. A negative one says that
+/// there is none.
+pub(crate) type Extract = Arc<dyn Fn(RecordRef<'_>, Timestamp) -> Timestamp + Send + Sync>;
+
 impl Lane {
-    pub(crate) fn new(input: usize, number: u32, marked: bool) -> Self {
+    pub(crate) fn new(input: usize, number: u32, timing: Timing) -> Self {
         Self {
             input,
             number,
-            marked,
+            timing,
             time: Timestamp::MIN,
             behind: true,
             position: Offset(0),
@@ -129,7 +146,12 @@ impl Lane {
     /// Its next record.
     #[inline]
     pub(crate) fn head(&self) -> Option<RecordRef<'_>> {
-        self.head.as_ref()?.cursor.current()
+        let head = self.head.as_ref()?;
+        let record = head.cursor.current()?;
+        if let Timing::Extracted(_) = self.timing {
+            return Some(RecordRef { timestamp: head.extracted, ..record });
+        }
+        Some(record)
     }
 
     /// Place of its next record among those found with it (see [`RecordCursor::place`]).
@@ -155,28 +177,18 @@ impl Lane {
     #[inline]
     pub(crate) fn take(&mut self, timely: bool) -> Result<bool> {
         let Some(head) = &mut self.head else { return Ok(false) };
-        if timely || self.marked {
+        if timely || matches!(self.timing, Timing::Marked) {
             self.time = head.time;
         }
         if let Some(offset) = head.cursor.offset() {
             self.position = offset.next();
         }
         if head.cursor.advance()? {
-            head.time = Self::time_of(&head.cursor, self.marked, self.time)?;
+            head.find_time(&self.timing, self.time)?;
             return Ok(true);
         }
         self.settle()?;
         Ok(self.head.is_some())
-    }
-
-    #[inline]
-    fn time_of(cursor: &RecordCursor, marked: bool, so_far: Timestamp) -> Result<Timestamp> {
-        let time = if marked {
-            cursor.current().map(LaneMark::of).transpose()?.map(|mark| mark.time)
-        } else {
-            cursor.timestamp()
-        };
-        Ok(so_far.max(time.unwrap_or(so_far)))
     }
 
     /// Moves on to the first record not yet taken, dropping batches that have none.
@@ -185,8 +197,7 @@ impl Lane {
             if let Some(head) = &mut self.head {
                 while let Some(offset) = head.cursor.offset() {
                     if offset >= self.position {
-                        head.time = Self::time_of(&head.cursor, self.marked, self.time)?;
-                        return Ok(());
+                        return head.find_time(&self.timing, self.time);
                     }
                     head.cursor.advance()?;
                 }
@@ -197,7 +208,7 @@ impl Lane {
                 Some(Queued::Loaded(batch)) => {
                     let mut cursor = batch.cursor();
                     cursor.advance()?;
-                    self.head = Some(Head { cursor, time: self.time });
+                    self.head = Some(Head { cursor, time: self.time, extracted: self.time });
                     self.queue.pop_front();
                 }
                 Some(Queued::At(_)) => return Ok(()),
@@ -216,6 +227,23 @@ impl Lane {
             self.time = self.time.max(time);
             self.behind = behind;
         }
+    }
+}
+
+impl Head {
+    /// Looks when its record is, after `so_far`.
+    #[inline]
+    fn find_time(&mut self, timing: &Timing, so_far: Timestamp) -> Result<()> {
+        let time = match timing {
+            Timing::Record => self.cursor.timestamp(),
+            Timing::Marked => self.cursor.current().map(LaneMark::of).transpose()?.map(|mark| mark.time),
+            Timing::Extracted(extract) => {
+                self.extracted = self.cursor.current().map_or(so_far, |record| extract(record, so_far));
+                Some(self.extracted)
+            }
+        };
+        self.time = so_far.max(time.unwrap_or(so_far));
+        Ok(())
     }
 }
 
@@ -282,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_lane_that_is_behind_is_waited_for_only_while_it_could_be_earlier() {
-        let mut lanes = [Lane::new(0, 0, false), Lane::new(1, 0, false)];
+        let mut lanes = [Lane::new(0, 0, Timing::Record), Lane::new(1, 0, Timing::Record)];
         let mut out = Vec::new();
         lanes[0].push(batch(0, &[10, 20]), 1 << 20).unwrap();
         drain(&mut lanes, &mut out);
@@ -323,7 +351,7 @@ mod tests {
                     .collect()
             })
             .collect();
-        let mut lanes: Vec<Lane> = (0..contents.len()).map(|i| Lane::new(i, 0, false)).collect();
+        let mut lanes: Vec<Lane> = (0..contents.len()).map(|i| Lane::new(i, 0, Timing::Record)).collect();
         let (mut sent, mut out) = (vec![0; contents.len()], Vec::new());
         let rest = (0..contents.len()).flat_map(|lane| std::iter::repeat_n(lane, 20));
         for lane in deliveries.iter().copied().map(|d| d % contents.len()).chain(rest) {

@@ -4,8 +4,14 @@ use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use headwater_core::{Error, GroupId, Log, Partition, Result, TaskId, TopicConfig, TopicName, TopicSpec};
 
-use super::settings::{ErrorPolicy, Settings};
-use crate::topology::{TopicRef, Topology};
+use super::{
+    lanes::Extract,
+    settings::{ErrorPolicy, Settings},
+};
+use crate::{
+    OffsetReset,
+    topology::{TopicRef, Topology},
+};
 
 pub(crate) struct Plan {
     pub(crate) topology: Arc<Topology>,
@@ -13,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) group: GroupId,
     pub(crate) subtopologies: Vec<SubtopologyPlan>,
     pub(crate) dead_letters: Option<(TopicName, NonZeroU32)>,
+    /// How many partitions all topics of the log have.
+    pub(crate) topics: Arc<BTreeMap<TopicName, NonZeroU32>>,
 }
 
 pub(crate) struct SubtopologyPlan {
@@ -28,6 +36,8 @@ pub(crate) struct SourcePlan {
     pub(crate) partitions: u32,
     /// For a repartition topic: the sub-topology that writes it, and how many tasks that has.
     pub(crate) upstream: Option<(u32, u32)>,
+    pub(crate) reset: OffsetReset,
+    pub(crate) extract: Option<Extract>,
 }
 
 pub(crate) struct SinkPlan {
@@ -48,12 +58,14 @@ impl Plan {
             settings,
             subtopologies: Vec::new(),
             dead_letters: None,
+            topics: Arc::default(),
         };
         for subtopology in 0..topology.subtopologies() {
             let resolved = plan.resolve_subtopology(subtopology, &tasks, &known)?;
             plan.subtopologies.push(resolved);
         }
         plan.create_topics(&known, log).await?;
+        plan.topics = Arc::new(log.topics().await?.into_iter().map(|t| (t.name, t.partitions)).collect());
         Ok(plan)
     }
 
@@ -65,7 +77,7 @@ impl Plan {
     ) -> Result<SubtopologyPlan> {
         let count = tasks[subtopology as usize];
         let mut sources = Vec::new();
-        for topic in self.topology.sources_of(subtopology) {
+        for (topic, build) in self.topology.source_nodes_of(subtopology) {
             let upstream = match topic {
                 TopicRef::External(_) => None,
                 TopicRef::Repartition(name) => {
@@ -83,7 +95,8 @@ impl Plan {
                      tasks={count}"
                 )));
             }
-            sources.push(SourcePlan { topic: name, partitions, upstream });
+            let (reset, extract) = (build.reset(), build.extract());
+            sources.push(SourcePlan { topic: name, partitions, upstream, reset, extract });
         }
         let mut sinks = Vec::new();
         for topic in self.topology.sink_topics_of(subtopology) {

@@ -1,5 +1,7 @@
 //! One sub-topology on one partition. Processing is synchronous: no I/O but its own state, no clock, no await.
 
+use std::sync::Arc;
+
 use headwater_core::{
     Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, RecordCursor, Result,
     StateBackend, StateBatch, StoreId, TaskId, Timestamp, TopicPartition,
@@ -75,6 +77,8 @@ impl Task {
                 state: backend.open(id, &names)?,
                 shared,
                 sinks,
+                computed: std::collections::HashMap::new(),
+                topics: Arc::clone(&plan.topics),
                 scratch: Vec::new(),
                 on_error,
                 wake: false,
@@ -105,7 +109,10 @@ impl Task {
             let metadata = committed.as_ref().map(Metadata::of).transpose();
             let metadata =
                 metadata.map_err(|e| e.context(format!("group={}, partition={partition}", self.group)))?;
-            self.inputs.seek(at, metadata.as_ref(), log).await?;
+            if self.inputs.seek(at, metadata.as_ref(), log).await? {
+                // Committed at once: after a crash it begins here again, and not at what is the end of the topic then.
+                self.uncommitted += 1;
+            }
             if let Some(metadata) = metadata {
                 self.context.stream_time = self.context.stream_time.max(metadata.stream_time());
                 clocks.extend(metadata.clocks);

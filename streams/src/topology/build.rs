@@ -4,10 +4,12 @@ use std::{any::Any, marker::PhantomData};
 
 use headwater_core::Data;
 
-use super::{NodeKind, Topology};
+use super::{NodeKind, SinkTopic, Topology};
 use crate::{
+    OffsetReset,
     ops::source::Source,
     process::{Hop, Next, Process, Processor, RecordType, Shared, SharedChild, Tee},
+    runtime::lanes::Extract,
 };
 
 /// Children with several parents, as the task holds them; each a `SharedChild<K, V>`.
@@ -55,7 +57,7 @@ fn share<K: Data, V: Data>(
 
 /// What a node is told about its place when it is built.
 pub(crate) struct Slots {
-    /// Place of this node's topic in the task's sinks; 0 for nodes that are no sinks.
+    /// Place of this node's topic in the task's sinks; 0 for nodes that are no sinks or compute their topic.
     pub(crate) sink: usize,
 }
 
@@ -68,6 +70,8 @@ pub(crate) trait BuildNode: Send + Sync {
 pub(crate) trait BuildSource: Send + Sync {
     fn output(&self) -> RecordType;
     fn build(&self, children: Vec<ErasedNext>) -> Box<dyn Source>;
+    fn reset(&self) -> OffsetReset;
+    fn extract(&self) -> Option<Extract>;
 }
 
 /// The types of a node: input, output, processor.
@@ -137,10 +141,13 @@ impl Topology {
                         build.build(&Slots { sink: 0 }, children).shared(parents[id.0], &mut shared);
                 }
                 NodeKind::Sink { topic, build } => {
-                    let sink = sinks
-                        .iter()
-                        .position(|t| *t == topic)
-                        .expect("the topic is one of the sub-topology's");
+                    let place = |fixed| sinks.iter().position(|topic| *topic == fixed);
+                    let sink = match topic {
+                        SinkTopic::Fixed(topic) => {
+                            place(topic).expect("the topic is one of the sub-topology's")
+                        }
+                        SinkTopic::Computed => 0,
+                    };
                     built[id.0] = build.build(&Slots { sink }, children).shared(parents[id.0], &mut shared);
                 }
             }

@@ -10,6 +10,7 @@ use headwater_core::{Error, Result, TopicName};
 pub(crate) use self::build::{
     BuildNode, BuildSource, ErasedNext, ProcessorNode, Processors, SharedChildren, Slots, tee,
 };
+pub use self::describe::PlanFormat;
 use crate::state::BuildStore;
 
 /// Place of a node in the graph. Parents come before their children.
@@ -25,10 +26,18 @@ pub(crate) enum TopicRef {
     Repartition(String),
 }
 
+/// Where a sink writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SinkTopic {
+    Fixed(TopicRef),
+    /// To a topic that each record decides.
+    Computed,
+}
+
 pub(crate) enum NodeKind {
     Source { topic: TopicRef, build: Box<dyn BuildSource> },
     Processor { stores: Vec<usize>, build: Box<dyn BuildNode> },
-    Sink { topic: TopicRef, build: Box<dyn BuildNode> },
+    Sink { topic: SinkTopic, build: Box<dyn BuildNode> },
 }
 
 pub(crate) struct Node {
@@ -108,21 +117,27 @@ impl Topology {
 
     /// Source topics of a sub-topology, sorted; their order is that of the task's sources.
     pub(crate) fn sources_of(&self, subtopology: u32) -> Vec<&TopicRef> {
-        let mut topics: Vec<_> = self
-            .nodes_of(subtopology)
-            .filter_map(
-                |(_, n)| if let NodeKind::Source { topic, .. } = &n.kind { Some(topic) } else { None },
-            )
-            .collect();
-        topics.sort();
-        topics
+        self.source_nodes_of(subtopology).into_iter().map(|(topic, _)| topic).collect()
     }
 
-    /// Topics that a sub-topology writes, each once, in the order of their first sink; that of the task's buffers.
+    /// As [`Topology::sources_of`], with what makes the sources.
+    pub(crate) fn source_nodes_of(&self, subtopology: u32) -> Vec<(&TopicRef, &dyn BuildSource)> {
+        let mut sources: Vec<_> = self
+            .nodes_of(subtopology)
+            .filter_map(|(_, node)| match &node.kind {
+                NodeKind::Source { topic, build } => Some((topic, &**build)),
+                NodeKind::Processor { .. } | NodeKind::Sink { .. } => None,
+            })
+            .collect();
+        sources.sort_by_key(|(topic, _)| *topic);
+        sources
+    }
+
+    /// Topics that a sub-topology is known to write, each once, in the order of their first sink; that of the task's buffers.
     pub(crate) fn sink_topics_of(&self, subtopology: u32) -> Vec<&TopicRef> {
         let mut topics = Vec::new();
         for (_, node) in self.nodes_of(subtopology) {
-            if let NodeKind::Sink { topic, .. } = &node.kind
+            if let NodeKind::Sink { topic: SinkTopic::Fixed(topic), .. } = &node.kind
                 && !topics.contains(&topic)
             {
                 topics.push(topic);
@@ -147,7 +162,7 @@ impl Topology {
 
     /// The sub-topology that writes into a repartition topic.
     pub(crate) fn writer_of(&self, name: &str) -> Option<u32> {
-        let wanted = TopicRef::Repartition(name.to_owned());
+        let wanted = SinkTopic::Fixed(TopicRef::Repartition(name.to_owned()));
         let writes = |n: &Node| matches!(&n.kind, NodeKind::Sink { topic, .. } if *topic == wanted);
         self.nodes.iter().position(writes).map(|i| self.subtopology[i])
     }

@@ -1,6 +1,6 @@
 //! `table` and `to_table`: the latest value of each key becomes a row.
 
-use headwater_core::{Data, DefaultSerde, Record, Result, SerdeRef, serdes};
+use headwater_core::{Data, DefaultSerde, Record, Result, SerdeRef};
 
 use crate::{
     Consumed, KStream, KTable, Processor, ProcessorContext, StreamsBuilder,
@@ -47,8 +47,7 @@ impl StreamsBuilder {
         consumed: Consumed<K, V>,
     ) -> KTable<K, V> {
         let (key, value) = consumed.serdes();
-        self.stream_with(topic, consumed.map_value(serdes::nullable))
-            .to_table_nullable_with(store, (key, value))
+        self.stream_with(topic, consumed.nullable()).to_table_nullable_with(store, (key, value))
     }
 }
 
