@@ -63,6 +63,12 @@ pub trait TaskState: Send {
     /// Those of `visit`, and of the engine.
     fn scan(&self, store: StoreId, from: &[u8], to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()>;
 
+    /// As [`TaskState::scan`], from the last of them to the first.
+    ///
+    /// # Errors
+    /// Those of `visit`, and of the engine.
+    fn scan_back(&self, store: StoreId, from: &[u8], to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()>;
+
     /// Appends the highest key of `store` to `out`; `false` when the store is empty.
     ///
     /// # Errors

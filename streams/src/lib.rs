@@ -24,7 +24,7 @@ pub use self::{
     },
     process::{Processor, ProcessorContext},
     runtime::{ErrorPolicy, InputOrder, Metrics, Settings, Streams, TaskMetrics},
-    state::{KeyValueHandle, KeyValueStore, StoreHandle},
+    state::{KeyValueHandle, KeyValueStore, Order, StoreHandle},
     stream::KStream,
     table::KTable,
     topology::{PlanFormat, Topology},

@@ -79,12 +79,19 @@ fn get(state: &dyn TaskState, store: StoreId, key: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn scan(state: &dyn TaskState, store: StoreId, from: &[u8], to: Option<&[u8]>) -> Entries {
-    let mut entries = Entries::new();
+    let (mut entries, mut back) = (Entries::new(), Entries::new());
     let mut visit = |key: &[u8], value: &[u8]| {
         entries.push((key.to_vec(), value.to_vec()));
         Ok(ControlFlow::Continue(()))
     };
     state.scan(store, from, to, &mut visit).expect("a store can be scanned");
+    let mut visit = |key: &[u8], value: &[u8]| {
+        back.push((key.to_vec(), value.to_vec()));
+        Ok(ControlFlow::Continue(()))
+    };
+    state.scan_back(store, from, to, &mut visit).expect("a store can be scanned backwards");
+    back.reverse();
+    assert_eq!(entries, back, "both ways there is the same, from={from:?}, to={to:?}");
     entries
 }
 
@@ -192,7 +199,8 @@ fn a_visit_may_stop_a_scan(backend: &dyn StateBackend) {
         Ok(if key == [2] { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
     state.scan(A, b"", None, &mut visit).expect("a scan that is stopped is no error");
-    assert_eq!(seen, [0, 1, 2]);
+    state.scan_back(A, b"", None, &mut visit).expect("a scan that is stopped is no error");
+    assert_eq!(seen, [0, 1, 2, 4, 3, 2]);
 }
 
 fn an_error_of_a_visit_is_passed_on(backend: &dyn StateBackend) {

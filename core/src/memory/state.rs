@@ -109,6 +109,16 @@ impl TaskState for MemoryTask {
         Ok(())
     }
 
+    fn scan_back(&self, store: StoreId, from: &[u8], to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()> {
+        let Some(range) = range(from, to) else { return Ok(()) };
+        for (key, value) in self.store(store)?.entries.range::<[u8], _>(range).rev() {
+            if let ControlFlow::Break(()) = visit(key, value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn last_key(&self, store: StoreId, out: &mut Vec<u8>) -> Result<bool> {
         let last = self.store(store)?.entries.last_key_value();
         out.extend_from_slice(last.map_or(&[], |(key, _)| key.as_slice()));

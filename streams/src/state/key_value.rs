@@ -146,10 +146,10 @@ impl<K: Data, V: Data> BuildStore for KeyValueSpec<K, V> {
 
 /// The store itself. In the engine and in the changelog the key is that of the serde; in the changelog the value is, too.
 pub(crate) struct KeyValue<K, V> {
-    table: Table<V>,
-    key: SerdeRef<K>,
-    value: SerdeRef<V>,
-    slot: StoreId,
+    pub(super) table: Table<V>,
+    pub(super) key: SerdeRef<K>,
+    pub(super) value: SerdeRef<V>,
+    pub(super) slot: StoreId,
     key_bytes: Vec<u8>,
     value_bytes: Vec<u8>,
 }

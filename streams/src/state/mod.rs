@@ -6,6 +6,7 @@
 
 mod ahead;
 mod key_value;
+mod range;
 pub(crate) mod table;
 mod window;
 
@@ -13,10 +14,13 @@ use std::any::Any;
 
 use headwater_core::{CleanupPolicy, Result, StateBatch, StoreId, TaskState, Timestamp};
 
-pub use self::key_value::{KeyValueHandle, KeyValueStore, StoreHandle};
 pub(crate) use self::{
     key_value::{KeyValue, KeyValueSpec},
     window::{WindowStore, WindowStoreSpec},
+};
+pub use self::{
+    key_value::{KeyValueHandle, KeyValueStore, StoreHandle},
+    range::Order,
 };
 
 /// Takes one changed row for the changelog: key, value (`None`: deleted), timestamp.

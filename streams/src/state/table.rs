@@ -4,14 +4,18 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table::Entry};
 use headwater_core::{Error, Result, Serde, Timestamp};
 use smallvec::SmallVec;
-use std::hash::BuildHasher;
+use std::{collections::BTreeMap, hash::BuildHasher, ops::Bound};
 
 use super::ahead::{self, Ahead};
 
 /// Keys up to this long lie in the row itself.
 const INLINE_KEY_BYTES: usize = 24;
+/// About what a row takes among the sorted ones: its key, its place, and the tree's share.
+const SORTED_ROW_BYTES: usize = 64;
 /// Bytes of the timestamp in front of a value in the engine.
 const TIMESTAMP_BYTES: usize = 8;
+
+type RowKey = SmallVec<[u8; INLINE_KEY_BYTES]>;
 
 pub(crate) struct Table<V> {
     index: HashTable<u32>,
@@ -26,6 +30,8 @@ pub(crate) struct Table<V> {
     complete: bool,
     long_key_bytes: usize,
     ahead: Ahead,
+    /// All rows in the order of their keys, once somebody asked for an order.
+    sorted: Option<BTreeMap<RowKey, u32>>,
 }
 
 /// A row as it was before a change.
@@ -40,7 +46,7 @@ struct Undo<V> {
 /// flags in the last.
 #[repr(C, align(64))]
 struct Row<V> {
-    key: SmallVec<[u8; INLINE_KEY_BYTES]>,
+    key: RowKey,
     timestamp: Timestamp,
     value: Option<V>,
     uncommitted: bool,
@@ -64,6 +70,7 @@ impl<V: Clone> Table<V> {
             complete,
             long_key_bytes: 0,
             ahead: Ahead::default(),
+            sorted: None,
         }
     }
 
@@ -120,6 +127,9 @@ impl<V: Clone> Table<V> {
                     self.long_key_bytes += key.len();
                 }
                 vacant.insert(at);
+                if let Some(sorted) = &mut self.sorted {
+                    sorted.insert(key.clone(), at);
+                }
                 self.rows.push(Row { key, timestamp, value, uncommitted: false, unwritten: false });
                 at
             }
@@ -200,6 +210,19 @@ impl<V: Clone> Table<V> {
         self.rows.iter().map(|row| (row.key.as_slice(), row.value.as_ref(), row.timestamp))
     }
 
+    /// The rows with keys in a range, in the order of their keys; those without a value included.
+    pub(crate) fn sorted(
+        &mut self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+    ) -> impl DoubleEndedIterator<Item = (&[u8], Option<&V>)> {
+        let rows = &self.rows;
+        let sorted = self.sorted.get_or_insert_with(|| {
+            let places = rows.iter().map(|row| row.key.clone());
+            places.zip(0..).collect()
+        });
+        sorted.range::<[u8], _>(range).map(|(key, at)| (key.as_slice(), rows[*at as usize].value.as_ref()))
+    }
+
     /// Whether the table knows every key that has a value.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
@@ -212,7 +235,9 @@ impl<V: Clone> Table<V> {
 
     /// Memory of rows and index; what values keep on the heap is not known and not counted.
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<Row<V>>() + self.index.capacity() * 5 + self.long_key_bytes
+        let sorted =
+            self.sorted.as_ref().map_or(0, |sorted| sorted.len() * SORTED_ROW_BYTES + self.long_key_bytes);
+        self.rows.capacity() * size_of::<Row<V>>() + self.index.capacity() * 5 + self.long_key_bytes + sorted
     }
 }
 

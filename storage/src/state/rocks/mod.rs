@@ -277,6 +277,32 @@ impl TaskState for RocksTask {
         entries.status().map_err(|error| self.reading(store, error))
     }
 
+    fn scan_back(&self, store: StoreId, from: &[u8], to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()> {
+        let store = self.store(store)?;
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(from);
+        let mut entries = self.db.raw_iterator_cf_opt(self.family(store), options);
+        match to {
+            None => entries.seek_to_last(),
+            Some(to) => {
+                if from >= to {
+                    return Ok(());
+                }
+                entries.seek_for_prev(to);
+                if entries.key() == Some(to) {
+                    entries.prev();
+                }
+            }
+        }
+        while let Some((key, value)) = entries.item() {
+            if let ControlFlow::Break(()) = visit(key, value)? {
+                return Ok(());
+            }
+            entries.prev();
+        }
+        entries.status().map_err(|error| self.reading(store, error))
+    }
+
     fn last_key(&self, store: StoreId, out: &mut Vec<u8>) -> Result<bool> {
         let store = self.store(store)?;
         let mut entries = self.db.raw_iterator_cf(self.family(store));
