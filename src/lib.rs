@@ -22,8 +22,8 @@ pub mod prelude {
     };
     pub use headwater_streams::{
         Consumed, Emit, ErrorPolicy, KStream, KTable, KeyValueHandle, OffsetReset, Order, PlanFormat,
-        Processor, ProcessorContext, Produced, Settings, Streams, StreamsBuilder, TimeWindows, Topology,
-        Windowed, windowed_serde,
+        Processor, ProcessorContext, Produced, Punctuate, Punctuation, Settings, Streams, StreamsBuilder,
+        TimeWindows, Topology, Windowed, windowed_serde,
     };
 
     pub use crate::Embedded;

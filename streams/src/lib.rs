@@ -23,7 +23,9 @@ pub use self::{
         WindowedTable,
     },
     process::{Processor, ProcessorContext},
-    runtime::{ErrorPolicy, InputOrder, Metrics, Settings, Streams, TaskMetrics},
+    runtime::{
+        ErrorPolicy, InputOrder, Metrics, Ports, Punctuate, Punctuation, Settings, Streams, TaskMetrics,
+    },
     state::{KeyValueHandle, KeyValueStore, Order, StoreHandle},
     stream::KStream,
     table::KTable,

@@ -1,12 +1,19 @@
 //! How one processor hands a record to the next: the public [`Processor`] trait, which users and the built-in
 //! operators implement alike, and the edges between processors.
 
-use std::{any::type_name, marker::PhantomData};
+use std::{
+    any::{Any, type_name},
+    marker::PhantomData,
+    time::Duration,
+};
 
 use headwater_core::{Data, Error, Record, Result, TaskId, Timestamp};
 
 use crate::{
-    runtime::context::TaskContext,
+    runtime::{
+        context::TaskContext,
+        punctuation::{Due, ProcessorNumber, Punctuate, Punctuation},
+    },
     state::{KeyValueHandle, KeyValueStore},
 };
 
@@ -26,6 +33,16 @@ use crate::{
 /// }
 /// ```
 pub trait Processor<KIn, VIn, KOut, VOut>: Send + 'static {
+    /// Called once, when the task is opened and before its first record: here belongs [`ProcessorContext::schedule`]. The
+    /// stores hold what was committed. Nothing can be forwarded yet.
+    ///
+    /// # Errors
+    /// Stops the application.
+    fn init(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
     /// Takes one record and forwards any number.
     ///
     /// # Errors
@@ -44,6 +61,24 @@ pub trait Processor<KIn, VIn, KOut, VOut>: Send + 'static {
         Ok(())
     }
 
+    /// Called when `punctuation`, which this processor has scheduled, is due; once, however many intervals have passed.
+    /// `time` is the stream time, or the wall-clock time as of the worker's turn. What is forwarded and stored here
+    /// commits with the task (Kafka: `Punctuator`).
+    ///
+    /// # Errors
+    /// Its own, and those of `cx`. The error policy decides, as it does for a record: what was forwarded and stored here is
+    /// taken back first, and the punctuation is left out and counted, or the application stops. A dead letter has
+    /// neither key nor value then.
+    fn punctuate(
+        &mut self,
+        punctuation: Punctuation,
+        time: Timestamp,
+        cx: &mut ProcessorContext<'_, KOut, VOut>,
+    ) -> Result<()> {
+        let _ = (punctuation, time, cx);
+        Ok(())
+    }
+
     /// Called after the last record of a batch, for processors that gather records.
     ///
     /// # Errors
@@ -58,6 +93,7 @@ pub trait Processor<KIn, VIn, KOut, VOut>: Send + 'static {
 pub struct ProcessorContext<'a, K, V> {
     next: &'a mut dyn Process<K, V>,
     pub(crate) task: &'a mut TaskContext,
+    processor: ProcessorNumber,
 }
 
 impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
@@ -77,6 +113,57 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
     /// Asks for [`Processor::advance`] once this record is done.
     pub fn wake(&mut self) {
         self.task.wake = true;
+    }
+
+    /// Asks for [`Processor::punctuate`] every `interval` (in whole milliseconds), by the time that `by` says; see there when
+    /// it is due first. Made in [`Processor::init`], it is there after every restart; made for a record, only until the
+    /// next one, and no more if that record fails and is left out.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use headwater_core::{Record, Result, Timestamp};
+    /// use headwater_streams::{
+    ///     Processor, ProcessorContext, Punctuate, Punctuation, StreamsBuilder, testing::TopologyTestDriver,
+    /// };
+    ///
+    /// /// Says every ten milliseconds of stream time how many records there were.
+    /// #[derive(Default)]
+    /// struct Meter { records: u64 }
+    /// impl Processor<String, u64, String, u64> for Meter {
+    ///     fn init(&mut self, cx: &mut ProcessorContext<'_, String, u64>) -> Result<()> {
+    ///         cx.schedule(Duration::from_millis(10), Punctuate::StreamTime).map(drop)
+    ///     }
+    ///     fn process(&mut self, _: Record<String, u64>, _: &mut ProcessorContext<'_, String, u64>) -> Result<()> {
+    ///         self.records += 1;
+    ///         Ok(())
+    ///     }
+    ///     fn punctuate(
+    ///         &mut self, _: Punctuation, time: Timestamp, cx: &mut ProcessorContext<'_, String, u64>,
+    ///     ) -> Result<()> {
+    ///         cx.forward(Record::new("so far".to_owned(), self.records, time))
+    ///     }
+    /// }
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, u64>("in").process::<String, u64, _>(&[], Meter::default).to("out");
+    /// let mut driver = TopologyTestDriver::new(builder.build()?)?;
+    /// for at in [12, 15, 20, 57] {
+    ///     driver.pipe("in", &"key".to_owned(), &1u64, Timestamp(at))?;
+    /// }
+    /// let told: Vec<_> = driver.read::<String, u64>("out")?.into_iter().map(|r| (r.timestamp.0, r.value)).collect();
+    /// assert_eq!(told, [(12, 1), (20, 3), (57, 4)]);
+    /// # Ok::<(), headwater_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when `interval` is shorter than a millisecond.
+    pub fn schedule(&mut self, interval: Duration, by: Punctuate) -> Result<Punctuation> {
+        self.task.punctuators.schedule(self.processor, interval, by)
+    }
+
+    /// Ends a punctuation, also from inside of it. One that was ended before is no error.
+    pub fn cancel(&mut self, punctuation: Punctuation) {
+        self.task.punctuators.cancel(punctuation);
     }
 
     /// The highest timestamp that this task has seen (Kafka: `currentStreamTimeMs`).
@@ -108,15 +195,32 @@ pub(crate) trait Process<K, V>: Send {
     fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()>;
     fn advance(&mut self, task: &mut TaskContext) -> Result<()>;
     fn flush(&mut self, task: &mut TaskContext) -> Result<()>;
+    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()>;
+}
+
+/// What a task says to its processors without a record, each time to each of them once, however many ways lead there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// [`Processor::init`], to all.
+    Init,
+    /// [`Processor::punctuate`], to the one that [`Punctuators`](crate::runtime::punctuation::Punctuators) names.
+    Punctuate,
 }
 
 pub(crate) type Next<K, V> = Box<dyn Process<K, V>>;
 
 /// A processor and those that follow it.
 pub(crate) struct Hop<P, KIn, VIn, KOut, VOut> {
-    pub(crate) processor: P,
-    pub(crate) next: Next<KOut, VOut>,
-    pub(crate) input: PhantomData<fn(KIn, VIn)>,
+    processor: P,
+    next: Next<KOut, VOut>,
+    number: ProcessorNumber,
+    input: PhantomData<fn(KIn, VIn)>,
+}
+
+impl<P, KIn, VIn, KOut, VOut> Hop<P, KIn, VIn, KOut, VOut> {
+    pub(crate) fn new(processor: P, next: Next<KOut, VOut>) -> Self {
+        Self { processor, next, number: ProcessorNumber::NONE, input: PhantomData }
+    }
 }
 
 impl<KIn, VIn, KOut, VOut, P> Process<KIn, VIn> for Hop<P, KIn, VIn, KOut, VOut>
@@ -129,17 +233,66 @@ where
 {
     #[inline]
     fn process(&mut self, record: Record<KIn, VIn>, task: &mut TaskContext) -> Result<()> {
-        self.processor.process(record, &mut ProcessorContext { next: &mut *self.next, task })
+        let processor = self.number;
+        self.processor.process(record, &mut ProcessorContext { next: &mut *self.next, task, processor })
     }
 
     fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.processor.advance(&mut ProcessorContext { next: &mut *self.next, task })?;
+        let processor = self.number;
+        self.processor.advance(&mut ProcessorContext { next: &mut *self.next, task, processor })?;
         self.next.advance(task)
     }
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.processor.flush(&mut ProcessorContext { next: &mut *self.next, task })?;
+        let processor = self.number;
+        self.processor.flush(&mut ProcessorContext { next: &mut *self.next, task, processor })?;
         self.next.flush(task)
+    }
+
+    #[cold]
+    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
+        match call {
+            // It was come by on another way.
+            Call::Init if self.number != ProcessorNumber::NONE => Ok(()),
+            Call::Init => {
+                let processor = task.punctuators.add_processor();
+                self.number = processor;
+                self.processor.init(&mut ProcessorContext { next: &mut Unready, task, processor })?;
+                self.next.call(call, task)
+            }
+            Call::Punctuate => match task.punctuators.take_call(self.number) {
+                Some(Due { punctuation, time, .. }) => {
+                    let processor = self.number;
+                    let cx = &mut ProcessorContext { next: &mut *self.next, task, processor };
+                    self.processor.punctuate(punctuation, time, cx)
+                }
+                None if task.punctuators.is_calling() => self.next.call(call, task),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// Stands for the processors that follow while those before them are told that the task is opened.
+struct Unready;
+
+impl<K, V> Process<K, V> for Unready {
+    fn process(&mut self, _: Record<K, V>, _: &mut TaskContext) -> Result<()> {
+        Err(Error::invalid(
+            "a processor forwards a record in `init`: the processors that follow are not ready",
+        ))
+    }
+
+    fn advance(&mut self, _: &mut TaskContext) -> Result<()> {
+        Ok(())
+    }
+
+    fn flush(&mut self, _: &mut TaskContext) -> Result<()> {
+        Ok(())
+    }
+
+    fn call(&mut self, _: Call, _: &mut TaskContext) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -161,6 +314,10 @@ impl<K: Data, V: Data> Process<K, V> for Tee<K, V> {
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
         self.0.iter_mut().try_for_each(|next| next.flush(task))
+    }
+
+    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
+        self.0.iter_mut().try_for_each(|next| next.call(call, task))
     }
 }
 
@@ -187,11 +344,23 @@ impl<K: Data, V: Data> Shared<K, V> {
         task: &mut TaskContext,
         visit: impl FnOnce(&mut SharedChild<K, V>, &mut TaskContext) -> Result<()>,
     ) -> Result<()> {
-        let mut slot = task.shared[self.slot].take().expect("a child does not lead back to its parents");
-        let child = slot.downcast_mut().expect("a slot is made together with its edges");
-        let outcome = visit(child, task);
-        task.shared[self.slot] = Some(slot);
-        outcome
+        let child = task.shared[self.slot].take();
+        let mut taken = TakenOut { task, slot: self.slot, child };
+        let child = taken.child.as_mut().expect("a child does not lead back to its parents");
+        visit(child.downcast_mut().expect("a slot is made together with its edges"), taken.task)
+    }
+}
+
+/// A child that has a record; it goes back to its place also when it panics.
+struct TakenOut<'a> {
+    task: &'a mut TaskContext,
+    slot: usize,
+    child: Option<Box<dyn Any + Send>>,
+}
+
+impl Drop for TakenOut<'_> {
+    fn drop(&mut self) {
+        self.task.shared[self.slot] = self.child.take();
     }
 }
 
@@ -215,6 +384,10 @@ impl<K: Data, V: Data> Process<K, V> for Shared<K, V> {
             child.flushed = 0;
             child.next.flush(task)
         })
+    }
+
+    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
+        self.with(task, |child, task| child.next.call(call, task))
     }
 }
 

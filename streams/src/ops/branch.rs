@@ -6,7 +6,7 @@ use headwater_core::{Data, Record, Result};
 
 use crate::{
     KStream,
-    process::{Next, Process, RecordType},
+    process::{Call, Next, Process, RecordType},
     runtime::context::TaskContext,
     topology::{BuildNode, ErasedNext, Slots},
 };
@@ -101,5 +101,9 @@ impl<K: Data, V: Data> Process<K, V> for Branch<K, V> {
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
         self.branches.iter_mut().try_for_each(|(_, next)| next.flush(task))
+    }
+
+    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
+        self.branches.iter_mut().try_for_each(|(_, next)| next.call(call, task))
     }
 }

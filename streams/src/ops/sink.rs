@@ -6,7 +6,7 @@ use headwater_core::{Data, DefaultSerde, Error, Partition, Record, Result, Serde
 
 use crate::{
     KStream,
-    process::{Process, RecordType},
+    process::{Call, Process, RecordType},
     runtime::context::{TaskContext, keyless_partition},
     topology::{BuildNode, ErasedNext, NodeKind, SinkTopic, Slots, TopicRef},
 };
@@ -167,6 +167,10 @@ impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
     }
 
     fn flush(&mut self, _: &mut TaskContext) -> Result<()> {
+        Ok(())
+    }
+
+    fn call(&mut self, _: Call, _: &mut TaskContext) -> Result<()> {
         Ok(())
     }
 }

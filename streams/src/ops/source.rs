@@ -5,7 +5,7 @@ use std::sync::Arc;
 use headwater_core::{Data, Error, Record, RecordRef, Result, SerdeRef, Timestamp, serdes::nullable};
 
 use crate::{
-    process::{Next, RecordType},
+    process::{Call, Next, RecordType},
     runtime::{
         context::TaskContext,
         lanes::{Extract, LANE_HEADER},
@@ -115,6 +115,7 @@ pub(crate) trait Source: Send {
     fn process(&mut self, record: RecordRef<'_>, task: &mut TaskContext) -> Result<()>;
     fn advance(&mut self, task: &mut TaskContext) -> Result<()>;
     fn flush(&mut self, task: &mut TaskContext) -> Result<()>;
+    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()>;
 }
 
 pub(crate) struct SourceNode<K, V>(Consumed<K, V>);
@@ -190,5 +191,9 @@ impl<K: Data, V: Data> Source for Decode<K, V> {
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
         self.next.flush(task)
+    }
+
+    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
+        self.next.call(call, task)
     }
 }

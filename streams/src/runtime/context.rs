@@ -15,6 +15,7 @@ use headwater_core::{
 use super::{
     lanes::{LANE_HEADER, LaneMark},
     metrics::TaskMetrics,
+    punctuation::Punctuators,
 };
 use crate::{
     state::{KeyValue, KeyValueHandle, KeyValueStore, Store},
@@ -56,6 +57,7 @@ pub(crate) struct TaskContext {
     /// Where a sink encodes keys and values before they are copied into a batch.
     pub(crate) scratch: Vec<u8>,
     pub(crate) on_error: OnError,
+    pub(crate) punctuators: Punctuators,
     /// Whether a processor asked to be called again once the record is done; and whether it had before the record.
     pub(crate) wake: bool,
     pub(crate) wake_before: bool,
@@ -127,7 +129,14 @@ impl TaskContext {
     pub(crate) fn count(&mut self, metrics: TaskMetrics) -> TaskMetrics {
         let late = self.stores().map(|store| store.late()).sum();
         let Self { null_keys, skipped, dead_letters, .. } = *self;
-        TaskMetrics { late, null_keys, skipped, dead_letters, ..metrics }
+        TaskMetrics {
+            late,
+            null_keys,
+            skipped,
+            dead_letters,
+            punctuations: self.punctuators.called,
+            ..metrics
+        }
     }
 
     /// Remembers how to take back what comes next, if the policy may ask for it.
@@ -137,6 +146,7 @@ impl TaskContext {
             self.wake_before = self.wake;
             self.stores().for_each(|store| store.begin_record());
             self.sinks.iter_mut().for_each(SinkBuffer::begin_record);
+            self.punctuators.begin_record();
         }
     }
 
@@ -144,6 +154,7 @@ impl TaskContext {
     fn roll_back(&mut self) {
         self.stores().for_each(|store| store.roll_back());
         self.sinks.iter_mut().for_each(SinkBuffer::roll_back);
+        self.punctuators.roll_back();
         self.wake = self.wake_before;
     }
 
@@ -178,6 +189,13 @@ impl TaskContext {
     ) -> Result<()> {
         let (key, value) = (Some(row.0), Some(row.1));
         self.leave_out(error, &Headers::new(), &Failed { place: None, key, value, timestamp })
+    }
+
+    /// As [`TaskContext::forgive`], for a punctuation, which has no record: there is nothing to be said of one.
+    #[cold]
+    pub(crate) fn forgive_punctuation(&mut self, error: Error, time: Timestamp) -> Result<()> {
+        let timestamp = time.max(Timestamp(0));
+        self.leave_out(error, &Headers::new(), &Failed { place: None, key: None, value: None, timestamp })
     }
 
     fn leave_out(&mut self, error: Error, headers: &Headers, failed: &Failed<'_>) -> Result<()> {

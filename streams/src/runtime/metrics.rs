@@ -27,13 +27,25 @@ pub struct TaskMetrics {
     pub written: u64,
     /// Commits.
     pub commits: u64,
+    /// Calls of [`Processor::punctuate`](crate::Processor::punctuate).
+    pub punctuations: u64,
     /// Changelog records replayed when it was opened.
     pub restored: u64,
 }
 
 impl TaskMetrics {
     fn add(&mut self, other: &Self) {
-        let Self { records, late, null_keys, skipped, dead_letters, written, commits, restored } = other;
+        let Self {
+            records,
+            late,
+            null_keys,
+            skipped,
+            dead_letters,
+            written,
+            commits,
+            punctuations,
+            restored,
+        } = other;
         self.records += records;
         self.late += late;
         self.null_keys += null_keys;
@@ -41,6 +53,7 @@ impl TaskMetrics {
         self.dead_letters += dead_letters;
         self.written += written;
         self.commits += commits;
+        self.punctuations += punctuations;
         self.restored += restored;
     }
 }

@@ -2,12 +2,14 @@
 
 pub(crate) mod context;
 pub(crate) mod lanes;
+pub(crate) mod punctuation;
 
 mod board;
 mod commit;
 mod inputs;
 mod metrics;
 mod plan;
+mod ports;
 mod positions;
 mod restore;
 mod settings;
@@ -23,6 +25,8 @@ pub(crate) use self::{
 };
 pub use self::{
     metrics::{Metrics, TaskMetrics},
+    ports::Ports,
+    punctuation::{Punctuate, Punctuation},
     settings::{ErrorPolicy, InputOrder, Settings},
     streams::Streams,
 };

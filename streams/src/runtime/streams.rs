@@ -15,6 +15,7 @@ use super::{
     Plan, Worker,
     board::Board,
     metrics::{Metrics, MetricsSink},
+    ports::Ports,
     settings::Settings,
 };
 use crate::Topology;
@@ -50,25 +51,33 @@ impl Streams {
         log: Arc<dyn Log>,
         state: Arc<dyn StateBackend>,
     ) -> Result<Self> {
-        let plan = Arc::new(Plan::resolve(Arc::new(topology), settings, &*log).await?);
+        Self::start_on(topology, settings, Ports::new(log, state)).await
+    }
+
+    /// As [`Streams::start`], with all ports.
+    ///
+    /// # Errors
+    /// As [`Streams::start`].
+    pub async fn start_on(topology: Topology, settings: Settings, ports: Ports) -> Result<Self> {
+        let plan = Arc::new(Plan::resolve(Arc::new(topology), settings, &*ports.log).await?);
         let shared = Arc::new(Shared {
             board: Arc::new(Board::new(plan.tasks())),
             metrics: MetricsSink::new(),
             stop: Signal::default(),
             abandoned: AtomicBool::new(false),
             failure: Mutex::new(None),
-            log: Arc::clone(&log),
+            log: Arc::clone(&ports.log),
         });
         let mut streams = Self { shared, workers: Vec::new() };
         let tasks: Vec<TaskId> = plan.tasks().collect();
         for number in 0..plan.settings.workers {
             let own: Vec<TaskId> =
                 tasks.iter().copied().skip(number).step_by(plan.settings.workers).collect();
-            let (plan, log, state) = (Arc::clone(&plan), Arc::clone(&log), Arc::clone(&state));
+            let (plan, ports) = (Arc::clone(&plan), ports.clone());
             let shared = Arc::clone(&streams.shared);
             let handle = std::thread::Builder::new()
                 .name(format!("headwater-worker-{number}"))
-                .spawn(move || shared.run_worker(plan, (log, state), &own))
+                .spawn(move || shared.run_worker(plan, ports, &own))
                 .map_err(|e| Error::io("cannot start a worker thread", e))?;
             streams.workers.push(handle);
         }
@@ -130,7 +139,7 @@ impl Drop for Streams {
 }
 
 impl Shared {
-    fn run_worker(&self, plan: Arc<Plan>, ports: (Arc<dyn Log>, Arc<dyn StateBackend>), tasks: &[TaskId]) {
+    fn run_worker(&self, plan: Arc<Plan>, ports: Ports, tasks: &[TaskId]) {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.work(plan, ports, tasks)));
         let error = match outcome {
             Ok(Ok(())) => return,
@@ -151,13 +160,9 @@ impl Shared {
         self.board.posted().raise();
     }
 
-    fn work(
-        &self,
-        plan: Arc<Plan>,
-        ports: (Arc<dyn Log>, Arc<dyn StateBackend>),
-        tasks: &[TaskId],
-    ) -> Result<()> {
+    fn work(&self, plan: Arc<Plan>, ports: Ports, tasks: &[TaskId]) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .map_err(|e| Error::io("cannot make the runtime of a worker", e))?;
         runtime.block_on(async {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use headwater_core::{
     Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, RecordCursor, Result,
-    StateBackend, StateBatch, StoreId, TaskId, Timestamp, TopicPartition,
+    StateBatch, StoreId, TaskId, Timestamp, TopicPartition,
 };
 
 use super::{
@@ -14,11 +14,13 @@ use super::{
     lanes::{Choice, choose},
     metrics::TaskMetrics,
     plan::Plan,
+    ports::Ports,
     positions::{ClockPosition, Metadata},
+    punctuation::{Punctuate, Punctuators},
     restore::restore,
     settings::ErrorPolicy,
 };
-use crate::{ops::source::Source, state::StoreClock, topology::Processors};
+use crate::{ops::source::Source, process::Call, state::StoreClock, topology::Processors};
 
 pub(crate) struct Task {
     id: TaskId,
@@ -31,7 +33,7 @@ pub(crate) struct Task {
     metrics: TaskMetrics,
     /// Memory for the tables of one store, in bytes.
     store_bytes_max: usize,
-    /// Records taken since the last commit.
+    /// Records taken, and punctuations made, since the last commit.
     uncommitted: u64,
     /// Bytes held by the producer since the last commit.
     pub(super) pending_bytes: usize,
@@ -51,12 +53,8 @@ struct Changelog {
 
 impl Task {
     /// Fences earlier owners of the task, brings its state up to date and goes to where the last commit was.
-    pub(crate) async fn open(
-        id: TaskId,
-        plan: &Plan,
-        log: &dyn Log,
-        backend: &dyn StateBackend,
-    ) -> Result<Self> {
+    pub(crate) async fn open(id: TaskId, plan: &Plan, ports: &Ports) -> Result<Self> {
+        let log = &*ports.log;
         let producer = log.producer(&ProducerName(format!("{}-{id}", plan.settings.application_id))).await?;
         let resolved = &plan.subtopologies[id.subtopology as usize];
         let (sinks, on_error) = sinks(id, plan);
@@ -74,13 +72,14 @@ impl Task {
                 stream_time: Timestamp::MIN,
                 place: 0,
                 stores: (0..plan.topology.stores.len()).map(|_| None).collect(),
-                state: backend.open(id, &names)?,
+                state: ports.state.open(id, &names)?,
                 shared,
                 sinks,
                 computed: std::collections::HashMap::new(),
                 topics: Arc::clone(&plan.topics),
                 scratch: Vec::new(),
                 on_error,
+                punctuators: Punctuators::new(ports.clock.now()),
                 wake: false,
                 wake_before: false,
                 null_keys: 0,
@@ -98,7 +97,17 @@ impl Task {
         for (slot, store) in (0..).zip(indexes) {
             task.open_store(store, StoreId(slot), &clocks, plan, log).await?;
         }
+        task.init().map_err(|e| e.context(format!("task={id}, while its processors were opened")))?;
         Ok(task)
+    }
+
+    fn init(&mut self) -> Result<()> {
+        let Self { sources, context, .. } = self;
+        let since = Some(context.stream_time).filter(|time| *time != Timestamp::MIN);
+        context.punctuators.set_since(since);
+        sources.iter_mut().try_for_each(|source| source.call(Call::Init, context))?;
+        context.punctuators.set_since(None);
+        Ok(())
     }
 
     async fn seek(&mut self, log: &dyn Log) -> Result<Vec<ClockPosition>> {
@@ -176,7 +185,12 @@ impl Task {
         while taken < records_max {
             match choose(&self.inputs.lanes) {
                 Choice::Look => break,
-                Choice::Take { lane, below } => taken += self.take(lane, below, records_max - taken)?,
+                Choice::Take { lane, below } => {
+                    taken += self.take(lane, below, records_max - taken)?;
+                    if self.context.punctuators.is_due(self.context.stream_time) {
+                        self.punctuate(Punctuate::StreamTime)?;
+                    }
+                }
             }
         }
         if taken > 0 {
@@ -188,7 +202,46 @@ impl Task {
         Ok(taken)
     }
 
-    /// Takes records from one lane while they come before everything in the others.
+    /// Makes the punctuations that the wall clock has reached; how many those were.
+    pub(crate) fn tick(&mut self, now: Timestamp) -> Result<usize> {
+        self.context.punctuators.set_now(now);
+        if self.next_punctuation().is_none_or(|due| due > now) {
+            return Ok(0);
+        }
+        let called = self.punctuate(Punctuate::WallClock)?;
+        self.uncommitted += called as u64;
+        Ok(called)
+    }
+
+    /// When the wall clock reaches the next punctuation.
+    pub(crate) fn next_punctuation(&self) -> Option<Timestamp> {
+        self.context.punctuators.next_wall_clock()
+    }
+
+    /// Calls the processors whose time has come, one after the other, each with effects of its own.
+    #[cold]
+    fn punctuate(&mut self, by: Punctuate) -> Result<usize> {
+        let Self { id, sources, context, .. } = self;
+        let (mut called, end) = (0, context.punctuators.end());
+        while let Some(due) = context.punctuators.begin_call(by, context.stream_time, end) {
+            context.begin_record();
+            let outcome = sources.iter_mut().try_for_each(|source| source.call(Call::Punctuate, context));
+            let outcome = outcome.or_else(|error| context.forgive_punctuation(error, due.time));
+            let outcome = outcome.and_then(|()| {
+                while std::mem::take(&mut context.wake) {
+                    sources.iter_mut().try_for_each(|source| source.advance(context))?;
+                }
+                Ok(())
+            });
+            outcome.map_err(|e| e.context(format!("task={id}, punctuation at={}", due.time)))?;
+            called += 1;
+        }
+        self.close_batches(false)?;
+        Ok(called)
+    }
+
+    /// Takes records from one lane while they come before everything in the others, and none moves stream time to a
+    /// punctuation.
     fn take(&mut self, at: usize, below: (Timestamp, usize), records_max: usize) -> Result<usize> {
         let input = &self.inputs.inputs[self.inputs.lanes[at].input];
         let lane = &mut self.inputs.lanes[at];
@@ -225,6 +278,9 @@ impl Task {
             }
             let more = lane.take(timely)?;
             if !more || taken == records_max || lane.head_time().is_none_or(|time| (time, at) >= below) {
+                break;
+            }
+            if context.punctuators.is_due(context.stream_time) {
                 break;
             }
         }

@@ -1,15 +1,21 @@
 //! A worker owns some tasks, without locks, and gives each its turn.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::FutureExt as _;
-use headwater_core::{Log, LogVersion, Result, StateBackend, TaskId};
+use headwater_core::{Log, LogVersion, Result, TaskId};
 
-use super::{board::Board, commit::commit, metrics::MetricsSink, plan::Plan, task::Task};
+use super::{board::Board, commit::commit, metrics::MetricsSink, plan::Plan, ports::Ports, task::Task};
+
+/// An idle worker looks at the clock at least this often when a punctuation is scheduled.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Worker {
     plan: Arc<Plan>,
-    log: Arc<dyn Log>,
+    ports: Ports,
     board: Arc<Board>,
     metrics: MetricsSink,
     tasks: Vec<Task>,
@@ -31,30 +37,32 @@ impl Worker {
     /// Opens `tasks`: fences their earlier owners, restores their state.
     pub(crate) async fn open(
         plan: Arc<Plan>,
-        (log, backend): (Arc<dyn Log>, Arc<dyn StateBackend>),
+        ports: Ports,
         (board, metrics): (Arc<Board>, MetricsSink),
         tasks: &[TaskId],
     ) -> Result<Self> {
         let mut opened = Vec::with_capacity(tasks.len());
         for id in tasks {
-            let mut task = Task::open(*id, &plan, &*log, &*backend).await?;
+            let mut task = Task::open(*id, &plan, &ports).await?;
             metrics.set(*id, task.metrics());
             tracing::info!(task = %id, restored = task.metrics().restored, "task opened");
             opened.push(task);
         }
         let seen = (LogVersion::default(), 0);
-        Ok(Self { plan, log, board, metrics, tasks: opened, last_commit: Instant::now(), seen })
+        Ok(Self { plan, ports, board, metrics, tasks: opened, last_commit: Instant::now(), seen })
     }
 
     /// Gives every task one turn, the one that is furthest back in time first, and commits when it is time to.
     pub(crate) async fn turn(&mut self) -> Result<Turn> {
-        let version = version(&*self.log)?;
+        let version = version(&*self.ports.log)?;
         self.seen.0 = version;
+        let now = self.ports.clock.now();
         self.tasks.sort_by_key(|task| (task.stream_time(), task.id()));
         let mut taken = 0;
         for task in &mut self.tasks {
-            task.fill(&*self.log, &self.board).await?;
+            task.fill(&*self.ports.log, &self.board).await?;
             taken += task.process(self.plan.settings.turn_records_max)?;
+            taken += task.tick(now)?;
         }
         let dirty = self.tasks.iter().any(Task::is_dirty);
         if dirty && (taken == 0 || self.commit_is_due()) {
@@ -99,15 +107,28 @@ impl Worker {
             }
             if self.turn().await? == Turn::Idle {
                 let changed = self.board.changed();
+                let due = self.until_punctuation();
                 tokio::select! {
                     biased;
                     () = &mut stop => break,
-                    version = self.log.appended(self.seen.0) => { version?; }
+                    version = self.ports.log.appended(self.seen.0) => { version?; }
                     count = changed.after(self.seen.1) => self.seen.1 = count.unwrap_or(u64::MAX),
+                    () = wait(due) => {}
                 }
             }
         }
         if abandoned() { Ok(()) } else { self.close().await }
+    }
+
+    /// How long until a punctuation by the wall clock is due.
+    fn until_punctuation(&self) -> Option<Duration> {
+        let due = self.tasks.iter().filter_map(Task::next_punctuation).min()?;
+        let millis = due.0.saturating_sub(self.ports.clock.now().0);
+        // A clock in whole milliseconds may be behind the timer: one more, and the next turn does not come too early.
+        Some(
+            Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+                .saturating_add(Duration::from_millis(1)),
+        )
     }
 
     /// Commits what was taken, and spills all state.
@@ -118,6 +139,14 @@ impl Worker {
             self.metrics.set(task.id(), task.metrics());
         }
         Ok(())
+    }
+}
+
+/// Waits for the time, or forever when there is none.
+async fn wait(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(tokio::time::Instant::now() + time.min(WAIT_MAX)).await,
+        None => std::future::pending().await,
     }
 }
 

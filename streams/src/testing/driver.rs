@@ -1,17 +1,17 @@
 //! The test driver.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::executor::block_on;
 use headwater_core::{
-    BatchBuilder, DefaultSerde, Error, GroupId, Headers, Log, Offset, Partition, Producer, ProducerName,
-    Record, Result, Serde, StateBackend, Timestamp, TopicName, TopicPartition, TopicSpec,
+    BatchBuilder, DefaultSerde, Error, GroupId, Headers, Log, ManualClock, Offset, Partition, Producer,
+    ProducerName, Record, Result, Serde, Timestamp, TopicName, TopicPartition, TopicSpec,
     memory::{MemoryBackend, MemoryLog},
     partition_for_key,
 };
 
 use crate::{
-    Metrics, Settings, Topology,
+    Metrics, Ports, Settings, Topology,
     runtime::{Board, MetricsSink, Plan, Turn, Worker},
     topology::TopicRef,
 };
@@ -36,8 +36,8 @@ use crate::{
 /// ```
 pub struct TopologyTestDriver {
     plan: Arc<Plan>,
-    log: MemoryLog,
-    state: MemoryBackend,
+    ports: Ports,
+    clock: Arc<ManualClock>,
     metrics: MetricsSink,
     worker: Option<Worker>,
     producer: Box<dyn Producer>,
@@ -61,7 +61,7 @@ impl TopologyTestDriver {
     /// Those of the topology and its settings.
     pub fn with(topology: Topology, settings: Settings, partitions: u32) -> Result<Self> {
         block_on(async {
-            let (log, state) = (MemoryLog::default(), MemoryBackend::default());
+            let (log, clock) = (Arc::new(MemoryLog::default()), Arc::new(ManualClock::default()));
             for subtopology in 0..topology.subtopologies() {
                 for topic in topology.sources_of(subtopology) {
                     if let TopicRef::External(name) = topic {
@@ -69,13 +69,17 @@ impl TopologyTestDriver {
                     }
                 }
             }
-            let plan = Arc::new(Plan::resolve(Arc::new(topology), settings, &log).await?);
+            let plan = Arc::new(Plan::resolve(Arc::new(topology), settings, &*log).await?);
             let producer = log.producer(&ProducerName("test-driver".to_owned())).await?;
             let counts = log.topics().await?.into_iter().map(|t| (t.name, t.partitions.get())).collect();
             let mut driver = Self {
                 plan,
-                log,
-                state,
+                ports: Ports {
+                    log,
+                    state: Arc::new(MemoryBackend::default()),
+                    clock: Arc::clone(&clock) as _,
+                },
+                clock,
                 metrics: MetricsSink::new(),
                 worker: None,
                 producer,
@@ -91,12 +95,9 @@ impl TopologyTestDriver {
         // The state of a task is opened once: the old worker goes before the new one comes.
         self.worker = None;
         let board = Arc::new(Board::new(self.plan.tasks()));
-        let ports: (Arc<dyn Log>, Arc<dyn StateBackend>) =
-            (Arc::new(self.log.clone()), Arc::new(self.state.clone()));
         let tasks: Vec<_> = self.plan.tasks().collect();
-        let worker =
-            Worker::open(Arc::clone(&self.plan), ports, (board, self.metrics.clone()), &tasks).await?;
-        self.worker = Some(worker);
+        let (plan, ports) = (Arc::clone(&self.plan), self.ports.clone());
+        self.worker = Some(Worker::open(plan, ports, (board, self.metrics.clone()), &tasks).await?);
         Ok(())
     }
 
@@ -181,6 +182,16 @@ impl TopologyTestDriver {
         Ok(())
     }
 
+    /// Moves the wall clock, which begins at 0 and otherwise stands still, and runs until everything is done: punctuations
+    /// that it reaches are made, each once, however far it moved.
+    ///
+    /// # Errors
+    /// Why the application would stop.
+    pub fn advance_clock(&mut self, by: Duration) -> Result<()> {
+        self.clock.advance_ms(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+        self.run()
+    }
+
     /// One turn of the worker: each task takes records once.
     ///
     /// # Errors
@@ -239,7 +250,7 @@ impl TopologyTestDriver {
         for partition in (0..count).map(|p| TopicPartition::new(topic.clone(), Partition(p))) {
             let next = self.read.entry(partition.clone()).or_default();
             loop {
-                let fetched = block_on(self.log.read(&partition, *next, usize::MAX))?;
+                let fetched = block_on(self.ports.log.read(&partition, *next, usize::MAX))?;
                 if fetched.batches.is_empty() {
                     break;
                 }
@@ -275,6 +286,6 @@ impl TopologyTestDriver {
     pub fn committed(&self, topic: &str, partition: u32) -> Result<Option<Offset>> {
         let partition = TopicPartition::new(TopicName::new(topic)?, Partition(partition));
         let group = GroupId(self.plan.settings.application_id.clone());
-        Ok(block_on(self.log.committed(&group, &partition))?.map(|committed| committed.offset))
+        Ok(block_on(self.ports.log.committed(&group, &partition))?.map(|committed| committed.offset))
     }
 }

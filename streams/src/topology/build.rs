@@ -107,7 +107,7 @@ where
     }
 
     fn build(&self, _: &Slots, children: Vec<ErasedNext>) -> ErasedNext {
-        let hop = Hop { processor: (self.supplier)(), next: tee::<K2, V2>(children), input: PhantomData };
+        let hop = Hop::<P, K, V, K2, V2>::new((self.supplier)(), tee::<K2, V2>(children));
         ErasedNext::of::<K, V>(Box::new(hop))
     }
 }
