@@ -23,7 +23,7 @@ pub mod prelude {
     pub use headwater_streams::{
         Consumed, Emit, ErrorPolicy, KStream, KTable, KeyValueHandle, OffsetReset, Order, PlanFormat,
         Processor, ProcessorContext, Produced, Punctuate, Punctuation, Settings, Streams, StreamsBuilder,
-        TimeWindows, Topology, Windowed, windowed_serde,
+        StreamsState, TimeWindows, Topology, Windowed, windowed_serde,
     };
 
     pub use crate::Embedded;

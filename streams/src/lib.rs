@@ -24,7 +24,8 @@ pub use self::{
     },
     process::{Processor, ProcessorContext},
     runtime::{
-        ErrorPolicy, InputOrder, Metrics, Ports, Punctuate, Punctuation, Settings, Streams, TaskMetrics,
+        ErrorPolicy, InputOrder, Metrics, Ports, Punctuate, Punctuation, Settings, Streams, StreamsState,
+        TaskMetrics,
     },
     state::{KeyValueHandle, KeyValueStore, Order, StoreHandle},
     stream::KStream,

@@ -57,6 +57,9 @@ pub(crate) struct TaskContext {
     /// Where a sink encodes keys and values before they are copied into a batch.
     pub(crate) scratch: Vec<u8>,
     pub(crate) on_error: OnError,
+    /// Whether a record is being processed, as against what is done between records; and the stream time before it.
+    pub(crate) in_record: bool,
+    pub(crate) time_before: Timestamp,
     pub(crate) punctuators: Punctuators,
     /// Whether a processor asked to be called again once the record is done; and whether it had before the record.
     pub(crate) wake: bool,
@@ -167,6 +170,9 @@ impl TaskContext {
         record: RecordRef<'_>,
         partition: &TopicPartition,
     ) -> Result<()> {
+        // A record that is left out counts in nothing, and so not in time.
+        self.stream_time = self.time_before;
+        self.in_record = false;
         self.leave_out(
             error,
             &record.headers.to_owned_without(LANE_HEADER.as_bytes()),

@@ -10,7 +10,8 @@ use std::{
 use hdrhistogram::Histogram;
 use headwater_core::TaskId;
 
-/// Counters of one task since it was opened.
+/// Counters of one task since the application started. What a worker did and did not commit before it was replaced does
+/// not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TaskMetrics {
     /// Records taken from its inputs.
@@ -29,12 +30,12 @@ pub struct TaskMetrics {
     pub commits: u64,
     /// Calls of [`Processor::punctuate`](crate::Processor::punctuate).
     pub punctuations: u64,
-    /// Changelog records replayed when it was opened.
+    /// Changelog records replayed when it was opened, and opened again.
     pub restored: u64,
 }
 
 impl TaskMetrics {
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         let Self {
             records,
             late,
@@ -63,6 +64,8 @@ impl TaskMetrics {
 pub struct Metrics {
     /// By task.
     pub tasks: BTreeMap<TaskId, TaskMetrics>,
+    /// Workers that failed and were replaced; see [`Settings::restarts_max`](crate::Settings::restarts_max).
+    pub replaced_workers: u64,
     /// How long commits took, in microseconds, from closing the batches to being durable.
     pub commit_micros: Histogram<u64>,
 }
@@ -101,28 +104,50 @@ impl fmt::Display for Metrics {
 
 /// Where workers leave their counters, once per turn and never per record.
 #[derive(Debug, Clone)]
-pub(crate) struct MetricsSink(Arc<Mutex<Metrics>>);
+pub(crate) struct MetricsSink(Arc<Mutex<Sunk>>);
+
+#[derive(Debug)]
+struct Sunk {
+    metrics: Metrics,
+    /// Counters of each task as of its last commit.
+    committed: BTreeMap<TaskId, TaskMetrics>,
+}
 
 impl MetricsSink {
     pub(crate) fn new() -> Self {
         let commit_micros = Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are legal");
-        Self(Arc::new(Mutex::new(Metrics { tasks: BTreeMap::new(), commit_micros })))
+        let metrics = Metrics { tasks: BTreeMap::new(), replaced_workers: 0, commit_micros };
+        Self(Arc::new(Mutex::new(Sunk { metrics, committed: BTreeMap::new() })))
     }
 
-    pub(crate) fn set(&self, task: TaskId, metrics: TaskMetrics) {
-        self.lock().tasks.insert(task, metrics);
+    /// What an earlier worker has counted and committed of `task`.
+    pub(crate) fn committed(&self, task: TaskId) -> TaskMetrics {
+        self.lock().committed.get(&task).copied().unwrap_or_default()
+    }
+
+    /// `is_committed`: the task has nothing that a crash could take back.
+    pub(crate) fn set(&self, task: TaskId, metrics: TaskMetrics, is_committed: bool) {
+        let mut sunk = self.lock();
+        sunk.metrics.tasks.insert(task, metrics);
+        if is_committed {
+            sunk.committed.insert(task, metrics);
+        }
+    }
+
+    pub(crate) fn worker_replaced(&self) {
+        self.lock().metrics.replaced_workers += 1;
     }
 
     pub(crate) fn commit_took(&self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.lock().commit_micros.saturating_record(micros.max(1));
+        self.lock().metrics.commit_micros.saturating_record(micros.max(1));
     }
 
     pub(crate) fn snapshot(&self) -> Metrics {
-        self.lock().clone()
+        self.lock().metrics.clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Metrics> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Sunk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,10 +7,13 @@ pub(crate) mod punctuation;
 mod board;
 mod commit;
 mod inputs;
+mod life;
 mod metrics;
+mod panic;
 mod plan;
 mod ports;
 mod positions;
+mod restarts;
 mod restore;
 mod settings;
 mod streams;
@@ -24,6 +27,7 @@ pub(crate) use self::{
     worker::{Turn, Worker, version},
 };
 pub use self::{
+    life::StreamsState,
     metrics::{Metrics, TaskMetrics},
     ports::Ports,
     punctuation::{Punctuate, Punctuation},

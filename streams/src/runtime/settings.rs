@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use headwater_core::{Error, Result, TopicName};
 
-/// What becomes of a record that cannot be decoded or whose processing fails.
+/// What becomes of a record that cannot be decoded or whose processing fails: with an error, or with a panic.
 ///
-/// What the record had stored and forwarded is taken back first, so that a record counts wholly or not at all.
+/// What the record had stored and forwarded is taken back first, so that a record counts wholly or not at all. After a panic
+/// that holds for stores, output and time, which are the task's; fields of a processor are its own, and keep what a
+/// code path that was cut short left in them. A program that is compiled to abort on panics cannot leave anything out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ErrorPolicy {
     /// The application stops with the error. Nothing is lost: after a fix it goes on with this record.
@@ -57,6 +59,16 @@ pub struct Settings {
     pub on_error: ErrorPolicy,
     /// See [`InputOrder`].
     pub input_order: InputOrder,
+    /// How often within [`Settings::restart_window`] a worker that failed is replaced by a new one, which opens its tasks
+    /// and goes on from the last commit, before the application stops: when log or disk did not do it this time, when
+    /// another instance had taken over a task, and when code of yours panicked elsewhere than at a record. A disk that is full is
+    /// waited for however long it takes. Damage, mistakes, and failed records under [`ErrorPolicy::Fail`] stop the
+    /// application at once: they would come again. (Kafka: `REPLACE_THREAD`.)
+    pub restarts_max: u32,
+    /// See [`Settings::restarts_max`].
+    pub restart_window: Duration,
+    /// How long the first new worker in a window waits; each further one twice as long, 30 seconds at most.
+    pub restart_backoff: Duration,
 }
 
 impl Settings {
@@ -71,6 +83,9 @@ impl Settings {
             memory_bytes: 256 << 20,
             on_error: ErrorPolicy::default(),
             input_order: InputOrder::default(),
+            restarts_max: 5,
+            restart_window: Duration::from_secs(600),
+            restart_backoff: Duration::from_millis(100),
         }
     }
 

@@ -1,21 +1,25 @@
 //! A running application.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
+use futures::stream::BoxStream;
 use headwater_core::{Error, ErrorKind, Log, Result, Signal, StateBackend, TaskId};
 
 use super::{
     Plan, Worker,
     board::Board,
+    life::{Life, StreamsState},
     metrics::{Metrics, MetricsSink},
+    panic::catch,
     ports::Ports,
+    restarts::{Failure, Restarts},
     settings::Settings,
 };
 use crate::Topology;
@@ -29,6 +33,7 @@ pub struct Streams {
 }
 
 struct Shared {
+    life: Arc<Life>,
     board: Arc<Board>,
     metrics: MetricsSink,
     stop: Signal,
@@ -44,7 +49,7 @@ impl Streams {
     ///
     /// # Errors
     /// `Invalid` when a source topic is missing or a setting is wrong; those of the log. What goes wrong later is told
-    /// by [`Streams::caught_up`], [`Streams::failed`] and [`Streams::close`].
+    /// by [`Streams::caught_up`], [`Streams::failed`], [`Streams::close`] and [`Streams::states`].
     pub async fn start(
         topology: Topology,
         settings: Settings,
@@ -61,6 +66,7 @@ impl Streams {
     pub async fn start_on(topology: Topology, settings: Settings, ports: Ports) -> Result<Self> {
         let plan = Arc::new(Plan::resolve(Arc::new(topology), settings, &*ports.log).await?);
         let shared = Arc::new(Shared {
+            life: Arc::new(Life::new(plan.settings.workers)),
             board: Arc::new(Board::new(plan.tasks())),
             metrics: MetricsSink::new(),
             stop: Signal::default(),
@@ -77,11 +83,44 @@ impl Streams {
             let shared = Arc::clone(&streams.shared);
             let handle = std::thread::Builder::new()
                 .name(format!("headwater-worker-{number}"))
-                .spawn(move || shared.run_worker(plan, ports, &own))
+                .spawn(move || shared.run_worker(&plan, &ports, &own))
                 .map_err(|e| Error::io("cannot start a worker thread", e))?;
             streams.workers.push(handle);
         }
         Ok(streams)
+    }
+
+    /// What the application is doing.
+    #[must_use]
+    pub fn state(&self) -> StreamsState {
+        self.shared.life.state()
+    }
+
+    /// What it is doing, and every change of that from now on, up to the last (Kafka: `StateListener`). Outlives the
+    /// application. Somebody who falls a thousand changes behind misses the oldest.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use futures::StreamExt;
+    /// use headwater_core::{Log, TopicSpec, memory::{MemoryBackend, MemoryLog}};
+    /// use headwater_streams::{Settings, Streams, StreamsBuilder, StreamsState};
+    /// # futures::executor::block_on(async {
+    /// let log = Arc::new(MemoryLog::default());
+    /// log.create_topic(&TopicSpec::new("in", 1)?).await?;
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream::<String, u64>("in").to("out");
+    /// let state = Arc::new(MemoryBackend::default());
+    /// let streams = Streams::start(builder.build()?, Settings::new("app"), log, state).await?;
+    /// let states = streams.states();
+    /// streams.caught_up().await?;
+    /// assert_eq!(streams.state(), StreamsState::Running);
+    /// streams.close().await?;
+    /// assert_eq!(states.collect::<Vec<_>>().await.last(), Some(&StreamsState::Closed));
+    /// # Ok::<(), headwater_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn states(&self) -> BoxStream<'static, StreamsState> {
+        self.shared.life.states()
     }
 
     /// Counters as of the last turn of each task.
@@ -121,11 +160,14 @@ impl Streams {
     }
 
     fn join(&mut self) {
+        self.shared.life.becomes(StreamsState::Closing);
         self.shared.stop.raise();
         for worker in self.workers.drain(..) {
             // A worker reports its own panic; see `run_worker`.
             let _ = worker.join();
         }
+        // Not after a failure, which is the last state.
+        self.shared.life.becomes(StreamsState::Closed);
     }
 }
 
@@ -139,40 +181,56 @@ impl Drop for Streams {
 }
 
 impl Shared {
-    fn run_worker(&self, plan: Arc<Plan>, ports: Ports, tasks: &[TaskId]) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.work(plan, ports, tasks)));
-        let error = match outcome {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error,
-            Err(panic) => {
-                let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-                let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                Error::processing(format!(
-                    "a worker panicked; started again, the application goes on from the last commit: {text}"
-                ))
+    /// The life of a worker, and of those that replace it.
+    fn run_worker(&self, plan: &Arc<Plan>, ports: &Ports, tasks: &[TaskId]) {
+        let mut restarts = Restarts::new(&plan.settings);
+        let error = loop {
+            let mut is_open = false;
+            let outcome = catch(|| self.work(plan, ports, tasks, &mut is_open));
+            let failure = match outcome {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => Failure::Error(error),
+                Err(panic) => Failure::Panic(panic),
+            };
+            let backoff = restarts.after(&failure, Instant::now());
+            let error = failure.into_error();
+            let Some(backoff) = backoff.filter(|_| self.stop.count() == 0) else { break error };
+            tracing::warn!(error = error.report(), ?backoff, "a worker failed and is replaced");
+            self.metrics.worker_replaced();
+            if is_open {
+                self.life.reopens();
+            }
+            if self.stops_within(backoff) {
+                break error;
             }
         };
         tracing::error!(error = error.report(), "worker stopped");
         let failure = (error.kind(), error.report());
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        self.life.becomes(StreamsState::Failed);
         // One task that stands still holds those behind it: the application stops as a whole.
         self.stop.raise();
         self.board.posted().raise();
     }
 
-    fn work(&self, plan: Arc<Plan>, ports: Ports, tasks: &[TaskId]) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(|e| Error::io("cannot make the runtime of a worker", e))?;
-        runtime.block_on(async {
+    fn work(&self, plan: &Arc<Plan>, ports: &Ports, tasks: &[TaskId], is_open: &mut bool) -> Result<()> {
+        runtime()?.block_on(async {
             let board = (Arc::clone(&self.board), self.metrics.clone());
-            let mut worker = Worker::open(plan, ports, board, tasks).await?;
+            let mut worker = Worker::open(Arc::clone(plan), ports.clone(), board, tasks).await?;
+            *is_open = true;
+            self.life.opened();
             let stop = async {
                 self.stop.after(0).await;
             };
             worker.run(stop, || self.abandoned.load(Ordering::SeqCst)).await
         })
+    }
+
+    /// Waits for the time, or until the application stops; whether it did.
+    fn stops_within(&self, time: Duration) -> bool {
+        let stop = self.stop.after(0);
+        runtime()
+            .is_ok_and(|runtime| runtime.block_on(async { tokio::time::timeout(time, stop).await.is_ok() }))
     }
 
     /// All tasks looked at a log that has not changed since, and none found anything to do.
@@ -198,4 +256,9 @@ impl Shared {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.as_ref().map(|(kind, report)| Error::new(*kind, report.clone()))
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.map_err(|e| Error::io("cannot make the runtime of a worker", e))
 }

@@ -13,6 +13,7 @@ use super::{
     inputs::Inputs,
     lanes::{Choice, choose},
     metrics::TaskMetrics,
+    panic::{Panic, catch},
     plan::Plan,
     ports::Ports,
     positions::{ClockPosition, Metadata},
@@ -31,6 +32,8 @@ pub(crate) struct Task {
     changelogs: Vec<Changelog>,
     pub(super) producer: Box<dyn Producer>,
     metrics: TaskMetrics,
+    /// What earlier workers have counted.
+    earlier: TaskMetrics,
     /// Memory for the tables of one store, in bytes.
     store_bytes_max: usize,
     /// Records taken, and punctuations made, since the last commit.
@@ -55,12 +58,14 @@ impl Task {
     /// Fences earlier owners of the task, brings its state up to date and goes to where the last commit was.
     pub(crate) async fn open(id: TaskId, plan: &Plan, ports: &Ports) -> Result<Self> {
         let log = &*ports.log;
-        let producer = log.producer(&ProducerName(format!("{}-{id}", plan.settings.application_id))).await?;
         let resolved = &plan.subtopologies[id.subtopology as usize];
         let (sinks, on_error) = sinks(id, plan);
         let indexes = plan.topology.stores_of(id.subtopology);
         let names: Vec<String> =
             indexes.iter().map(|store| plan.topology.stores[*store].name.clone()).collect();
+        // State first: who cannot have it, because another instance does, must not fence that one.
+        let state = ports.state.open(id, &names)?;
+        let producer = log.producer(&ProducerName(format!("{}-{id}", plan.settings.application_id))).await?;
         let Processors { sources, shared } = plan.topology.instantiate(id.subtopology);
         let mut task = Self {
             id,
@@ -72,13 +77,15 @@ impl Task {
                 stream_time: Timestamp::MIN,
                 place: 0,
                 stores: (0..plan.topology.stores.len()).map(|_| None).collect(),
-                state: ports.state.open(id, &names)?,
+                state,
                 shared,
                 sinks,
                 computed: std::collections::HashMap::new(),
                 topics: Arc::clone(&plan.topics),
                 scratch: Vec::new(),
                 on_error,
+                in_record: false,
+                time_before: Timestamp::MIN,
                 punctuators: Punctuators::new(ports.clock.now()),
                 wake: false,
                 wake_before: false,
@@ -89,6 +96,7 @@ impl Task {
             changelogs: Vec::new(),
             producer,
             metrics: TaskMetrics::default(),
+            earlier: TaskMetrics::default(),
             store_bytes_max: plan.settings.table_bytes() / plan.store_count().max(1),
             uncommitted: 0,
             pending_bytes: 0,
@@ -171,7 +179,14 @@ impl Task {
     }
 
     pub(crate) fn metrics(&mut self) -> TaskMetrics {
-        self.context.count(self.metrics)
+        let mut metrics = self.context.count(self.metrics);
+        metrics.add(&self.earlier);
+        metrics
+    }
+
+    /// Goes on counting where an earlier worker was.
+    pub(crate) fn carry_on(&mut self, earlier: TaskMetrics) {
+        self.earlier = earlier;
     }
 
     /// Reads what the task can take next.
@@ -186,7 +201,7 @@ impl Task {
             match choose(&self.inputs.lanes) {
                 Choice::Look => break,
                 Choice::Take { lane, below } => {
-                    taken += self.take(lane, below, records_max - taken)?;
+                    taken += self.take_caught(lane, below, records_max - taken)?;
                     if self.context.punctuators.is_due(self.context.stream_time) {
                         self.punctuate(Punctuate::StreamTime)?;
                     }
@@ -225,7 +240,8 @@ impl Task {
         let (mut called, end) = (0, context.punctuators.end());
         while let Some(due) = context.punctuators.begin_call(by, context.stream_time, end) {
             context.begin_record();
-            let outcome = sources.iter_mut().try_for_each(|source| source.call(Call::Punctuate, context));
+            let call = || sources.iter_mut().try_for_each(|source| source.call(Call::Punctuate, context));
+            let outcome = catch(call).unwrap_or_else(|panic| Err(panicked(&panic)));
             let outcome = outcome.or_else(|error| context.forgive_punctuation(error, due.time));
             let outcome = outcome.and_then(|()| {
                 while std::mem::take(&mut context.wake) {
@@ -240,28 +256,55 @@ impl Task {
         Ok(called)
     }
 
+    /// As [`Task::take`]; a record at which a processor panics is one that failed. Once for all that are taken together,
+    /// not for each: it is the one that the lane still has before it.
+    fn take_caught(&mut self, at: usize, below: (Timestamp, usize), records_max: usize) -> Result<usize> {
+        let mut taken = 0;
+        match catch(|| self.take(at, below, records_max, &mut taken)) {
+            Ok(outcome) => outcome?,
+            Err(panic) if self.context.in_record => {
+                let lane = &mut self.inputs.lanes[at];
+                let partition = &self.inputs.inputs[lane.input].partition;
+                if let Some(record) = lane.head() {
+                    let forgiven = self.context.forgive(panicked(&panic), record, partition);
+                    forgiven.map_err(|e| at_record(e, self.id, partition, record.offset))?;
+                }
+                lane.take(false)?;
+                taken += 1;
+            }
+            Err(panic) => panic.resume(),
+        }
+        Ok(taken)
+    }
+
     /// Takes records from one lane while they come before everything in the others, and none moves stream time to a
-    /// punctuation.
-    fn take(&mut self, at: usize, below: (Timestamp, usize), records_max: usize) -> Result<usize> {
+    /// punctuation. Counts them in `taken`.
+    fn take(
+        &mut self,
+        at: usize,
+        below: (Timestamp, usize),
+        records_max: usize,
+        taken: &mut usize,
+    ) -> Result<()> {
         let input = &self.inputs.inputs[self.inputs.lanes[at].input];
         let lane = &mut self.inputs.lanes[at];
         let source = &mut self.sources[input.source];
         let context = &mut self.context;
-        let (mut taken, block) = (0, at * RecordCursor::BLOCK);
+        let block = at * RecordCursor::BLOCK;
         while let Some(record) = lane.head() {
             context.place = block + lane.place();
             if context.place == block {
                 lane.with_block_keys(|keys| context.look_ahead(block, keys));
             }
-            let before = context.stream_time;
-            context.stream_time = before.max(record.timestamp);
+            context.time_before = context.stream_time;
+            context.stream_time = context.time_before.max(record.timestamp);
             context.begin_record();
+            context.in_record = true;
             let outcome = source.process(record, context).map(|()| true).or_else(|error| {
-                // A record that is left out counts in nothing, and so not in time.
                 context.forgive(error, record, &input.partition)?;
-                context.stream_time = before;
                 Ok(false)
             });
+            context.in_record = false;
             let timely = outcome.and_then(|timely| {
                 while std::mem::take(&mut context.wake) {
                     source.advance(context)?;
@@ -269,22 +312,20 @@ impl Task {
                 Ok(timely)
             });
             let offset = record.offset;
-            let timely = timely.map_err(|error: Error| {
-                error.context(format!("task={}, topic={}, offset={offset}", self.id, input.partition))
-            })?;
-            taken += 1;
+            let timely = timely.map_err(|error| at_record(error, self.id, &input.partition, offset))?;
+            *taken += 1;
             for sink in context.sinks.iter_mut().filter(|sink| sink.is_full()) {
                 self.pending_bytes += sink.close_batches(false, &mut *self.producer)?;
             }
             let more = lane.take(timely)?;
-            if !more || taken == records_max || lane.head_time().is_none_or(|time| (time, at) >= below) {
+            if !more || *taken == records_max || lane.head_time().is_none_or(|time| (time, at) >= below) {
                 break;
             }
             if context.punctuators.is_due(context.stream_time) {
                 break;
             }
         }
-        Ok(taken)
+        Ok(())
     }
 
     fn close_batches(&mut self, all: bool) -> Result<()> {
@@ -385,6 +426,14 @@ impl Task {
         let behind = self.is_dirty() || !self.inputs.are_caught_up();
         Progress { time: self.context.stream_time, behind, looked_at }
     }
+}
+
+fn panicked(panic: &Panic) -> Error {
+    Error::processing(format!("a processor panicked: {panic}"))
+}
+
+fn at_record(error: Error, task: TaskId, partition: &TopicPartition, offset: Offset) -> Error {
+    error.context(format!("task={task}, topic={partition}, offset={offset}"))
 }
 
 /// The buffers of all topics that the task writes, and what becomes of records that fail.

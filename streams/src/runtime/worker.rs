@@ -44,8 +44,9 @@ impl Worker {
         let mut opened = Vec::with_capacity(tasks.len());
         for id in tasks {
             let mut task = Task::open(*id, &plan, &ports).await?;
-            metrics.set(*id, task.metrics());
             tracing::info!(task = %id, restored = task.metrics().restored, "task opened");
+            task.carry_on(metrics.committed(*id));
+            metrics.set(*id, task.metrics(), true);
             opened.push(task);
         }
         let seen = (LogVersion::default(), 0);
@@ -70,10 +71,11 @@ impl Worker {
             taken += 1;
         }
         for task in &mut self.tasks {
-            if !task.is_dirty() {
+            let is_committed = !task.is_dirty();
+            if is_committed {
                 self.board.post(task.id(), task.progress(version));
             }
-            self.metrics.set(task.id(), task.metrics());
+            self.metrics.set(task.id(), task.metrics(), is_committed);
         }
         Ok(if taken > 0 { Turn::Busy } else { Turn::Idle })
     }
@@ -136,7 +138,7 @@ impl Worker {
         self.commit().await?;
         for task in &mut self.tasks {
             task.spill(false)?;
-            self.metrics.set(task.id(), task.metrics());
+            self.metrics.set(task.id(), task.metrics(), true);
         }
         Ok(())
     }

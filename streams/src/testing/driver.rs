@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::executor::block_on;
 use headwater_core::{
     BatchBuilder, DefaultSerde, Error, GroupId, Headers, Log, ManualClock, Offset, Partition, Producer,
-    ProducerName, Record, Result, Serde, Timestamp, TopicName, TopicPartition, TopicSpec,
+    ProducerName, Record, Result, Serde, StateBackend, Timestamp, TopicName, TopicPartition, TopicSpec,
     memory::{MemoryBackend, MemoryLog},
     partition_for_key,
 };
@@ -60,25 +60,39 @@ impl TopologyTestDriver {
     /// # Errors
     /// Those of the topology and its settings.
     pub fn with(topology: Topology, settings: Settings, partitions: u32) -> Result<Self> {
+        let ports = (Arc::new(MemoryLog::default()) as _, Arc::new(MemoryBackend::default()) as _);
+        Self::on(topology, settings, partitions, ports)
+    }
+
+    /// As [`TopologyTestDriver::with`], on a log and a state engine of yours: those that another driver had, or those that
+    /// fail when the test wants it. Source topics that exist stay as they are.
+    ///
+    /// # Errors
+    /// Those of the topology, its settings, and the ports.
+    pub fn on(
+        topology: Topology,
+        settings: Settings,
+        partitions: u32,
+        (log, state): (Arc<dyn Log>, Arc<dyn StateBackend>),
+    ) -> Result<Self> {
         block_on(async {
-            let (log, clock) = (Arc::new(MemoryLog::default()), Arc::new(ManualClock::default()));
+            let known: Vec<TopicName> = log.topics().await?.into_iter().map(|topic| topic.name).collect();
             for subtopology in 0..topology.subtopologies() {
                 for topic in topology.sources_of(subtopology) {
-                    if let TopicRef::External(name) = topic {
+                    if let TopicRef::External(name) = topic
+                        && !known.contains(name)
+                    {
                         log.create_topic(&TopicSpec::new(name.as_str(), partitions)?).await?;
                     }
                 }
             }
+            let clock = Arc::new(ManualClock::default());
             let plan = Arc::new(Plan::resolve(Arc::new(topology), settings, &*log).await?);
             let producer = log.producer(&ProducerName("test-driver".to_owned())).await?;
             let counts = log.topics().await?.into_iter().map(|t| (t.name, t.partitions.get())).collect();
             let mut driver = Self {
                 plan,
-                ports: Ports {
-                    log,
-                    state: Arc::new(MemoryBackend::default()),
-                    clock: Arc::clone(&clock) as _,
-                },
+                ports: Ports { log, state, clock: Arc::clone(&clock) as _ },
                 clock,
                 metrics: MetricsSink::new(),
                 worker: None,
@@ -94,6 +108,7 @@ impl TopologyTestDriver {
     async fn restart(&mut self) -> Result<()> {
         // The state of a task is opened once: the old worker goes before the new one comes.
         self.worker = None;
+        self.metrics = MetricsSink::new();
         let board = Arc::new(Board::new(self.plan.tasks()));
         let tasks: Vec<_> = self.plan.tasks().collect();
         let (plan, ports) = (Arc::clone(&self.plan), self.ports.clone());
