@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use headwater_core::TaskId;
 
 /// Counters of one task since the application started. What a worker did and did not commit before it was replaced does
-/// not count.
+/// not count, and neither does a commit of which it did not learn whether it succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TaskMetrics {
     /// Records taken from its inputs.

@@ -1,0 +1,315 @@
+//! A process that ends at any call to its log or its state, up to ten times in a row, and goes on: results are those of an
+//! undisturbed run, record for record, and only the suffix of the changelogs is replayed.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod ports;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::executor::block_on;
+use headwater_core::{
+    BatchBuilder, Headers, Log, Offset, Partition, ProducerName, Record, Result, Timestamp, TopicName,
+    TopicPartition, TopicSpec,
+    memory::{MemoryBackend, MemoryLog},
+};
+use headwater_streams::{
+    KeyValueHandle, Processor, ProcessorContext, Punctuate, Punctuation, Settings, Streams, StreamsBuilder,
+    TimeWindows, Topology, testing::TopologyTestDriver,
+};
+
+use self::ports::{Fault, FaultyBackend, FaultyLog, places};
+
+const PARTITIONS: u32 = 2;
+const RECORDS: u64 = 40;
+/// No test needs more attempts than this, and none may try forever.
+const ATTEMPTS_MAX: u32 = 100;
+
+type Context<'a> = ProcessorContext<'a, String, u64>;
+
+/// Numbers the records of each key, and says now and then how many there were.
+struct Number(KeyValueHandle<String, u64>);
+
+impl Processor<String, u64, String, u64> for Number {
+    fn init(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        cx.schedule(Duration::from_millis(7), Punctuate::StreamTime).map(drop)
+    }
+
+    fn process(&mut self, record: Record<String, u64>, cx: &mut Context<'_>) -> Result<()> {
+        let mut count = |key: &String| {
+            cx.store(&self.0).update(key, record.timestamp, |count| {
+                *count = Some(count.unwrap_or(0) + 1);
+                count.unwrap_or(0)
+            })
+        };
+        let number = count(&record.key)?;
+        count(&"all".to_owned())?;
+        cx.forward(record.with_value(number))
+    }
+
+    fn punctuate(&mut self, _: Punctuation, time: Timestamp, cx: &mut Context<'_>) -> Result<()> {
+        let all = cx.store(&self.0).get(&"all".to_owned())?.copied();
+        cx.forward(Record::new("all".to_owned(), all.unwrap_or(0), time))
+    }
+}
+
+/// Two sub-topologies, three stores, a repartition, windows that close, and punctuations.
+fn topology() -> Topology {
+    let builder = StreamsBuilder::new();
+    let store = builder.key_value_store::<String, u64>("numbers");
+    let handle = store.clone();
+    let numbered = builder
+        .stream::<String, u64>("in")
+        .process::<String, u64, _>(&[&store], move || Number(handle.clone()));
+    numbered.to("numbered");
+    numbered
+        .select_key(|key, _| key[..1].to_owned())
+        .repartition("by-letter")
+        .group_by_key()
+        .windowed_by(TimeWindows::tumbling(Duration::from_millis(10)))
+        .aggregate("counts", u64::default, |_, _, count| *count += 1)
+        .to_stream()
+        .map(|at, n| (format!("{}@{}", at.key, at.window.start), n))
+        .to("counted");
+    builder.build().unwrap()
+}
+
+fn settings(memory_bytes: usize) -> Settings {
+    Settings {
+        memory_bytes,
+        // A commit every few records; without memory, each is followed by a write of state.
+        commit_interval: Duration::ZERO,
+        turn_records_max: 9,
+        restart_backoff: Duration::ZERO,
+        restarts_max: u32::MAX,
+        ..Settings::new("app")
+    }
+}
+
+struct World {
+    log: MemoryLog,
+    fault: Fault,
+    ports: (Arc<dyn Log>, Arc<dyn headwater_core::StateBackend>),
+}
+
+impl World {
+    /// With all input in place.
+    fn new(fault: Fault) -> Self {
+        let log = MemoryLog::default();
+        let ports: (Arc<dyn Log>, Arc<dyn headwater_core::StateBackend>) = (
+            Arc::new(FaultyLog { inner: log.clone(), fault: fault.clone(), small_reads: true }),
+            Arc::new(FaultyBackend { inner: MemoryBackend::default(), fault: fault.clone() }),
+        );
+        block_on(async {
+            log.create_topic(&TopicSpec::new("in", PARTITIONS).unwrap()).await.unwrap();
+            let mut producer = log.producer(&ProducerName("input".into())).await.unwrap();
+            for at in 0..RECORDS {
+                let mut batch = BatchBuilder::default();
+                let key = ["ant", "bee", "cat", "ape", "bat"][(at % 5) as usize];
+                let time = Timestamp(at.cast_signed());
+                batch.push(time, Some(key.as_bytes()), Some(&at.to_be_bytes()), &Headers::new());
+                let partition = Partition(u32::try_from(at % 2).unwrap());
+                let topic = TopicName::new("in").unwrap();
+                producer.append(&TopicPartition::new(topic, partition), &mut batch).unwrap();
+            }
+            producer.commit(None).await.unwrap();
+        });
+        Self { log, fault, ports }
+    }
+
+    /// All that the application wrote, changelogs and repartitions included.
+    fn contents(&self) -> Vec<(TopicPartition, Vec<Contents>)> {
+        let mut contents = Vec::new();
+        for partition in block_on(self.log.topics()).unwrap().iter().flat_map(TopicSpec::topic_partitions) {
+            let (mut records, mut next) = (Vec::new(), Offset(0));
+            loop {
+                let fetched = block_on(self.log.read(&partition, next, usize::MAX)).unwrap();
+                let Some(last) = fetched.batches.last() else { break };
+                next = last.next_offset();
+                for batch in &fetched.batches {
+                    let mut cursor = batch.cursor();
+                    while let Some(record) = cursor.next().transpose().unwrap() {
+                        records.push(Contents {
+                            key: record.key.map(<[u8]>::to_vec),
+                            value: record.value.map(<[u8]>::to_vec),
+                            time: record.timestamp,
+                        });
+                    }
+                }
+            }
+            contents.push((partition, records));
+        }
+        contents
+    }
+
+    /// Changelog records that the state lacks.
+    fn missing(&self) -> u64 {
+        let missing = |((task, store), position): ((headwater_core::TaskId, String), Offset)| {
+            let topic = TopicName::new(format!("app-{store}-changelog")).unwrap();
+            let end = block_on(self.log.offsets(&TopicPartition::new(topic, task.partition))).unwrap().end;
+            end.0 - position.0
+        };
+        self.fault.positions().into_iter().map(missing).sum()
+    }
+
+    /// Runs to the end, however often the process ends; how many changelog records were replayed.
+    fn run(&self, memory_bytes: usize) -> u64 {
+        let settings = settings(memory_bytes);
+        self.fault.arm(false);
+        let mut driver =
+            TopologyTestDriver::on(topology(), settings, PARTITIONS, self.ports.clone()).unwrap();
+        let mut replayed = 0;
+        self.fault.arm(true);
+        // One end in the middle is planned, so that there is something to restore in each run.
+        let mut failed = driver.crash().is_err() || (0..3).any(|_| driver.turn().is_err());
+        failed = failed || driver.crash().is_err();
+        for _ in 0..ATTEMPTS_MAX {
+            if !failed && driver.run().is_ok() {
+                return replayed;
+            }
+            let missing = self.missing();
+            failed = driver.crash().is_err();
+            if !failed {
+                assert_eq!(driver.metrics().total().restored, missing, "only the suffix is replayed");
+                replayed += missing;
+            }
+        }
+        panic!("no end after {ATTEMPTS_MAX} attempts");
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Contents {
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    time: Timestamp,
+}
+
+fn undisturbed() -> Vec<(TopicPartition, Vec<Contents>)> {
+    let world = World::new(Fault::default());
+    assert_eq!(world.run(0), 0);
+    let contents = world.contents();
+    let count = |topic: &str| -> usize {
+        contents.iter().filter(|(p, _)| p.topic.as_str() == topic).map(|(_, records)| records.len()).sum()
+    };
+    // 40 records, and a punctuation of each task at 0 or 1, 7, 14, 21, 28 and 35.
+    assert_eq!((count("numbered"), count("counted")), (52, 52));
+    contents
+}
+
+/// What is promised: the content of every topic but changelogs, which have one record per changed row and commit; in its
+/// order where a partition has one writer.
+fn results(contents: Vec<(TopicPartition, Vec<Contents>)>) -> BTreeMap<TopicPartition, Vec<Contents>> {
+    let mut results: BTreeMap<_, _> =
+        contents.into_iter().filter(|(p, _)| !p.topic.as_str().ends_with("-changelog")).collect();
+    for (partition, records) in &mut results {
+        if partition.topic.as_str() != "counted" {
+            records.sort();
+        }
+    }
+    results
+}
+
+#[test]
+fn a_process_that_ends_at_any_step_changes_no_result() {
+    let expected = results(undisturbed());
+    let (mut places_seen, mut runs, mut replayed) = (BTreeSet::new(), 0, 0);
+    for (times, memory_bytes) in [(1, 0), (2, 0), (10, 0), (1, 1 << 20), (3, 1 << 20)] {
+        for at in 1.. {
+            let world = World::new(Fault::new(at, times));
+            replayed += world.run(memory_bytes);
+            let fired = world.fault.fired();
+            let Some(place) = fired.first() else { break };
+            assert!(results(world.contents()) == expected, "call {at}, {place}, {times} times");
+            places_seen.insert(*place);
+            runs += 1;
+        }
+    }
+    assert_eq!(places_seen, places());
+    assert!(replayed > 0, "no run had a suffix to replay");
+    eprintln!("{runs} runs, {} places, {replayed} changelog records replayed", places_seen.len());
+}
+
+/// The same with the workers of a running application, which replace themselves.
+#[test]
+fn a_worker_that_is_replaced_at_any_step_changes_no_result() {
+    let expected = results(undisturbed());
+    let (mut runs, mut replaced) = (0, 0);
+    for at in (1..).step_by(5) {
+        let world = World::new(Fault::new(at, 3));
+        world.fault.arm(true);
+        let (log, state) = world.ports.clone();
+        let metrics = block_on(async {
+            let settings = Settings { workers: 2, ..settings(0) };
+            let streams = Streams::start(topology(), settings, log, state).await.unwrap();
+            streams.caught_up().await.unwrap();
+            streams.close().await.unwrap()
+        });
+        let fired = world.fault.fired();
+        if fired.is_empty() {
+            break;
+        }
+        assert!(results(world.contents()) == expected, "call {at}, {fired:?}");
+        assert_eq!(metrics.replaced_workers, fired.len() as u64);
+        // A worker that ends between the log's commit and its own bookkeeping does not know that it had counted.
+        let (counted, all) = (metrics.total().records, RECORDS + 52);
+        let unknown = ["after the log's commit", "before a write of state", "after a write of state"];
+        let is_exact = !fired.iter().any(|place| unknown.contains(place));
+        assert!(counted == all || (!is_exact && counted < all), "{counted}, call {at}, {fired:?}");
+        runs += 1;
+        replaced += metrics.replaced_workers;
+    }
+    assert!(runs > 10, "{runs} runs");
+    eprintln!("{runs} runs, {replaced} workers replaced");
+}
+
+/// Larger than what is written to the engine at once: a restore that ends half way is gone on with.
+#[test]
+fn a_restore_that_ends_half_way_goes_on_where_it_was() {
+    const ROWS: u64 = 60;
+    let topology = || {
+        let builder = StreamsBuilder::new();
+        let store = builder.key_value_store::<String, Vec<u8>>("rows");
+        let handle = store.clone();
+        builder
+            .stream::<String, Vec<u8>>("rows-in")
+            .process::<String, u64, _>(&[&store], move || Keep(handle.clone()))
+            .to("out");
+        builder.build().unwrap()
+    };
+    // The fault is armed for the restore only, and hits the second and the third of its writes.
+    for at in [1, 2, 3] {
+        let fault = Fault::default();
+        let (log, backend) = (MemoryLog::default(), MemoryBackend::default());
+        let state = Arc::new(FaultyBackend { inner: backend, fault: fault.clone() });
+        let ports =
+            (Arc::new(FaultyLog { inner: log, fault: fault.clone(), small_reads: true }) as _, state as _);
+        let mut driver = TopologyTestDriver::on(topology(), Settings::new("app"), 1, ports).unwrap();
+        for n in 0..ROWS {
+            driver.append("rows-in", &n.to_string(), &vec![7u8; 200 << 10], Timestamp(1)).unwrap();
+        }
+        driver.run().unwrap();
+        fault.arm_at("after a write of state", at);
+        driver.crash().unwrap_err();
+        let restored: u64 = fault.positions().into_values().map(|position| position.0).sum();
+        assert!(restored > 0 && (restored < ROWS || at == 3), "{restored} of {ROWS} after write {at}");
+        driver.crash().unwrap();
+        assert_eq!(driver.metrics().total().restored, ROWS - restored);
+    }
+}
+
+struct Keep(KeyValueHandle<String, Vec<u8>>);
+
+impl Processor<String, Vec<u8>, String, u64> for Keep {
+    fn process(
+        &mut self,
+        record: Record<String, Vec<u8>>,
+        cx: &mut ProcessorContext<'_, String, u64>,
+    ) -> Result<()> {
+        cx.store(&self.0).put(&record.key, record.value, record.timestamp)
+    }
+}
