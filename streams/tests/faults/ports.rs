@@ -193,6 +193,17 @@ impl TaskState for FaultyState {
         self.inner.scan(store, from, to, visit)
     }
 
+    fn scan_back(
+        &self,
+        store: StoreId,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
+        self.fault.step("scan")?;
+        self.inner.scan_back(store, from, to, visit)
+    }
+
     fn last_key(&self, store: StoreId, out: &mut Vec<u8>) -> Result<bool> {
         self.inner.last_key(store, out)
     }
