@@ -19,8 +19,8 @@ pub mod testing;
 pub use self::{
     builder::StreamsBuilder,
     ops::{
-        BranchedStream, Consumed, Emit, KGroupedStream, KGroupedTable, OffsetReset, Produced, WindowedStream,
-        WindowedTable,
+        BranchedStream, Concurrency, Consumed, Emit, KGroupedStream, KGroupedTable, OffsetReset, Produced,
+        WindowedStream, WindowedTable,
     },
     process::{Processor, ProcessorContext},
     runtime::{

@@ -10,6 +10,7 @@ mod flat_map;
 mod for_each;
 mod group_by_key;
 mod map;
+mod map_async;
 mod map_values;
 mod merge;
 mod peek;
@@ -23,6 +24,7 @@ mod windowed_by;
 pub use self::{
     branch::BranchedStream,
     group_by_key::KGroupedStream,
+    map_async::Concurrency,
     sink::Produced,
     source::{Consumed, OffsetReset},
     table::KGroupedTable,

@@ -29,6 +29,10 @@ impl<K, V> Produced<K, V> {
         Self { key, value, partitioner: None }
     }
 
+    pub(crate) fn serdes(&self) -> (SerdeRef<K>, SerdeRef<V>) {
+        (SerdeRef::clone(&self.key), SerdeRef::clone(&self.value))
+    }
+
     /// To the partition that `choose` says, which gets key, value and the number of partitions and gives a number below that.
     /// It must depend on nothing else, or a restart would write a record elsewhere (Kafka: `StreamPartitioner`).
     ///

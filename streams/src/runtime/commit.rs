@@ -10,16 +10,18 @@ use headwater_core::Result;
 
 use super::task::Task;
 
-/// Commits all tasks that took records. The log may sync the groups of several tasks together.
+/// Commits all tasks that took records, and says how many those were. The log may sync the groups of several tasks together.
+/// Tasks with open calls are left for later unless it may `wait` for those.
 ///
 /// On an error the tasks must be dropped: they hold effects that are not in the log.
-pub(crate) async fn commit(tasks: &mut [Task]) -> Result<()> {
-    try_join_all(tasks.iter_mut().filter(|task| task.is_dirty()).map(commit_task)).await?;
-    Ok(())
+pub(crate) async fn commit(tasks: &mut [Task], wait: bool) -> Result<usize> {
+    let ready = tasks.iter_mut().filter(|task| task.is_dirty() && (wait || task.open_calls() == 0));
+    Ok(try_join_all(ready.map(commit_task)).await?.len())
 }
 
 /// Not repeated on an error: what a commit of unknown outcome came to is settled by opening the task's producer anew.
 async fn commit_task(task: &mut Task) -> Result<()> {
+    task.finish_calls().await?;
     let positions = task.prepare_commit()?;
     let written = task.producer.commit(Some(&positions)).await;
     let written = written.map_err(|e| e.context(format!("commit of task={}", task.id())))?;

@@ -13,6 +13,7 @@ use headwater_core::{
 };
 
 use super::{
+    calls::{Calls, Finished, RawRecord},
     lanes::{LANE_HEADER, LaneMark},
     metrics::TaskMetrics,
     punctuation::Punctuators,
@@ -54,6 +55,9 @@ pub(crate) struct TaskContext {
     /// the application started.
     pub(crate) computed: HashMap<String, usize>,
     pub(crate) topics: Arc<BTreeMap<TopicName, NonZeroU32>>,
+    /// Those of each `map_async`; and the record that was taken, which a call that fails needs, if there is any.
+    pub(crate) calls: Vec<Calls>,
+    pub(crate) raw: Option<RawRecord>,
     /// Where a sink encodes keys and values before they are copied into a batch.
     pub(crate) scratch: Vec<u8>,
     pub(crate) on_error: OnError,
@@ -150,6 +154,7 @@ impl TaskContext {
             self.stores().for_each(|store| store.begin_record());
             self.sinks.iter_mut().for_each(SinkBuffer::begin_record);
             self.punctuators.begin_record();
+            self.calls.iter_mut().for_each(Calls::begin_record);
         }
     }
 
@@ -157,6 +162,7 @@ impl TaskContext {
     fn roll_back(&mut self) {
         self.stores().for_each(|store| store.roll_back());
         self.sinks.iter_mut().for_each(SinkBuffer::roll_back);
+        self.calls.iter_mut().for_each(Calls::roll_back);
         self.punctuators.roll_back();
         self.wake = self.wake_before;
     }
@@ -183,6 +189,35 @@ impl TaskContext {
                 timestamp: record.timestamp,
             },
         )
+    }
+
+    /// Sends on what a call of `map_async` gave, or leaves out the record that it was made for.
+    pub(crate) fn finish_call(&mut self, finished: Finished) -> Result<()> {
+        let Finished { answer, sink, timestamp, headers, stream_time, raw } = finished;
+        // What is taken back for a call that failed is nothing of the records taken since.
+        self.begin_record();
+        match answer {
+            Ok(answer) => {
+                let record = (answer.key.as_deref(), answer.value.as_deref());
+                self.sinks[sink].push(answer.partition, timestamp, record, (&headers, stream_time))
+            }
+            Err(error) => match &raw {
+                None => self.leave_out(
+                    error,
+                    &headers,
+                    &Failed { place: None, key: None, value: None, timestamp },
+                ),
+                Some(raw) => {
+                    let failed = Failed {
+                        place: Some((&raw.partition, raw.offset)),
+                        key: raw.key.as_deref(),
+                        value: raw.value.as_deref(),
+                        timestamp: raw.timestamp,
+                    };
+                    self.leave_out(error, &raw.headers, &failed)
+                }
+            },
+        }
     }
 
     /// As [`TaskContext::forgive`], for a row that a store sends on by itself.

@@ -1,5 +1,6 @@
 //! How a topology runs: from settings and plan to workers, tasks, commits and restarts.
 
+pub(crate) mod calls;
 pub(crate) mod context;
 pub(crate) mod lanes;
 pub(crate) mod punctuation;

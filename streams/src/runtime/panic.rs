@@ -6,6 +6,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
+use headwater_core::Error;
+
 /// What was caught; prints itself as what it said.
 pub(crate) struct Panic(Box<dyn Any + Send>);
 
@@ -23,6 +25,17 @@ impl fmt::Display for Panic {
             text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message"),
         )
     }
+}
+
+impl From<Box<dyn Any + Send>> for Panic {
+    fn from(panic: Box<dyn Any + Send>) -> Self {
+        Self(panic)
+    }
+}
+
+/// The panic as the error of a record.
+pub(crate) fn panicked(panic: &Panic) -> Error {
+    Error::processing(format!("a processor panicked: {panic}"))
 }
 
 /// Runs `f`. What it was changing when it panicked is the caller's to undo or to drop.

@@ -1,6 +1,6 @@
 //! One sub-topology on one partition. Processing is synchronous: no I/O but its own state, no clock, no await.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use headwater_core::{
     Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, RecordCursor, Result,
@@ -9,11 +9,12 @@ use headwater_core::{
 
 use super::{
     board::{Board, Progress},
+    calls::{self, Calls, RawRecord},
     context::{OnError, SinkBuffer, TaskContext},
     inputs::Inputs,
     lanes::{Choice, choose},
     metrics::TaskMetrics,
-    panic::{Panic, catch},
+    panic::{catch, panicked},
     plan::Plan,
     ports::Ports,
     positions::{ClockPosition, Metadata},
@@ -82,6 +83,8 @@ impl Task {
                 sinks,
                 computed: std::collections::HashMap::new(),
                 topics: Arc::clone(&plan.topics),
+                calls: Vec::new(),
+                raw: None,
                 scratch: Vec::new(),
                 on_error,
                 in_record: false,
@@ -197,7 +200,7 @@ impl Task {
     /// Takes up to `records_max` records from its lanes; fewer when they have no more, or one must be looked at again.
     pub(crate) fn process(&mut self, records_max: usize) -> Result<usize> {
         let mut taken = 0;
-        while taken < records_max {
+        while taken < records_max && !self.calls_are_full() {
             match choose(&self.inputs.lanes) {
                 Choice::Look => break,
                 Choice::Take { lane, below } => {
@@ -215,6 +218,43 @@ impl Task {
             self.metrics.records += taken as u64;
         }
         Ok(taken)
+    }
+
+    fn calls_are_full(&self) -> bool {
+        self.context.calls.iter().any(Calls::is_full)
+    }
+
+    /// Calls of `map_async` that are not over.
+    pub(crate) fn open_calls(&self) -> usize {
+        self.context.calls.iter().map(Calls::in_flight).sum()
+    }
+
+    /// Sends on what calls gave that are over. Ready with how many those were, or `Pending` when there are open ones only.
+    pub(crate) fn poll_calls(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<usize>> {
+        let mut finished = 0;
+        loop {
+            match calls::poll_any(&mut self.context.calls, cx) {
+                Poll::Ready(Some(call)) => {
+                    let outcome = self.context.finish_call(call).and_then(|()| self.close_batches(false));
+                    if let Err(error) = outcome {
+                        return Poll::Ready(Err(
+                            error.context(format!("task={}, a call of `map_async`", self.id))
+                        ));
+                    }
+                    finished += 1;
+                }
+                Poll::Pending if finished == 0 => return Poll::Pending,
+                Poll::Pending | Poll::Ready(None) => return Poll::Ready(Ok(finished)),
+            }
+        }
+    }
+
+    /// Waits until all calls of `map_async` are over.
+    pub(super) async fn finish_calls(&mut self) -> Result<()> {
+        while self.open_calls() > 0 {
+            std::future::poll_fn(|cx| self.poll_calls(cx)).await?;
+        }
+        Ok(())
     }
 
     /// Makes the punctuations that the wall clock has reached; how many those were.
@@ -300,11 +340,14 @@ impl Task {
             context.stream_time = context.time_before.max(record.timestamp);
             context.begin_record();
             context.in_record = true;
+            if !context.calls.is_empty() {
+                context.raw = Some(RawRecord::of(record, &input.partition));
+            }
             let outcome = source.process(record, context).map(|()| true).or_else(|error| {
                 context.forgive(error, record, &input.partition)?;
                 Ok(false)
             });
-            context.in_record = false;
+            (context.in_record, context.raw) = (false, None);
             let timely = outcome.and_then(|timely| {
                 while std::mem::take(&mut context.wake) {
                     source.advance(context)?;
@@ -321,7 +364,7 @@ impl Task {
             if !more || *taken == records_max || lane.head_time().is_none_or(|time| (time, at) >= below) {
                 break;
             }
-            if context.punctuators.is_due(context.stream_time) {
+            if context.punctuators.is_due(context.stream_time) || context.calls.iter().any(Calls::is_full) {
                 break;
             }
         }
@@ -426,10 +469,6 @@ impl Task {
         let behind = self.is_dirty() || !self.inputs.are_caught_up();
         Progress { time: self.context.stream_time, behind, looked_at }
     }
-}
-
-fn panicked(panic: &Panic) -> Error {
-    Error::processing(format!("a processor panicked: {panic}"))
 }
 
 fn at_record(error: Error, task: TaskId, partition: &TopicPartition, offset: Offset) -> Error {

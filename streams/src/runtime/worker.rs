@@ -1,7 +1,9 @@
 //! A worker owns some tasks, without locks, and gives each its turn.
 
 use std::{
+    future::poll_fn,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -64,10 +66,16 @@ impl Worker {
             task.fill(&*self.ports.log, &self.board).await?;
             taken += task.process(self.plan.settings.turn_records_max)?;
             taken += task.tick(now)?;
+            if let Some(finished) = poll_fn(|cx| task.poll_calls(cx)).now_or_never() {
+                taken += finished?;
+            }
         }
-        let dirty = self.tasks.iter().any(Task::is_dirty);
-        if dirty && (taken == 0 || self.commit_is_due()) {
-            self.commit().await?;
+        let due = self.commit_is_due();
+        if taken == 0 || due {
+            taken += self.commit(due).await?;
+        }
+        if taken == 0 && self.tasks.iter().any(|task| task.open_calls() > 0) {
+            self.wait_for_a_call().await?;
             taken += 1;
         }
         for task in &mut self.tasks {
@@ -80,18 +88,35 @@ impl Worker {
         Ok(if taken > 0 { Turn::Busy } else { Turn::Idle })
     }
 
+    /// Waits for the end of any open call, or for something else to do.
+    async fn wait_for_a_call(&mut self) -> Result<()> {
+        let tasks = &mut self.tasks;
+        let any = poll_fn(|cx| {
+            let mut over =
+                tasks.iter_mut().filter(|task| task.open_calls() > 0).map(|task| task.poll_calls(cx));
+            over.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        });
+        tokio::select! {
+            finished = any => finished.map(drop),
+            appended = self.ports.log.appended(self.seen.0) => appended.map(drop),
+        }
+    }
+
     fn commit_is_due(&mut self) -> bool {
         let bytes: usize = self.tasks.iter_mut().map(Task::uncommitted_bytes).sum();
         bytes >= self.plan.settings.uncommitted_bytes_max
             || Instant::now().duration_since(self.last_commit) >= self.plan.settings.commit_interval
     }
 
-    async fn commit(&mut self) -> Result<()> {
+    /// Commits what tasks took; of those with open calls only when it may `wait` for them. How many tasks those were.
+    async fn commit(&mut self, wait: bool) -> Result<usize> {
         let start = Instant::now();
-        commit(&mut self.tasks).await?;
-        self.last_commit = Instant::now();
-        self.metrics.commit_took(self.last_commit.duration_since(start));
-        Ok(())
+        let committed = commit(&mut self.tasks, wait).await?;
+        if committed > 0 {
+            self.last_commit = Instant::now();
+            self.metrics.commit_took(self.last_commit.duration_since(start));
+        }
+        Ok(committed)
     }
 
     /// Runs until `stop`, then commits and writes the state out, so that the next start has nothing to restore; unless
@@ -135,7 +160,7 @@ impl Worker {
 
     /// Commits what was taken, and spills all state.
     pub(crate) async fn close(&mut self) -> Result<()> {
-        self.commit().await?;
+        self.commit(true).await?;
         for task in &mut self.tasks {
             task.spill(false)?;
             self.metrics.set(task.id(), task.metrics(), true);

@@ -193,13 +193,7 @@ impl TaskState for FaultyState {
         self.inner.scan(store, from, to, visit)
     }
 
-    fn scan_back(
-        &self,
-        store: StoreId,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut Visit<'_>,
-    ) -> Result<()> {
+    fn scan_back(&self, store: StoreId, from: &[u8], to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()> {
         self.fault.step("scan")?;
         self.inner.scan_back(store, from, to, visit)
     }
