@@ -135,15 +135,10 @@ impl TaskContext {
     /// Adds what was counted here to the metrics of the task.
     pub(crate) fn count(&mut self, metrics: TaskMetrics) -> TaskMetrics {
         let late = self.stores().map(|store| store.late()).sum();
+        let state_bytes = self.stores().map(|store| store.bytes() as u64).sum();
         let Self { null_keys, skipped, dead_letters, .. } = *self;
-        TaskMetrics {
-            late,
-            null_keys,
-            skipped,
-            dead_letters,
-            punctuations: self.punctuators.called,
-            ..metrics
-        }
+        let punctuations = self.punctuators.called;
+        TaskMetrics { late, null_keys, skipped, dead_letters, punctuations, state_bytes, ..metrics }
     }
 
     /// Remembers how to take back what comes next, if the policy may ask for it.

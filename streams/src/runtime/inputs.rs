@@ -29,6 +29,8 @@ pub(crate) struct Input {
     reset: OffsetReset,
     /// The next offset to look at.
     next: Offset,
+    /// End of the partition, as of the last look.
+    end: Offset,
 }
 
 pub(crate) struct Inputs {
@@ -58,6 +60,7 @@ impl Inputs {
                 upstream: upstream.map(|(writer, _)| writer),
                 reset: topic.reset,
                 next: Offset(0),
+                end: Offset(0),
             });
         }
         Self { inputs, lanes }
@@ -90,7 +93,7 @@ impl Inputs {
             }
             next = next.min(lane.position);
         }
-        self.inputs[at].next = next;
+        (self.inputs[at].next, self.inputs[at].end) = (next, offsets.end);
         Ok(begin != offsets.earliest)
     }
 
@@ -124,6 +127,7 @@ impl Inputs {
         loop {
             let input = &mut self.inputs[at];
             let fetched = log.read(&input.partition, input.next, READ_BYTES_MAX).await?;
+            input.end = fetched.end;
             if fetched.batches.is_empty() {
                 for (lane, progress) in progress {
                     match progress {
@@ -157,6 +161,21 @@ impl Inputs {
         self.lanes.iter().all(|lane| lane.is_empty() && !lane.behind)
     }
 
+    /// How many offsets of each input partition are behind what was taken.
+    pub(crate) fn lags(&self) -> impl Iterator<Item = (&TopicPartition, u64)> {
+        self.inputs.iter().enumerate().map(|(at, input)| {
+            let lanes = self.lanes.iter().filter(|lane| lane.input == at);
+            let taken = lanes.map(|lane| self.taken(lane).0).min().unwrap_or(input.end.0);
+            (&input.partition, input.end.0.saturating_sub(taken))
+        })
+    }
+
+    /// Everything of the lane that is before was taken. An empty lane has nothing before the place that was looked at last.
+    fn taken(&self, lane: &Lane) -> Offset {
+        let next = self.inputs[lane.input].next;
+        if lane.is_empty() { next.max(lane.position) } else { lane.position }
+    }
+
     /// Whether input `at` is a repartition partition that is read by lanes.
     pub(crate) fn is_by_lanes(&self, at: usize) -> bool {
         self.inputs[at].upstream.is_some()
@@ -164,15 +183,10 @@ impl Inputs {
 
     /// Positions of the lanes of input `at`, for a commit.
     pub(crate) fn positions(&self, at: usize) -> Vec<LanePosition> {
-        let next = self.inputs[at].next;
         self.lanes
             .iter()
             .filter(|lane| lane.input == at)
-            .map(|lane| {
-                // An empty lane has nothing before the place that was looked at last.
-                let offset = if lane.is_empty() { next.max(lane.position) } else { lane.position };
-                LanePosition { number: lane.number, offset: offset.0, time: lane.time.0 }
-            })
+            .map(|lane| LanePosition { number: lane.number, offset: self.taken(lane).0, time: lane.time.0 })
             .collect()
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use headwater_core::TaskId;
+use headwater_core::{TaskId, Timestamp, TopicPartition};
 
 /// Counters of one task since the application started. What a worker did and did not commit before it was replaced does
 /// not count, and neither does a commit of which it did not learn whether it succeeded.
@@ -32,9 +32,20 @@ pub struct TaskMetrics {
     pub punctuations: u64,
     /// Changelog records replayed when it was opened, and opened again.
     pub restored: u64,
+    /// Changelog records that are still to be replayed of the store that is being restored; 0 when the task is open.
+    pub to_restore: u64,
+    /// How long opening it took, its state included, when it was opened last.
+    pub opening: Duration,
+    /// Memory of its stores' rows at hand, in bytes (see [`Settings::memory_bytes`](crate::Settings::memory_bytes)).
+    pub state_bytes: u64,
 }
 
 impl TaskMetrics {
+    /// Without what is only so at a moment: what an earlier worker leaves to the next one.
+    pub(crate) fn counters(self) -> Self {
+        Self { to_restore: 0, opening: Duration::ZERO, state_bytes: 0, ..self }
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         let Self {
             records,
@@ -46,6 +57,7 @@ impl TaskMetrics {
             commits,
             punctuations,
             restored,
+            ..
         } = other;
         self.records += records;
         self.late += late;
@@ -56,6 +68,9 @@ impl TaskMetrics {
         self.commits += commits;
         self.punctuations += punctuations;
         self.restored += restored;
+        self.to_restore += other.to_restore;
+        self.opening += other.opening;
+        self.state_bytes += other.state_bytes;
     }
 }
 
@@ -66,8 +81,13 @@ pub struct Metrics {
     pub tasks: BTreeMap<TaskId, TaskMetrics>,
     /// Workers that failed and were replaced; see [`Settings::restarts_max`](crate::Settings::restarts_max).
     pub replaced_workers: u64,
+    /// For each input partition, how many offsets are behind what its task has taken, as of the last look at the partition.
+    pub lags: BTreeMap<TopicPartition, u64>,
     /// How long commits took, in microseconds, from closing the batches to being durable.
     pub commit_micros: Histogram<u64>,
+    /// How old the newest record of a task was, in milliseconds by its own timestamp, when its results became durable: one
+    /// value per task and commit. Of a backlog that is the age of the data.
+    pub latency_millis: Histogram<u64>,
 }
 
 impl Metrics {
@@ -85,20 +105,50 @@ impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<6} {:>12} {:>12} {:>8} {:>8} {:>8} {:>10}",
-            "task", "records", "written", "late", "skipped", "letters", "restored"
+            "{:<6} {:>12} {:>12} {:>8} {:>8} {:>8} {:>10} {:>10} {:>11}",
+            "task", "records", "written", "late", "skipped", "letters", "punctuated", "restored", "state KiB"
         )?;
-        let row = |f: &mut fmt::Formatter<'_>, name: &str, m: &TaskMetrics| {
-            writeln!(
-                f,
-                "{name:<6} {:>12} {:>12} {:>8} {:>8} {:>8} {:>10}",
-                m.records, m.written, m.late, m.skipped, m.dead_letters, m.restored
-            )
-        };
         for (task, metrics) in &self.tasks {
-            row(f, &task.to_string(), metrics)?;
+            metrics.row(&task.to_string(), f)?;
         }
-        row(f, "all", &self.total())
+        self.total().row("all", f)?;
+        for (partition, lag) in self.lags.iter().filter(|(_, lag)| **lag > 0) {
+            writeln!(f, "behind in {partition}: {lag}")?;
+        }
+        for (what, unit, histogram) in
+            [("commits", "us", &self.commit_micros), ("latency", "ms", &self.latency_millis)]
+        {
+            if !histogram.is_empty() {
+                let [half, most] = [0.5, 0.99].map(|share| histogram.value_at_quantile(share));
+                let (count, max) = (histogram.len(), histogram.max());
+                writeln!(f, "{what}: {count}, p50 {half} {unit}, p99 {most} {unit}, max {max} {unit}")?;
+            }
+        }
+        if self.replaced_workers > 0 {
+            writeln!(f, "workers replaced: {}", self.replaced_workers)?;
+        }
+        Ok(())
+    }
+}
+
+impl TaskMetrics {
+    fn row(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{name:<6} {:>12} {:>12} {:>8} {:>8} {:>8} {:>10} {:>10} {:>11}",
+            self.records,
+            self.written,
+            self.late,
+            self.skipped,
+            self.dead_letters,
+            self.punctuations,
+            self.restored,
+            self.state_bytes >> 10
+        )?;
+        if self.to_restore > 0 {
+            write!(f, "  {} to restore", self.to_restore)?;
+        }
+        writeln!(f)
     }
 }
 
@@ -116,7 +166,14 @@ struct Sunk {
 impl MetricsSink {
     pub(crate) fn new() -> Self {
         let commit_micros = Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are legal");
-        let metrics = Metrics { tasks: BTreeMap::new(), replaced_workers: 0, commit_micros };
+        let latency_millis = Histogram::new_with_bounds(1, 86_400_000, 2).expect("the bounds are legal");
+        let metrics = Metrics {
+            tasks: BTreeMap::new(),
+            replaced_workers: 0,
+            lags: BTreeMap::new(),
+            commit_micros,
+            latency_millis,
+        };
         Self(Arc::new(Mutex::new(Sunk { metrics, committed: BTreeMap::new() })))
     }
 
@@ -138,6 +195,27 @@ impl MetricsSink {
         self.lock().metrics.replaced_workers += 1;
     }
 
+    pub(crate) fn set_lags<'a>(&self, lags: impl Iterator<Item = (&'a TopicPartition, u64)>) {
+        let mut sunk = self.lock();
+        for (partition, lag) in lags {
+            match sunk.metrics.lags.get_mut(partition) {
+                Some(known) => *known = lag,
+                None => {
+                    sunk.metrics.lags.insert(partition.clone(), lag);
+                }
+            }
+        }
+    }
+
+    /// The newest records of the tasks that were committed.
+    pub(crate) fn committed_at(&self, now: Timestamp, newest: &[Timestamp]) {
+        let mut sunk = self.lock();
+        for time in newest {
+            let millis = u64::try_from(now.0.saturating_sub(time.0)).unwrap_or(0);
+            sunk.metrics.latency_millis.saturating_record(millis.max(1));
+        }
+    }
+
     pub(crate) fn commit_took(&self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.lock().metrics.commit_micros.saturating_record(micros.max(1));
@@ -149,5 +227,34 @@ impl MetricsSink {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Sunk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_core::{Partition, TopicName};
+
+    use super::*;
+
+    #[test]
+    fn prints_what_there_is_and_nothing_else() {
+        let sink = MetricsSink::new();
+        let task = TaskId { subtopology: 0, partition: Partition(3) };
+        let counted = TaskMetrics { records: 12, to_restore: 7, state_bytes: 4096, ..TaskMetrics::default() };
+        sink.set(task, counted, false);
+        let partition = |p| TopicPartition::new(TopicName::new("in").expect("a name"), Partition(p));
+        let lags = [(partition(0), 0), (partition(1), 5)];
+        sink.set_lags(lags.iter().map(|(partition, lag)| (partition, *lag)));
+        sink.committed_at(Timestamp(100), &[Timestamp(90), Timestamp(400)]);
+        sink.worker_replaced();
+        insta::assert_snapshot!(sink.snapshot(), @"
+        task        records      written     late  skipped  letters punctuated   restored   state KiB
+        0_3              12            0        0        0        0          0          0           4  7 to restore
+        all              12            0        0        0        0          0          0           4  7 to restore
+        behind in in-1: 5
+        latency: 2, p50 1 ms, p99 10 ms, max 10 ms
+        workers replaced: 1
+        ");
+        assert_eq!(sink.committed(task), TaskMetrics::default());
     }
 }

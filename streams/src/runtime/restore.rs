@@ -8,12 +8,14 @@ const READ_BYTES_MAX: usize = 1 << 20;
 /// Bytes written to the engine at once.
 const WRITE_BYTES: usize = 4 << 20;
 
-/// Replays the suffix of `changelog` that the engine lacks. Returns how many records that were, and where it ends.
+/// Replays the suffix of `changelog` that the engine lacks. Returns how many records that were, and where it ends. `told`
+/// hears from time to time how many there were so far, and how many offsets are left.
 pub(crate) async fn restore(
     log: &dyn Log,
     changelog: &TopicPartition,
     (slot, store): (StoreId, &dyn Store),
     state: &mut dyn TaskState,
+    told: &mut dyn FnMut(u64, u64),
 ) -> Result<(u64, Offset)> {
     let offsets = log.offsets(changelog).await?;
     let mut next = state.position(slot)?.unwrap_or(offsets.earliest).max(offsets.earliest);
@@ -48,6 +50,7 @@ pub(crate) async fn restore(
             state.write(&batch)?;
             batch.clear();
         }
+        told(records, offsets.end.0.saturating_sub(next.0));
     }
     Ok((records, next))
 }

@@ -159,6 +159,28 @@ impl Streams {
         }
     }
 
+    /// Runs until `stop` is ready, and closes then; ends before that when the application stops by itself.
+    ///
+    /// ```no_run
+    /// # async fn run(streams: headwater_streams::Streams) -> headwater_core::Result<()> {
+    /// let (ask_to_stop, asked) = futures::channel::oneshot::channel::<()>();
+    /// // A handler of SIGTERM keeps `ask_to_stop`, and drops or sends it.
+    /// # drop(ask_to_stop);
+    /// let metrics = streams.run_until(async { drop(asked.await) }).await?;
+    /// println!("{metrics}");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Streams::close`].
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<Metrics> {
+        {
+            let (stop, failed) = (std::pin::pin!(stop), std::pin::pin!(self.failed()));
+            futures::future::select(stop, failed).await;
+        }
+        self.close().await
+    }
+
     fn join(&mut self) {
         self.shared.life.becomes(StreamsState::Closing);
         self.shared.stop.raise();

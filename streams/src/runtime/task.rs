@@ -1,6 +1,6 @@
 //! One sub-topology on one partition. Processing is synchronous: no I/O but its own state, no clock, no await.
 
-use std::{sync::Arc, task::Poll};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use headwater_core::{
     Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, RecordCursor, Result,
@@ -13,7 +13,7 @@ use super::{
     context::{OnError, SinkBuffer, TaskContext},
     inputs::Inputs,
     lanes::{Choice, choose},
-    metrics::TaskMetrics,
+    metrics::{MetricsSink, TaskMetrics},
     panic::{catch, panicked},
     plan::Plan,
     ports::Ports,
@@ -37,6 +37,8 @@ pub(crate) struct Task {
     earlier: TaskMetrics,
     /// Memory for the tables of one store, in bytes.
     store_bytes_max: usize,
+    /// Records taken up to the last commit.
+    committed_records: u64,
     /// Records taken, and punctuations made, since the last commit.
     uncommitted: u64,
     /// Bytes held by the producer since the last commit.
@@ -57,7 +59,7 @@ struct Changelog {
 
 impl Task {
     /// Fences earlier owners of the task, brings its state up to date and goes to where the last commit was.
-    pub(crate) async fn open(id: TaskId, plan: &Plan, ports: &Ports) -> Result<Self> {
+    pub(crate) async fn open(id: TaskId, plan: &Plan, ports: &Ports, metrics: &MetricsSink) -> Result<Self> {
         let log = &*ports.log;
         let resolved = &plan.subtopologies[id.subtopology as usize];
         let (sinks, on_error) = sinks(id, plan);
@@ -99,14 +101,15 @@ impl Task {
             changelogs: Vec::new(),
             producer,
             metrics: TaskMetrics::default(),
-            earlier: TaskMetrics::default(),
+            earlier: metrics.committed(id).counters(),
             store_bytes_max: plan.settings.table_bytes() / plan.store_count().max(1),
+            committed_records: 0,
             uncommitted: 0,
             pending_bytes: 0,
         };
         let clocks = task.seek(log).await?;
         for (slot, store) in (0..).zip(indexes) {
-            task.open_store(store, StoreId(slot), &clocks, plan, log).await?;
+            task.open_store(store, StoreId(slot), &clocks, plan, (log, metrics)).await?;
         }
         task.init().map_err(|e| e.context(format!("task={id}, while its processors were opened")))?;
         Ok(task)
@@ -147,7 +150,7 @@ impl Task {
         slot: StoreId,
         clocks: &[ClockPosition],
         plan: &Plan,
-        log: &dyn Log,
+        (log, metrics): (&dyn Log, &MetricsSink),
     ) -> Result<()> {
         let node = &plan.topology.stores[index];
         let mut store = node.build.build(slot);
@@ -161,7 +164,13 @@ impl Task {
         let partition = TopicPartition::new(plan.changelog(index)?, self.id.partition);
         let context = |e: Error| e.context(format!("task={}, store=`{}`", self.id, node.name));
         let state = &mut *self.context.state;
-        let (restored, next) = restore(log, &partition, (slot, &*store), state).await.map_err(context)?;
+        let so_far = self.metrics.restored + self.earlier.restored;
+        let mut told = |records, to_restore| {
+            let restored = so_far + records;
+            metrics.set(self.id, TaskMetrics { restored, to_restore, ..self.earlier }, false);
+        };
+        let restored = restore(log, &partition, (slot, &*store), state, &mut told).await;
+        let (restored, next) = restored.map_err(context)?;
         store.open(state).map_err(context)?;
         self.metrics.restored += restored;
         self.context.stores[index] = Some(store);
@@ -187,9 +196,19 @@ impl Task {
         metrics
     }
 
-    /// Goes on counting where an earlier worker was.
-    pub(crate) fn carry_on(&mut self, earlier: TaskMetrics) {
-        self.earlier = earlier;
+    /// How many offsets of each input partition are behind what was taken.
+    pub(crate) fn lags(&self) -> impl Iterator<Item = (&TopicPartition, u64)> {
+        self.inputs.lags()
+    }
+
+    /// The time of the newest record, if one was taken since the last commit.
+    pub(crate) fn newest(&self) -> Option<Timestamp> {
+        (self.metrics.records > self.committed_records).then_some(self.context.stream_time)
+    }
+
+    /// Remembers how long it took to open the task.
+    pub(crate) fn opened_in(&mut self, time: Duration) {
+        self.metrics.opening = time;
     }
 
     /// Reads what the task can take next.
@@ -431,6 +450,7 @@ impl Task {
     /// Called only after the log accepted the commit: state may lag the log, and never leads it.
     pub(super) fn committed(&mut self, written: &[headwater_core::Written]) -> Result<()> {
         self.metrics.commits += 1;
+        self.committed_records = self.metrics.records;
         self.metrics.written += written.iter().map(|w| w.next.0 - w.base.0).sum::<u64>();
         self.uncommitted = 0;
         self.pending_bytes = 0;

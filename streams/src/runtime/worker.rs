@@ -45,9 +45,10 @@ impl Worker {
     ) -> Result<Self> {
         let mut opened = Vec::with_capacity(tasks.len());
         for id in tasks {
-            let mut task = Task::open(*id, &plan, &ports).await?;
+            let start = Instant::now();
+            let mut task = Task::open(*id, &plan, &ports, &metrics).await?;
+            task.opened_in(start.elapsed());
             tracing::info!(task = %id, restored = task.metrics().restored, "task opened");
-            task.carry_on(metrics.committed(*id));
             metrics.set(*id, task.metrics(), true);
             opened.push(task);
         }
@@ -84,6 +85,7 @@ impl Worker {
                 self.board.post(task.id(), task.progress(version));
             }
             self.metrics.set(task.id(), task.metrics(), is_committed);
+            self.metrics.set_lags(task.lags());
         }
         Ok(if taken > 0 { Turn::Busy } else { Turn::Idle })
     }
@@ -111,8 +113,20 @@ impl Worker {
     /// Commits what tasks took; of those with open calls only when it may `wait` for them. How many tasks those were.
     async fn commit(&mut self, wait: bool) -> Result<usize> {
         let start = Instant::now();
-        let committed = commit(&mut self.tasks, wait).await?;
+        let ready = |task: &&Task| wait || task.open_calls() == 0;
+        let newest: Vec<_> = self.tasks.iter().filter(ready).filter_map(Task::newest).collect();
+        let committed = match commit(&mut self.tasks, wait).await {
+            Ok(committed) => committed,
+            Err(error) => {
+                // Some may have committed before another failed: they have counted.
+                for task in self.tasks.iter_mut().filter(|task| !task.is_dirty()) {
+                    self.metrics.set(task.id(), task.metrics(), true);
+                }
+                return Err(error);
+            }
+        };
         if committed > 0 {
+            self.metrics.committed_at(self.ports.clock.now(), &newest);
             self.last_commit = Instant::now();
             self.metrics.commit_took(self.last_commit.duration_since(start));
         }

@@ -258,10 +258,10 @@ fn a_worker_that_is_replaced_at_any_step_changes_no_result() {
         // Whoever fails while the application is closed is not replaced, and `close` says so.
         let Ok(metrics) = closed else { continue };
         assert_eq!(metrics.replaced_workers, fired.len() as u64);
-        // A worker that ends between the log's commit of one of its tasks and its own bookkeeping does not know that it had
-        // counted; and its tasks commit side by side, so the fault need not have been that task's own.
+        // A worker that ends before it has the log's answer does not know that it had committed.
         let (counted, all) = (metrics.total().records, RECORDS + 52);
-        assert!(counted <= all && counted >= all / 2, "{counted}, call {at}, {fired:?}");
+        let is_exact = !fired.contains(&"after the log's commit");
+        assert!(counted == all || (!is_exact && counted < all), "{counted}, call {at}, {fired:?}");
         replaced += metrics.replaced_workers;
     }
     assert!(runs > 10 && replaced > runs, "{runs} runs, {replaced} replaced");
@@ -296,10 +296,14 @@ fn a_restore_that_ends_half_way_goes_on_where_it_was() {
         driver.run().unwrap();
         fault.arm_at("after a write of state", at);
         driver.crash().unwrap_err();
+        let told = driver.metrics().total();
+        assert_eq!(told.restored + told.to_restore, ROWS);
+        assert!(told.to_restore > 0, "{told:?}");
         let restored: u64 = fault.positions().into_values().map(|position| position.0).sum();
         assert!(restored > 0 && (restored < ROWS || at == 3), "{restored} of {ROWS} after write {at}");
         driver.crash().unwrap();
-        assert_eq!(driver.metrics().total().restored, ROWS - restored);
+        let told = driver.metrics().total();
+        assert_eq!((told.restored, told.to_restore), (ROWS - restored, 0));
     }
 }
 
