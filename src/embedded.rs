@@ -15,7 +15,9 @@ use headwater_storage::{
     log::{EmbeddedLog, LogOptions},
     state::{RocksBackend, RocksOptions},
 };
-use headwater_streams::{Settings, Streams, Topology};
+use headwater_streams::{Metrics, Settings, Streams, Topology};
+
+use crate::stop::Asked;
 
 /// A batch is closed before it would grow beyond this.
 const BATCH_BYTES: usize = 256 << 10;
@@ -105,6 +107,29 @@ impl Embedded {
         let options = RocksOptions { memory_bytes: settings.memory_bytes / 2 };
         let state = RocksBackend::open(self.folder.join("state").join(id.as_str()), options)?;
         Streams::start(topology, settings, Arc::new(self.log.clone()), Arc::new(state)).await
+    }
+
+    /// Starts an application and runs it until the process is asked to end (SIGTERM, or Ctrl-C): then it takes no more
+    /// records, commits, writes its state out and ends, and the next start has nothing to restore. Ends before that when the
+    /// application stops by itself. What `main` of a service needs.
+    ///
+    /// ```no_run
+    /// use headwater::prelude::*;
+    /// # fn topology() -> Topology { unimplemented!() }
+    /// # async fn service() -> Result<()> {
+    /// let embedded = Embedded::open("data")?;
+    /// let metrics = embedded.run_until_signal(topology(), Settings::new("word-count")).await?;
+    /// println!("{metrics}");
+    /// embedded.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Embedded::start`] and [`Streams::close`], and when the system does not let us listen to signals.
+    pub async fn run_until_signal(&self, topology: Topology, settings: Settings) -> Result<Metrics> {
+        let asked = Asked::listen()?;
+        let streams = self.start(topology, settings).await?;
+        streams.run_until(asked.wait()).await
     }
 
     /// Appends records to a topic, all or none of them: each to the partition of its key, or to the first when it has

@@ -6,6 +6,7 @@
 //! [`client`]. The vocabulary (records, serdes, the `Log` port) is in [`core`], the log and the state engine in [`storage`].
 
 mod embedded;
+mod stop;
 
 pub use headwater_client as client;
 pub use headwater_core as core;

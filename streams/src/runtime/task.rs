@@ -1,24 +1,24 @@
 //! One sub-topology on one partition. Processing is synchronous: no I/O but its own state, no clock, no await.
 
-use std::{sync::Arc, task::Poll, time::Duration};
+mod answers;
+mod take;
+
+use std::{sync::Arc, time::Duration};
 
 use headwater_core::{
-    Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, RecordCursor, Result,
-    StateBatch, StoreId, TaskId, Timestamp, TopicPartition,
+    Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, Result, StateBatch, StoreId,
+    TaskId, Timestamp, TopicPartition,
 };
 
 use super::{
     board::{Board, Progress},
-    calls::{self, Calls, RawRecord},
     context::{OnError, SinkBuffer, TaskContext},
     inputs::Inputs,
-    lanes::{Choice, choose},
     metrics::{MetricsSink, TaskMetrics},
-    panic::{catch, panicked},
     plan::Plan,
     ports::Ports,
     positions::{ClockPosition, Metadata},
-    punctuation::{Punctuate, Punctuators},
+    punctuation::Punctuators,
     restore::restore,
     settings::ErrorPolicy,
 };
@@ -216,180 +216,6 @@ impl Task {
         self.inputs.fill(log, board).await.map_err(|e| e.context(format!("task={}", self.id)))
     }
 
-    /// Takes up to `records_max` records from its lanes; fewer when they have no more, or one must be looked at again.
-    pub(crate) fn process(&mut self, records_max: usize) -> Result<usize> {
-        let mut taken = 0;
-        while taken < records_max && !self.calls_are_full() {
-            match choose(&self.inputs.lanes) {
-                Choice::Look => break,
-                Choice::Take { lane, below } => {
-                    taken += self.take_caught(lane, below, records_max - taken)?;
-                    if self.context.punctuators.is_due(self.context.stream_time) {
-                        self.punctuate(Punctuate::StreamTime)?;
-                    }
-                }
-            }
-        }
-        if taken > 0 {
-            self.sources.iter_mut().try_for_each(|source| source.flush(&mut self.context))?;
-            self.close_batches(false)?;
-            self.uncommitted += taken as u64;
-            self.metrics.records += taken as u64;
-        }
-        Ok(taken)
-    }
-
-    fn calls_are_full(&self) -> bool {
-        self.context.calls.iter().any(Calls::is_full)
-    }
-
-    /// Calls of `map_async` that are not over.
-    pub(crate) fn open_calls(&self) -> usize {
-        self.context.calls.iter().map(Calls::in_flight).sum()
-    }
-
-    /// Sends on what calls gave that are over. Ready with how many those were, or `Pending` when there are open ones only.
-    pub(crate) fn poll_calls(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<usize>> {
-        let mut finished = 0;
-        loop {
-            match calls::poll_any(&mut self.context.calls, cx) {
-                Poll::Ready(Some(call)) => {
-                    let outcome = self.context.finish_call(call).and_then(|()| self.close_batches(false));
-                    if let Err(error) = outcome {
-                        return Poll::Ready(Err(
-                            error.context(format!("task={}, a call of `map_async`", self.id))
-                        ));
-                    }
-                    finished += 1;
-                }
-                Poll::Pending if finished == 0 => return Poll::Pending,
-                Poll::Pending | Poll::Ready(None) => return Poll::Ready(Ok(finished)),
-            }
-        }
-    }
-
-    /// Waits until all calls of `map_async` are over.
-    pub(super) async fn finish_calls(&mut self) -> Result<()> {
-        while self.open_calls() > 0 {
-            std::future::poll_fn(|cx| self.poll_calls(cx)).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes the punctuations that the wall clock has reached; how many those were.
-    pub(crate) fn tick(&mut self, now: Timestamp) -> Result<usize> {
-        self.context.punctuators.set_now(now);
-        if self.next_punctuation().is_none_or(|due| due > now) {
-            return Ok(0);
-        }
-        let called = self.punctuate(Punctuate::WallClock)?;
-        self.uncommitted += called as u64;
-        Ok(called)
-    }
-
-    /// When the wall clock reaches the next punctuation.
-    pub(crate) fn next_punctuation(&self) -> Option<Timestamp> {
-        self.context.punctuators.next_wall_clock()
-    }
-
-    /// Calls the processors whose time has come, one after the other, each with effects of its own.
-    #[cold]
-    fn punctuate(&mut self, by: Punctuate) -> Result<usize> {
-        let Self { id, sources, context, .. } = self;
-        let (mut called, end) = (0, context.punctuators.end());
-        while let Some(due) = context.punctuators.begin_call(by, context.stream_time, end) {
-            context.begin_record();
-            let call = || sources.iter_mut().try_for_each(|source| source.call(Call::Punctuate, context));
-            let outcome = catch(call).unwrap_or_else(|panic| Err(panicked(&panic)));
-            let outcome = outcome.or_else(|error| context.forgive_punctuation(error, due.time));
-            let outcome = outcome.and_then(|()| {
-                while std::mem::take(&mut context.wake) {
-                    sources.iter_mut().try_for_each(|source| source.advance(context))?;
-                }
-                Ok(())
-            });
-            outcome.map_err(|e| e.context(format!("task={id}, punctuation at={}", due.time)))?;
-            called += 1;
-        }
-        self.close_batches(false)?;
-        Ok(called)
-    }
-
-    /// As [`Task::take`]; a record at which a processor panics is one that failed. Once for all that are taken together,
-    /// not for each: it is the one that the lane still has before it.
-    fn take_caught(&mut self, at: usize, below: (Timestamp, usize), records_max: usize) -> Result<usize> {
-        let mut taken = 0;
-        match catch(|| self.take(at, below, records_max, &mut taken)) {
-            Ok(outcome) => outcome?,
-            Err(panic) if self.context.in_record => {
-                let lane = &mut self.inputs.lanes[at];
-                let partition = &self.inputs.inputs[lane.input].partition;
-                if let Some(record) = lane.head() {
-                    let forgiven = self.context.forgive(panicked(&panic), record, partition);
-                    forgiven.map_err(|e| at_record(e, self.id, partition, record.offset))?;
-                }
-                lane.take(false)?;
-                taken += 1;
-            }
-            Err(panic) => panic.resume(),
-        }
-        Ok(taken)
-    }
-
-    /// Takes records from one lane while they come before everything in the others, and none moves stream time to a
-    /// punctuation. Counts them in `taken`.
-    fn take(
-        &mut self,
-        at: usize,
-        below: (Timestamp, usize),
-        records_max: usize,
-        taken: &mut usize,
-    ) -> Result<()> {
-        let input = &self.inputs.inputs[self.inputs.lanes[at].input];
-        let lane = &mut self.inputs.lanes[at];
-        let source = &mut self.sources[input.source];
-        let context = &mut self.context;
-        let block = at * RecordCursor::BLOCK;
-        while let Some(record) = lane.head() {
-            context.place = block + lane.place();
-            if context.place == block {
-                lane.with_block_keys(|keys| context.look_ahead(block, keys));
-            }
-            context.time_before = context.stream_time;
-            context.stream_time = context.time_before.max(record.timestamp);
-            context.begin_record();
-            context.in_record = true;
-            if !context.calls.is_empty() {
-                context.raw = Some(RawRecord::of(record, &input.partition));
-            }
-            let outcome = source.process(record, context).map(|()| true).or_else(|error| {
-                context.forgive(error, record, &input.partition)?;
-                Ok(false)
-            });
-            (context.in_record, context.raw) = (false, None);
-            let timely = outcome.and_then(|timely| {
-                while std::mem::take(&mut context.wake) {
-                    source.advance(context)?;
-                }
-                Ok(timely)
-            });
-            let offset = record.offset;
-            let timely = timely.map_err(|error| at_record(error, self.id, &input.partition, offset))?;
-            *taken += 1;
-            for sink in context.sinks.iter_mut().filter(|sink| sink.is_full()) {
-                self.pending_bytes += sink.close_batches(false, &mut *self.producer)?;
-            }
-            let more = lane.take(timely)?;
-            if !more || *taken == records_max || lane.head_time().is_none_or(|time| (time, at) >= below) {
-                break;
-            }
-            if context.punctuators.is_due(context.stream_time) || context.calls.iter().any(Calls::is_full) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     fn close_batches(&mut self, all: bool) -> Result<()> {
         for sink in &mut self.context.sinks {
             self.pending_bytes += sink.close_batches(all, &mut *self.producer)?;
@@ -489,10 +315,6 @@ impl Task {
         let behind = self.is_dirty() || !self.inputs.are_caught_up();
         Progress { time: self.context.stream_time, behind, looked_at }
     }
-}
-
-fn at_record(error: Error, task: TaskId, partition: &TopicPartition, offset: Offset) -> Error {
-    error.context(format!("task={task}, topic={partition}, offset={offset}"))
 }
 
 /// The buffers of all topics that the task writes, and what becomes of records that fail.
