@@ -11,6 +11,7 @@ mod inputs;
 mod life;
 mod metrics;
 mod panic;
+mod partitions;
 mod plan;
 mod ports;
 mod positions;

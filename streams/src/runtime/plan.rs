@@ -6,6 +6,7 @@ use headwater_core::{Error, GroupId, Log, Partition, Result, TaskId, TopicConfig
 
 use super::{
     lanes::Extract,
+    partitions::Partitions,
     settings::{ErrorPolicy, Settings},
 };
 use crate::{
@@ -51,7 +52,7 @@ impl Plan {
         settings.check()?;
         let known: BTreeMap<TopicName, NonZeroU32> =
             log.topics().await?.into_iter().map(|t| (t.name, t.partitions)).collect();
-        let tasks = count_tasks(&topology, &known)?;
+        let partitions = Partitions::of(&topology, &known)?;
         let mut plan = Self {
             group: GroupId(settings.application_id.clone()),
             topology: Arc::clone(&topology),
@@ -61,7 +62,7 @@ impl Plan {
             topics: Arc::default(),
         };
         for subtopology in 0..topology.subtopologies() {
-            let resolved = plan.resolve_subtopology(subtopology, &tasks, &known)?;
+            let resolved = plan.resolve_subtopology(subtopology, &partitions, &known)?;
             plan.subtopologies.push(resolved);
         }
         plan.create_topics(&known, log).await?;
@@ -72,10 +73,10 @@ impl Plan {
     fn resolve_subtopology(
         &self,
         subtopology: u32,
-        tasks: &[u32],
+        partitions: &Partitions<'_>,
         known: &BTreeMap<TopicName, NonZeroU32>,
     ) -> Result<SubtopologyPlan> {
-        let count = tasks[subtopology as usize];
+        let count = partitions.tasks_of(subtopology);
         let mut sources = Vec::new();
         for (topic, build) in self.topology.source_nodes_of(subtopology) {
             let upstream = match topic {
@@ -83,41 +84,40 @@ impl Plan {
                 TopicRef::Repartition(name) => {
                     let writer =
                         self.topology.writer_of(name).expect("a repartition is written where it is made");
-                    Some((writer, tasks[writer as usize]))
+                    Some((writer, partitions.tasks_of(writer)))
                 }
             };
             let name = self.topic_name(topic)?;
-            let partitions = known.get(&name).map_or(count, |partitions| partitions.get());
-            if upstream.is_some() && partitions != count {
+            let width = partitions.width_of(topic).expect("every topic that is read was counted");
+            let found = known.get(&name).map_or(width, |found| found.get());
+            if found != width {
                 return Err(Error::invalid(format!(
-                    "a repartition topic has another number of partitions than its reader has tasks: were the \
-                     source topics made wider or narrower? Use a new application id. topic={name}, partitions={partitions}, \
-                     tasks={count}"
+                    "a repartition topic has another number of partitions than what it is made of: were the source \
+                     topics made wider or narrower? Use a new application id. topic={name}, partitions={found}, \
+                     expected={width}"
                 )));
             }
             let (reset, extract) = (build.reset(), build.extract());
-            sources.push(SourcePlan { topic: name, partitions, upstream, reset, extract });
+            sources.push(SourcePlan { topic: name, partitions: width, upstream, reset, extract });
         }
         let mut sinks = Vec::new();
         for topic in self.topology.sink_topics_of(subtopology) {
             let name = self.topic_name(topic)?;
             let repartition = matches!(topic, TopicRef::Repartition(_));
-            let partitions = match known.get(&name) {
-                Some(partitions) => *partitions,
-                None => NonZeroU32::new(self.width_of(topic, tasks)).expect("every sub-topology has a task"),
-            };
-            sinks.push(SinkPlan { topic: name, partitions, repartition });
+            let count =
+                known.get(&name).copied().or_else(|| NonZeroU32::new(self.width_of(topic, partitions)));
+            let count = count.expect("every sub-topology has a task");
+            sinks.push(SinkPlan { topic: name, partitions: count, repartition });
         }
         Ok(SubtopologyPlan { tasks: count, sources, sinks })
     }
 
-    /// Partitions of a topic that is made: as many as its reader has tasks, or as the widest of its writers has.
-    fn width_of(&self, topic: &TopicRef, tasks: &[u32]) -> u32 {
-        let with = |holds: &dyn Fn(u32) -> bool| {
-            (0..self.topology.subtopologies()).filter(|s| holds(*s)).map(|s| tasks[s as usize]).max()
-        };
-        let readers = with(&|s| self.topology.sources_of(s).contains(&topic));
-        readers.or_else(|| with(&|s| self.topology.sink_topics_of(s).contains(&topic))).unwrap_or(1)
+    /// Partitions of a topic that is made: as its readers need them, or as many as the widest of its writers has tasks.
+    fn width_of(&self, topic: &TopicRef, partitions: &Partitions<'_>) -> u32 {
+        let writers = (0..self.topology.subtopologies())
+            .filter(|s| self.topology.sink_topics_of(*s).contains(&topic))
+            .map(|s| partitions.tasks_of(s));
+        partitions.width_of(topic).or_else(|| writers.max()).unwrap_or(1)
     }
 
     fn topic_name(&self, topic: &TopicRef) -> Result<TopicName> {
@@ -180,32 +180,4 @@ impl Plan {
             (0..plan.tasks).map(move |p| TaskId { subtopology, partition: Partition(p) })
         })
     }
-}
-
-/// How many tasks each sub-topology has: as many as its widest source topic has partitions. A repartition topic is as
-/// wide as the sub-topology that writes it, which may itself read one: repeat until nothing changes.
-fn count_tasks(topology: &Topology, known: &BTreeMap<TopicName, NonZeroU32>) -> Result<Vec<u32>> {
-    let mut tasks = vec![0; topology.subtopologies() as usize];
-    for _ in 0..=tasks.len() {
-        for subtopology in 0..topology.subtopologies() {
-            for topic in topology.sources_of(subtopology) {
-                let width = match topic {
-                    TopicRef::External(name) => known
-                        .get(name)
-                        .ok_or_else(|| {
-                            Error::invalid(format!(
-                                "a source topic does not exist: create it first. topic={name}"
-                            ))
-                        })?
-                        .get(),
-                    TopicRef::Repartition(name) => {
-                        topology.writer_of(name).map_or(0, |writer| tasks[writer as usize])
-                    }
-                };
-                let count: &mut u32 = &mut tasks[subtopology as usize];
-                *count = (*count).max(width);
-            }
-        }
-    }
-    Ok(tasks)
 }

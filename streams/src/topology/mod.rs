@@ -1,16 +1,18 @@
 //! The plan of a program: one immutable graph, its sub-topologies and its stores.
 
 mod build;
+mod copartition;
 mod describe;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use headwater_core::{Error, Result, TopicName};
 
-pub(crate) use self::build::{
-    BuildNode, BuildSource, ErasedNext, ProcessorNode, Processors, SharedChildren, Slots, tee,
-};
 pub use self::describe::PlanFormat;
+pub(crate) use self::{
+    build::{BuildNode, BuildSource, ErasedNext, ProcessorNode, Processors, SharedChildren, Slots, tee},
+    copartition::Copartitioned,
+};
 use crate::state::BuildStore;
 
 /// Place of a node in the graph. Parents come before their children.
