@@ -22,9 +22,9 @@ pub mod prelude {
         Data, DefaultSerde, Error, ErrorKind, Headers, Record, Result, Serde, SerdeRef, Timestamp, serdes,
     };
     pub use headwater_streams::{
-        Concurrency, Consumed, Emit, ErrorPolicy, KStream, KTable, KeyValueHandle, OffsetReset, Order,
-        PlanFormat, Processor, ProcessorContext, Produced, Punctuate, Punctuation, Settings, Streams,
-        StreamsBuilder, StreamsState, TimeWindows, Topology, Windowed, windowed_serde,
+        Concurrency, Consumed, Emit, ErrorPolicy, JoinWindows, KStream, KTable, KeyValueHandle, OffsetReset,
+        Order, PlanFormat, Processor, ProcessorContext, Produced, Punctuate, Punctuation, Settings,
+        StreamJoined, Streams, StreamsBuilder, StreamsState, TimeWindows, Topology, Windowed, windowed_serde,
     };
 
     pub use crate::Embedded;

@@ -5,6 +5,7 @@
 //! [`Topology`]; [`testing`] runs one in a test, without a log on disk, without threads and without waiting.
 
 mod builder;
+mod join_windows;
 mod ops;
 mod process;
 mod runtime;
@@ -18,9 +19,10 @@ pub mod testing;
 
 pub use self::{
     builder::StreamsBuilder,
+    join_windows::JoinWindows,
     ops::{
         BranchedStream, Concurrency, Consumed, Emit, KGroupedStream, KGroupedTable, OffsetReset, Produced,
-        WindowedStream, WindowedTable,
+        StreamJoined, WindowedStream, WindowedTable,
     },
     process::{Processor, ProcessorContext},
     runtime::{

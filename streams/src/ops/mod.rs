@@ -18,6 +18,7 @@ mod process;
 mod repartition;
 mod select_key;
 mod sink;
+mod stream_join;
 mod table;
 mod windowed_by;
 
@@ -27,6 +28,7 @@ pub use self::{
     map_async::Concurrency,
     sink::Produced,
     source::{Consumed, OffsetReset},
+    stream_join::StreamJoined,
     table::KGroupedTable,
     windowed_by::{Emit, WindowedStream, WindowedTable},
 };

@@ -70,6 +70,8 @@ pub(crate) struct TaskContext {
     pub(crate) wake_before: bool,
     /// Records dropped because they have no key to be grouped by.
     pub(crate) null_keys: u64,
+    /// Records dropped because they have no value to be joined.
+    pub(crate) null_values: u64,
     pub(crate) skipped: u64,
     pub(crate) dead_letters: u64,
 }
@@ -136,9 +138,10 @@ impl TaskContext {
     pub(crate) fn count(&mut self, metrics: TaskMetrics) -> TaskMetrics {
         let late = self.stores().map(|store| store.late()).sum();
         let state_bytes = self.stores().map(|store| store.bytes() as u64).sum();
-        let Self { null_keys, skipped, dead_letters, .. } = *self;
+        let Self { null_keys, null_values, skipped, dead_letters, .. } = *self;
         let punctuations = self.punctuators.called;
-        TaskMetrics { late, null_keys, skipped, dead_letters, punctuations, state_bytes, ..metrics }
+        let counted = TaskMetrics { late, null_keys, null_values, skipped, dead_letters, ..metrics };
+        TaskMetrics { punctuations, state_bytes, ..counted }
     }
 
     /// Remembers how to take back what comes next, if the policy may ask for it.

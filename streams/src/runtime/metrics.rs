@@ -20,6 +20,8 @@ pub struct TaskMetrics {
     pub late: u64,
     /// Records dropped because they have no key to be grouped by (Kafka drops them, too).
     pub null_keys: u64,
+    /// Records dropped because they have no value to be joined (Kafka drops them, too).
+    pub null_values: u64,
     /// Records left out by [`ErrorPolicy::Skip`](crate::ErrorPolicy::Skip).
     pub skipped: u64,
     /// Records sent to the dead-letter topic.
@@ -51,6 +53,7 @@ impl TaskMetrics {
             records,
             late,
             null_keys,
+            null_values,
             skipped,
             dead_letters,
             written,
@@ -62,6 +65,7 @@ impl TaskMetrics {
         self.records += records;
         self.late += late;
         self.null_keys += null_keys;
+        self.null_values += null_values;
         self.skipped += skipped;
         self.dead_letters += dead_letters;
         self.written += written;

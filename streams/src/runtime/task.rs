@@ -95,6 +95,7 @@ impl Task {
                 wake: false,
                 wake_before: false,
                 null_keys: 0,
+                null_values: 0,
                 skipped: 0,
                 dead_letters: 0,
             },
@@ -164,6 +165,7 @@ impl Task {
         let partition = TopicPartition::new(plan.changelog(index)?, self.id.partition);
         let context = |e: Error| e.context(format!("task={}, store=`{}`", self.id, node.name));
         let state = &mut *self.context.state;
+        store.prepare(state).map_err(context)?;
         let so_far = self.metrics.restored + self.earlier.restored;
         let mut told = |records, to_restore| {
             let restored = so_far + records;

@@ -5,6 +5,7 @@
 //! bulk, and together with the changelog position that it then stands at: it lags the log and never leads it.
 
 mod ahead;
+mod join;
 mod key_value;
 mod range;
 pub(crate) mod table;
@@ -15,6 +16,7 @@ use std::any::Any;
 use headwater_core::{CleanupPolicy, Result, StateBatch, StoreId, TaskState, Timestamp};
 
 pub(crate) use self::{
+    join::{JoinStore, JoinStoreSpec, Put},
     key_value::{KeyValue, KeyValueSpec},
     window::{WindowStore, WindowStoreSpec},
 };
@@ -39,6 +41,12 @@ pub(crate) struct StoreClock {
 /// key layout and a typed view.
 pub(crate) trait Store: Send {
     fn as_any(&mut self) -> &mut dyn Any;
+
+    /// Looks at what the engine holds before it is brought up to date; after the clock was set.
+    fn prepare(&mut self, state: &dyn TaskState) -> Result<()> {
+        let _ = state;
+        Ok(())
+    }
 
     /// Looks at what the engine holds, once, after it was brought up to date and the clock was set.
     fn open(&mut self, state: &dyn TaskState) -> Result<()>;
