@@ -146,9 +146,9 @@ impl JoinSpan {
         (self.before_ms + self.after_ms).max(self.kept_ms() / 32).max(100)
     }
 
-    /// Whether the window of `timestamp` is whole: at the very end of time it would not be.
+    /// Whether the window of `timestamp` is whole: at the very end of time, and before its beginning, it would not be.
     pub(crate) fn check_time(self, timestamp: Timestamp) -> Result<()> {
-        if timestamp.0.checked_add(self.kept_ms() + self.pane_ms()).is_some() {
+        if timestamp.0 >= 0 && timestamp.0.checked_add(self.kept_ms() + self.pane_ms()).is_some() {
             return Ok(());
         }
         Err(Error::processing(format!("timestamp is in no whole join window. timestamp={timestamp}")))
