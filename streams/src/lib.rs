@@ -33,5 +33,5 @@ pub use self::{
     stream::KStream,
     table::KTable,
     topology::{PlanFormat, Topology},
-    windows::{TimeWindows, Window, Windowed, windowed_serde},
+    windows::{TimeWindows, Window, Windowed, Windows, windowed_serde},
 };

@@ -87,6 +87,16 @@ pub trait Processor<KIn, VIn, KOut, VOut>: Send + 'static {
         let _ = cx;
         Ok(())
     }
+
+    /// Called once before each commit, when everything that comes before this processor has had its turn: for what is sent
+    /// once per commit. It is committed with all else.
+    ///
+    /// # Errors
+    /// As [`Processor::advance`].
+    fn before_commit(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
 }
 
 /// What a processor may touch while it holds a record.
@@ -205,6 +215,8 @@ pub(crate) enum Call {
     Init,
     /// [`Processor::punctuate`], to the one that [`Punctuators`](crate::runtime::punctuation::Punctuators) names.
     Punctuate,
+    /// [`Processor::before_commit`], to all, to those before a processor first.
+    BeforeCommit,
 }
 
 pub(crate) type Next<K, V> = Box<dyn Process<K, V>>;
@@ -269,6 +281,14 @@ where
                 None if task.punctuators.is_calling() => self.next.call(call, task),
                 None => Ok(()),
             },
+            Call::BeforeCommit => {
+                let processor = self.number;
+                let cx = &mut ProcessorContext { next: &mut *self.next, task, processor };
+                // What came from above just now may have moved time, and its results must not wait for the next commit.
+                self.processor.advance(cx)?;
+                self.processor.before_commit(cx)?;
+                self.next.call(call, task)
+            }
         }
     }
 }
@@ -335,6 +355,8 @@ pub(crate) struct SharedChild<K, V> {
     pub(crate) parents: usize,
     /// How many of them are done with their batch.
     pub(crate) flushed: usize,
+    /// How many of them are ready for the commit.
+    pub(crate) ready: usize,
 }
 
 impl<K: Data, V: Data> Shared<K, V> {
@@ -386,8 +408,18 @@ impl<K: Data, V: Data> Process<K, V> for Shared<K, V> {
         })
     }
 
+    /// Before a commit as for [`Shared::flush`]; all else a processor knows by itself when it is come by again.
     fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
-        self.with(task, |child, task| child.next.call(call, task))
+        self.with(task, |child, task| {
+            if call == Call::BeforeCommit {
+                child.ready += 1;
+                if child.ready < child.parents {
+                    return Ok(());
+                }
+                child.ready = 0;
+            }
+            child.next.call(call, task)
+        })
     }
 }
 

@@ -22,13 +22,23 @@ impl Window {
     }
 }
 
-/// A key in a window.
+/// A key in a window: in a [`Window`] of fixed size, or in a [`Session`](crate::Session).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Windowed<K> {
+pub struct Windowed<K, W = Window> {
     /// The key.
     pub key: K,
     /// The window.
-    pub window: Window,
+    pub window: W,
+}
+
+/// A way of dividing a group by event time: [`TimeWindows`] or [`SessionWindows`](crate::SessionWindows), for
+/// [`KGroupedStream::windowed_by`](crate::KGroupedStream::windowed_by).
+pub trait Windows: Copy + Send + Sync + 'static {
+    /// Whether there are such windows; called when the topology is built.
+    ///
+    /// # Errors
+    /// `Invalid` when there are not.
+    fn check(&self) -> Result<()>;
 }
 
 /// Windows of a fixed size, aligned to the epoch (Kafka: `TimeWindows`).
@@ -43,6 +53,9 @@ pub struct Windowed<K> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeWindows {
     size_ms: i64,
+    advance_ms: i64,
+    /// How far the first of the windows that begin no later than a timestamp may lie before the last of them.
+    overlap_ms: i64,
     grace_ms: i64,
 }
 
@@ -54,7 +67,28 @@ impl TimeWindows {
     /// of 0.
     #[must_use]
     pub fn tumbling(size: Duration) -> Self {
-        Self { size_ms: millis(size), grace_ms: 0 }
+        Self { size_ms: millis(size), advance_ms: millis(size), overlap_ms: 0, grace_ms: 0 }
+    }
+
+    /// Windows of `size` of which one begins every `advance`: a record is in all that are open over its timestamp, in
+    /// `size / advance` of them when that has no rest (Kafka: `TimeWindows.advanceBy`). No window begins before the epoch.
+    ///
+    /// [`StreamsBuilder::build`](crate::StreamsBuilder::build) refuses an advance of 0, or one above the size, which would
+    /// leave records in no window.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use headwater_streams::TimeWindows;
+    ///
+    /// let last_hour = TimeWindows::hopping(Duration::from_secs(3600), Duration::from_secs(60));
+    /// assert_eq!(last_hour.to_string(), "hopping 3600000 ms by 60000 ms, grace 0 ms");
+    /// ```
+    #[must_use]
+    pub fn hopping(size: Duration, advance: Duration) -> Self {
+        let (size_ms, advance_ms) = (millis(size), millis(advance));
+        let overlap_ms =
+            if 0 < advance_ms && advance_ms < size_ms { (size_ms - 1) / advance_ms * advance_ms } else { 0 };
+        Self { size_ms, advance_ms, overlap_ms, grace_ms: 0 }
     }
 
     /// Accepts records until stream time is `grace` past the end of their window.
@@ -64,24 +98,37 @@ impl TimeWindows {
         self
     }
 
-    pub(crate) fn check(self) -> Result<()> {
-        if self.size_ms > 0 {
-            return Ok(());
-        }
-        Err(Error::invalid("a window has a size of at least one millisecond. size=0 ms"))
-    }
-
-    /// The window of `timestamp`, which is not negative. At the very end of time windows would not be whole.
+    /// The span between two beginnings of windows that `timestamp`, which is not negative, lies in: it begins with the last
+    /// window of all that hold the timestamp. At the very end of time windows would not be whole.
     #[inline]
-    pub(crate) fn window_of(self, timestamp: Timestamp) -> Result<Window> {
-        let start = timestamp.0 - timestamp.0.rem_euclid(self.size_ms);
+    pub(crate) fn slot_of(self, timestamp: Timestamp) -> Result<Window> {
+        let start = timestamp.0 - timestamp.0.rem_euclid(self.advance_ms);
         let closes = start.checked_add(self.size_ms).and_then(|end| end.checked_add(self.grace_ms));
         if closes.is_none() {
             return Err(Error::processing(format!(
                 "timestamp is in no whole window. timestamp={timestamp}, windows={self}"
             )));
         }
-        Ok(self.window_at(Timestamp(start)))
+        Ok(Window { start: Timestamp(start), end: Timestamp(start + self.advance_ms) })
+    }
+
+    /// Beginnings of all windows that hold `timestamp`, which lies in `slot`, but for the last: that is the slot's.
+    #[inline]
+    pub(crate) fn earlier_starts(
+        self,
+        slot: Window,
+        timestamp: Timestamp,
+    ) -> impl Iterator<Item = Timestamp> {
+        let mut next = slot.start.0 - self.overlap_ms;
+        if next + self.size_ms <= timestamp.0 {
+            next += self.advance_ms;
+        }
+        next = next.max(0);
+        std::iter::from_fn(move || {
+            let start = next;
+            next += self.advance_ms;
+            (start < slot.start.0).then_some(Timestamp(start))
+        })
     }
 
     #[inline]
@@ -96,13 +143,34 @@ impl TimeWindows {
     }
 }
 
-impl fmt::Display for TimeWindows {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tumbling {} ms, grace {} ms", self.size_ms, self.grace_ms)
+impl Windows for TimeWindows {
+    fn check(&self) -> Result<()> {
+        if self.size_ms <= 0 {
+            return Err(Error::invalid("a window has a size of at least one millisecond. size=0 ms"));
+        }
+        if self.advance_ms <= 0 || self.advance_ms > self.size_ms {
+            let Self { size_ms, advance_ms, .. } = self;
+            return Err(Error::invalid(format!(
+                "windows advance by at least one millisecond and by no more than their size. size={size_ms} ms, \
+                 advance={advance_ms} ms"
+            )));
+        }
+        Ok(())
     }
 }
 
-fn millis(duration: Duration) -> i64 {
+impl fmt::Display for TimeWindows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size_ms, advance_ms, grace_ms, .. } = self;
+        if advance_ms == size_ms {
+            write!(f, "tumbling {size_ms} ms, grace {grace_ms} ms")
+        } else {
+            write!(f, "hopping {size_ms} ms by {advance_ms} ms, grace {grace_ms} ms")
+        }
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -168,15 +236,51 @@ impl<K: DefaultSerde> DefaultSerde for Windowed<K> {
 mod tests {
     use super::*;
 
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
     #[test]
     fn windows_are_aligned_to_the_epoch() {
-        let ten = TimeWindows::tumbling(Duration::from_millis(10)).grace(Duration::from_millis(5));
-        let window = ten.window_of(Timestamp(19)).unwrap();
+        let ten = TimeWindows::tumbling(ms(10)).grace(ms(5));
+        let window = ten.slot_of(Timestamp(19)).unwrap();
         assert_eq!(window, Window { start: Timestamp(10), end: Timestamp(20) });
-        assert_eq!(ten.window_of(Timestamp(20)).unwrap().start, Timestamp(20));
-        assert!(ten.window_of(Timestamp(i64::MAX)).is_err());
+        assert_eq!(ten.slot_of(Timestamp(20)).unwrap().start, Timestamp(20));
+        assert_eq!(ten.earlier_starts(window, Timestamp(19)).count(), 0);
+        assert!(ten.slot_of(Timestamp(i64::MAX)).is_err());
         assert_eq!(ten.closes_at(window), Timestamp(25));
         assert!(TimeWindows::tumbling(Duration::ZERO).check().is_err());
+    }
+
+    /// Kafka: `TimeWindows.windowsFor`, first start = max(0, timestamp - size + advance) / advance * advance.
+    #[test]
+    fn hopping_windows_are_those_of_kafka() {
+        let starts = |size, advance, timestamp| {
+            let windows = TimeWindows::hopping(ms(size), ms(advance));
+            windows.check().unwrap();
+            let slot = windows.slot_of(Timestamp(timestamp)).unwrap();
+            let earlier = windows.earlier_starts(slot, Timestamp(timestamp));
+            earlier.map(|start| start.0).chain([slot.start.0]).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (starts(10, 5, 3), starts(10, 5, 7), starts(10, 5, 12)),
+            (vec![0], vec![0, 5], vec![5, 10])
+        );
+        for (size, advance) in [(10_u64, 5_u64), (10, 4), (10, 3), (10, 10), (7, 1), (1, 1)] {
+            for timestamp in 0..60 {
+                let (wide, step) = (size.cast_signed(), advance.cast_signed());
+                let first = (timestamp - wide + step).max(0) / step * step;
+                let expected: Vec<i64> =
+                    (first..=timestamp).step_by(usize::try_from(advance).unwrap()).collect();
+                assert_eq!(starts(size, advance, timestamp), expected, "{size} by {advance} at {timestamp}");
+            }
+        }
+        for advance in [Duration::ZERO, ms(11)] {
+            let error = TimeWindows::hopping(ms(10), advance).check().unwrap_err();
+            assert!(error.to_string().contains("no more than their size"), "{error}");
+        }
+        let long = TimeWindows::hopping(Duration::MAX, ms(1));
+        assert!(long.check().is_ok() && long.slot_of(Timestamp(1)).is_err());
     }
 
     #[test]

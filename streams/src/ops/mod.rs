@@ -3,7 +3,6 @@
 pub(crate) mod grouped;
 pub(crate) mod source;
 
-mod aggregate;
 mod branch;
 mod filter;
 mod flat_map;
@@ -20,7 +19,7 @@ mod select_key;
 mod sink;
 mod stream_join;
 mod table;
-mod windowed_by;
+mod windowed;
 
 pub use self::{
     branch::BranchedStream,
@@ -30,5 +29,5 @@ pub use self::{
     source::{Consumed, OffsetReset},
     stream_join::StreamJoined,
     table::KGroupedTable,
-    windowed_by::{Emit, WindowedStream, WindowedTable},
+    windowed::{Emit, WindowedStream, WindowedTable},
 };

@@ -16,7 +16,8 @@ use headwater_core::{TaskId, Timestamp, TopicPartition};
 pub struct TaskMetrics {
     /// Records taken from its inputs.
     pub records: u64,
-    /// Records dropped because their window was closed.
+    /// Records left out of a window that was closed, once for each such window; those that went to
+    /// [`on_late`](crate::WindowedStream::on_late), too.
     pub late: u64,
     /// Records dropped because they have no key to be grouped by (Kafka drops them, too).
     pub null_keys: u64,

@@ -18,7 +18,7 @@ use headwater_core::{CleanupPolicy, Result, StateBatch, StoreId, TaskState, Time
 pub(crate) use self::{
     join::{JoinStore, JoinStoreSpec, Put},
     key_value::{KeyValue, KeyValueSpec},
-    window::{WindowStore, WindowStoreSpec},
+    window::{WindowRow, WindowStore, WindowStoreSpec},
 };
 pub use self::{
     key_value::{KeyValueHandle, KeyValueStore, StoreHandle},
@@ -94,7 +94,7 @@ pub(crate) trait Store: Send {
         let _ = clock;
     }
 
-    /// Records dropped because their window was closed.
+    /// Records left out of a window that was closed, once for each such window.
     fn late(&self) -> u64 {
         0
     }

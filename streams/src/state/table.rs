@@ -153,6 +153,12 @@ impl<V: Clone> Table<V> {
         }
     }
 
+    /// Every row that changed since the last commit, in no order that means anything.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = (&[u8], Option<&V>, Timestamp)> {
+        let row = |at: &u32| &self.rows[*at as usize];
+        self.uncommitted.iter().map(row).map(|row| (row.key.as_slice(), row.value.as_ref(), row.timestamp))
+    }
+
     /// Visits every changed row once; the caller commits them.
     pub(crate) fn take_changes(
         &mut self,
@@ -277,13 +283,8 @@ impl<'a, V: Clone> RowMut<'a, V> {
         row
     }
 
-    /// The value, to change in place.
-    #[inline]
-    pub(crate) fn value_or_insert_with(&mut self, init: impl FnOnce() -> V) -> &mut V {
-        self.change().value.get_or_insert_with(init)
-    }
-
     /// The value as it is or is not, to change, set or take.
+    #[inline]
     pub(crate) fn slot(&mut self) -> &mut Option<V> {
         &mut self.change().value
     }
@@ -352,8 +353,8 @@ mod tests {
     fn a_changed_row_is_handed_out_once_per_commit_and_once_per_spill() {
         let mut table = Table::<u64>::new(true);
         for _ in 0..3 {
-            *table.row(b"b", 0, none).unwrap().value_or_insert_with(|| 0) += 1;
-            *table.row(b"a", 0, none).unwrap().value_or_insert_with(|| 0) += 2;
+            *table.row(b"b", 0, none).unwrap().slot().get_or_insert(0) += 1;
+            *table.row(b"a", 0, none).unwrap().slot().get_or_insert(0) += 2;
         }
         let mut changes = Vec::new();
         let mut note = |key: &[u8], value: Option<&u64>, _: Timestamp| {
@@ -399,7 +400,7 @@ mod tests {
             for (place, key) in keys.iter().enumerate() {
                 let guess = table.ahead.row(place) as usize;
                 right += usize::from(table.rows.get(guess).is_some_and(|row| row.key.as_slice() == key));
-                *table.row(key, place, none).unwrap().value_or_insert_with(|| 0) += block;
+                *table.row(key, place, none).unwrap().slot().get_or_insert(0) += block;
                 *expected.entry(key.to_vec()).or_insert(0) += block;
             }
         }
@@ -414,7 +415,7 @@ mod tests {
         let mut table = Table::<u64>::new(true);
         table.row(b"k", 0, none).unwrap().set(Some(1), Timestamp(1));
         table.begin_record();
-        *table.row(b"k", 0, none).unwrap().value_or_insert_with(|| 0) = 5;
+        *table.row(b"k", 0, none).unwrap().slot().get_or_insert(0) = 5;
         table.row(b"k", 0, none).unwrap().set(None, Timestamp(9));
         table.roll_back();
         assert_eq!(table.row(b"k", 0, none).unwrap().value(), Some(&1));

@@ -101,6 +101,12 @@ impl<A: Data> WindowStore<A> {
         self.windows.closes_at(window) <= self.clock.time || window.end <= self.clock.closed
     }
 
+    /// Whether a record of this time can be late at all: one that does not fall behind never is.
+    #[inline]
+    pub(crate) fn may_be_late(&self, timestamp: Timestamp) -> bool {
+        timestamp < self.clock.time
+    }
+
     pub(crate) fn count_late(&mut self) {
         self.late += 1;
     }
@@ -130,20 +136,26 @@ impl<A: Data> WindowStore<A> {
     }
 
     /// Place of a pane, which is made when there is none. Panes that the engine holds were all found by `open`.
-    #[cold]
     fn pane(&mut self, start: Timestamp) -> usize {
-        match self.panes.binary_search_by_key(&start, |pane| pane.start) {
-            Ok(at) => at,
-            Err(at) => {
-                let mut table = Table::new(true);
-                if self.undo.is_some() {
-                    table.begin_record();
-                    self.opened.push(start);
-                }
-                self.panes.insert(at, Pane { start, table, written: false });
-                at
-            }
+        // Windows that hop are asked for one after another.
+        let next = self.recent + 1;
+        if self.panes.get(next).is_some_and(|pane| pane.start == start) {
+            return next;
         }
+        self.panes
+            .binary_search_by_key(&start, |pane| pane.start)
+            .unwrap_or_else(|at| self.open_pane(at, start))
+    }
+
+    #[cold]
+    fn open_pane(&mut self, at: usize, start: Timestamp) -> usize {
+        let mut table = Table::new(true);
+        if self.undo.is_some() {
+            table.begin_record();
+            self.opened.push(start);
+        }
+        self.panes.insert(at, Pane { start, table, written: false });
+        at
     }
 
     /// Whether [`WindowStore::next_to_close`] has something.
@@ -179,6 +191,26 @@ impl<A: Data> WindowStore<A> {
             .into_iter()
             .filter_map(|(key, row)| row.map(|(value, timestamp)| (key, value, timestamp)))
             .collect())
+    }
+
+    /// Windows with rows that changed since the last commit, the oldest first; those that closed meanwhile, too.
+    pub(crate) fn changed_windows(&self) -> Vec<Timestamp> {
+        let changed =
+            self.closed.iter().chain(&self.panes).filter(|pane| pane.table.changed().next().is_some());
+        let mut starts: Vec<_> = changed.map(|pane| pane.start).collect();
+        starts.sort_unstable();
+        starts
+    }
+
+    /// The rows of a window that changed since the last commit, in the order of their keys.
+    pub(crate) fn changed_rows(&self, start: Timestamp) -> Vec<WindowRow<A>> {
+        let panes = self.closed.iter().chain(&self.panes).filter(|pane| pane.start == start);
+        let mut rows: Vec<_> = panes
+            .flat_map(|pane| pane.table.changed())
+            .filter_map(|(key, value, timestamp)| Some((key.to_vec(), value?.clone(), timestamp)))
+            .collect();
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        rows
     }
 
     /// Closes a window: it takes no more records, and its rows go with the next commit.

@@ -50,7 +50,7 @@ fn share<K: Data, V: Data>(
     children: &mut SharedChildren,
 ) -> Vec<ErasedNext> {
     let slot = children.len();
-    children.push(Some(Box::new(SharedChild { next: next.typed::<K, V>(), parents, flushed: 0 })));
+    children.push(Some(Box::new(SharedChild { next: next.typed::<K, V>(), parents, flushed: 0, ready: 0 })));
     let edge = |_| ErasedNext::of::<K, V>(Box::new(Shared { slot, types: PhantomData }));
     (0..parents).map(edge).collect()
 }

@@ -1,0 +1,255 @@
+//! `aggregate` in windows.
+
+use std::sync::Arc;
+
+use headwater_core::{Data, DefaultSerde, Headers, Record, Result, SerdeRef, Timestamp};
+
+use super::{
+    emit::Comparison,
+    on_late::{IsLate, in_time},
+};
+use crate::{
+    Emit, Processor, ProcessorContext, TimeWindows, WindowedStream, WindowedTable,
+    state::{WindowRow, WindowStore, WindowStoreSpec},
+    windows::{Window, Windowed},
+};
+
+impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V> {
+    /// Folds the records of each key and window into a value that begins as `init()` and is changed by `add`.
+    ///
+    /// `name` is the name of the store and, with the application's id before it and `-changelog` behind it, of its
+    /// changelog topic. A record is left out of a window that is closed, and counted as late. The result's timestamp is the
+    /// highest one in the window (Kafka: `KStreamWindowAggregate`).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use headwater_core::Timestamp;
+    /// use headwater_streams::{StreamsBuilder, TimeWindows, testing::TopologyTestDriver};
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder
+    ///     .stream::<String, u64>("amounts")
+    ///     .group_by_key()
+    ///     .windowed_by(TimeWindows::tumbling(Duration::from_millis(10)))
+    ///     .aggregate("sums", u64::default, |_, amount, sum| *sum += amount)
+    ///     .to_stream()
+    ///     .select_key(|windowed, _| windowed.key.clone())
+    ///     .to("updates");
+    /// let mut driver = TopologyTestDriver::new(builder.build()?)?;
+    /// for (amount, at) in [(1u64, 0), (2, 9), (4, 10)] {
+    ///     driver.pipe("amounts", &"a".to_owned(), &amount, Timestamp(at))?;
+    /// }
+    /// let sums: Vec<u64> = driver.read::<String, u64>("updates")?.into_iter().map(|r| r.value).collect();
+    /// assert_eq!(sums, [1, 3, 4]);
+    /// # Ok::<(), headwater_core::Error>(())
+    /// ```
+    pub fn aggregate<A: Data + DefaultSerde>(
+        self,
+        name: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&K, V, &mut A) + Send + Sync + 'static,
+    ) -> WindowedTable<K, A> {
+        self.aggregate_with(name, (K::default_serde(), A::default_serde()), init, add)
+    }
+}
+
+impl<K: Data, V: Data> WindowedStream<K, V> {
+    /// As [`WindowedStream::aggregate`], with serdes of your own for key and value.
+    pub fn aggregate_with<A: Data>(
+        self,
+        name: &str,
+        (key, value): (SerdeRef<K>, SerdeRef<A>),
+        init: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&K, V, &mut A) + Send + Sync + 'static,
+    ) -> WindowedTable<K, A> {
+        let fold = move |key: &K, value, aggregate: &mut Option<A>| {
+            add(key, value, aggregate.get_or_insert_with(&init));
+        };
+        self.fold("aggregate", name, (key, value), fold)
+    }
+
+    /// What `aggregate`, `count` and `reduce` are made of: `fold` finds no value at the first record of a key and window,
+    /// and leaves one.
+    pub(super) fn fold<A: Data>(
+        self,
+        role: &'static str,
+        name: &str,
+        (key, value): (SerdeRef<K>, SerdeRef<A>),
+        fold: impl Fn(&K, V, &mut Option<A>) + Send + Sync + 'static,
+    ) -> WindowedTable<K, A> {
+        let Self { stream, windows, emit, on_late } = self;
+        let spec = WindowStoreSpec { windows, value: SerdeRef::clone(&value) };
+        let store = stream.graph.borrow_mut().add_store(name, Arc::new(spec));
+        let fold = Arc::new(fold);
+        let is_late = is_late::<K, A>(store, windows, SerdeRef::clone(&key));
+        let stream = in_time(stream, on_late, store, is_late);
+        WindowedTable(stream.then(role, &[store], move || WindowAggregate {
+            store,
+            windows,
+            emit,
+            key: Arc::clone(&key),
+            value: Arc::clone(&value),
+            fold: Arc::clone(&fold),
+            key_bytes: Vec::new(),
+            slot: Window { start: Timestamp(0), end: Timestamp(0) },
+            trigger: Headers::new(),
+            comparison: Comparison::default(),
+        }))
+    }
+}
+
+/// For the gate in front of the aggregate: a record without a key is let through, to be counted as what it is.
+fn is_late<K: Data, A: Data>(store: usize, windows: TimeWindows, serde: SerdeRef<K>) -> IsLate<K> {
+    Arc::new(move |key, timestamp, key_bytes, task| {
+        let (store, _) = task.store_and_state::<WindowStore<A>>(store);
+        if !store.may_be_late(timestamp) {
+            return Ok(false);
+        }
+        let slot = windows.slot_of(timestamp)?;
+        key_bytes.clear();
+        if !store.is_closed(windows.window_at(slot.start)) || !serde.encode_nullable(key, key_bytes)? {
+            return Ok(false);
+        }
+        (0..=windows.earlier_starts(slot, timestamp).count()).for_each(|_| store.count_late());
+        Ok(true)
+    })
+}
+
+struct WindowAggregate<K, A, F> {
+    store: usize,
+    windows: TimeWindows,
+    emit: Emit,
+    key: SerdeRef<K>,
+    value: SerdeRef<A>,
+    fold: Arc<F>,
+    key_bytes: Vec<u8>,
+    /// That of the last record: see [`TimeWindows::slot_of`].
+    slot: Window,
+    /// Headers of the record that moved time, which go with the results that it makes due.
+    trigger: Headers,
+    comparison: Comparison,
+}
+
+impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
+    /// Adds a record to one of its windows.
+    #[inline]
+    fn update<V>(
+        &mut self,
+        record: Record<K, V>,
+        window: Window,
+        cx: &mut ProcessorContext<'_, Windowed<K>, A>,
+    ) -> Result<()>
+    where
+        F: Fn(&K, V, &mut Option<A>),
+    {
+        let Record { key, value, timestamp, headers } = record;
+        let place = cx.task.place;
+        let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+        store.observe(timestamp);
+        let due = store.closing_due();
+        if due {
+            self.trigger = headers.clone();
+        }
+        if store.is_closed(window) {
+            store.count_late();
+        } else {
+            let mut row = store.row(window.start, &self.key_bytes, place, state)?;
+            let aggregate = row.slot();
+            if self.emit == Emit::OnChange {
+                self.comparison.begin(&*self.value, aggregate.as_ref())?;
+            }
+            (self.fold)(&key, value, aggregate);
+            let sent = match self.emit {
+                Emit::OnUpdate => true,
+                Emit::OnChange => self.comparison.differs(&*self.value, aggregate.as_ref())?,
+                Emit::OnClose | Emit::OnCommit => false,
+            };
+            let result = if sent { aggregate.clone() } else { None };
+            let highest = row.raise_timestamp(timestamp);
+            if let Some(value) = result {
+                cx.forward(Record { key: Windowed { key, window }, value, timestamp: highest, headers })?;
+            }
+        }
+        if due {
+            cx.wake();
+        }
+        Ok(())
+    }
+
+    /// Sends rows of a window that no record asks for just now. One that fails downstream is left out by itself: it is not
+    /// the record's that moved time.
+    fn send(
+        &self,
+        start: Timestamp,
+        rows: Vec<WindowRow<A>>,
+        headers: &Headers,
+        cx: &mut ProcessorContext<'_, Windowed<K>, A>,
+    ) -> Result<()> {
+        for (key_bytes, value, timestamp) in rows {
+            cx.task.begin_record();
+            let key = Windowed { key: self.key.decode(&key_bytes)?, window: self.windows.window_at(start) };
+            let headers = headers.clone();
+            if let Err(error) = cx.forward(Record { key, value: value.clone(), timestamp, headers }) {
+                let mut value_bytes = Vec::new();
+                self.value.encode(&value, &mut value_bytes)?;
+                cx.task.forgive_row(error, (&key_bytes, &value_bytes), timestamp)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<K, V, A, F> Processor<K, V, Windowed<K>, A> for WindowAggregate<K, A, F>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    F: Fn(&K, V, &mut Option<A>) + Send + Sync + 'static,
+{
+    #[inline]
+    fn process(&mut self, record: Record<K, V>, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
+        self.key_bytes.clear();
+        if !self.key.encode_nullable(&record.key, &mut self.key_bytes)? {
+            // Kafka drops it, too: `KStreamWindowAggregate`.
+            cx.task.null_keys += 1;
+            return Ok(());
+        }
+        // Mostly that of the last record, and a division is dear.
+        if !self.slot.contains(record.timestamp) {
+            self.slot = self.windows.slot_of(record.timestamp)?;
+        }
+        let (windows, slot) = (self.windows, self.slot);
+        for start in windows.earlier_starts(slot, record.timestamp) {
+            self.update(record.clone(), windows.window_at(start), cx)?;
+        }
+        self.update(record, windows.window_at(slot.start), cx)
+    }
+
+    /// Closes the windows whose time has come, the oldest first, and sends their rows on in the order of their keys.
+    #[cold]
+    fn advance(&mut self, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
+        loop {
+            let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+            let Some(start) = store.next_to_close() else { return Ok(()) };
+            if self.emit == Emit::OnClose {
+                let rows = store.rows(start, state)?;
+                self.send(start, rows, &self.trigger, cx)?;
+            }
+            let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+            store.close(start);
+        }
+    }
+
+    fn before_commit(&mut self, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
+        if self.emit != Emit::OnCommit {
+            return Ok(());
+        }
+        let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+        for start in store.changed_windows() {
+            let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+            let rows = store.changed_rows(start);
+            self.send(start, rows, &Headers::new(), cx)?;
+        }
+        Ok(())
+    }
+}
