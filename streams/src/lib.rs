@@ -9,6 +9,7 @@ mod join_windows;
 mod ops;
 mod process;
 mod runtime;
+mod sessions;
 mod state;
 mod stream;
 mod table;
@@ -22,13 +23,14 @@ pub use self::{
     join_windows::JoinWindows,
     ops::{
         BranchedStream, Concurrency, Consumed, Emit, KGroupedStream, KGroupedTable, OffsetReset, Produced,
-        StreamJoined, WindowedStream, WindowedTable,
+        SessionTable, StreamJoined, WindowedStream, WindowedTable,
     },
     process::{Processor, ProcessorContext},
     runtime::{
         ErrorPolicy, InputOrder, Metrics, Ports, Punctuate, Punctuation, Settings, Streams, StreamsState,
         TaskMetrics,
     },
+    sessions::{Session, SessionWindows, session_windowed_serde},
     state::{KeyValueHandle, KeyValueStore, Order, StoreHandle},
     stream::KStream,
     table::KTable,

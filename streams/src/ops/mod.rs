@@ -29,5 +29,5 @@ pub use self::{
     source::{Consumed, OffsetReset},
     stream_join::StreamJoined,
     table::KGroupedTable,
-    windowed::{Emit, WindowedStream, WindowedTable},
+    windowed::{Emit, SessionTable, WindowedStream, WindowedTable},
 };

@@ -232,7 +232,8 @@ impl Task {
 
     /// Hands all output and the changelogs to the producer, and says which positions go with them.
     pub(super) fn prepare_commit(&mut self) -> Result<Positions> {
-        let sent = self.sources.iter_mut().try_for_each(|source| source.call(Call::BeforeCommit, &mut self.context));
+        let sent =
+            self.sources.iter_mut().try_for_each(|source| source.call(Call::BeforeCommit, &mut self.context));
         sent.map_err(|e| e.context(format!("task={}, before a commit", self.id)))?;
         self.close_batches(true)?;
         for changelog in &mut self.changelogs {

@@ -8,6 +8,7 @@ mod ahead;
 mod join;
 mod key_value;
 mod range;
+mod session;
 pub(crate) mod table;
 mod window;
 
@@ -18,6 +19,7 @@ use headwater_core::{CleanupPolicy, Result, StateBatch, StoreId, TaskState, Time
 pub(crate) use self::{
     join::{JoinStore, JoinStoreSpec, Put},
     key_value::{KeyValue, KeyValueSpec},
+    session::{Joined, SessionRow, SessionStore, SessionStoreSpec},
     window::{WindowRow, WindowStore, WindowStoreSpec},
 };
 pub use self::{

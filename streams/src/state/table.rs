@@ -137,6 +137,11 @@ impl<V: Clone> Table<V> {
         Ok(RowMut { table: self, at })
     }
 
+    /// The row at a place that [`RowMut::at`] told and no eviction took since.
+    pub(crate) fn row_at(&mut self, at: u32) -> Option<RowMut<'_, V>> {
+        ((at as usize) < self.rows.len()).then_some(RowMut { table: self, at })
+    }
+
     pub(crate) fn begin_record(&mut self) {
         self.undo.get_or_insert_default().clear();
     }
@@ -164,6 +169,14 @@ impl<V: Clone> Table<V> {
         &mut self,
         mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>,
     ) -> Result<()> {
+        self.take_changes_mut(|key, value, timestamp| visit(key, value.as_ref(), timestamp))
+    }
+
+    /// As [`Table::take_changes`], for values that remember what of them was committed.
+    pub(crate) fn take_changes_mut(
+        &mut self,
+        mut visit: impl FnMut(&[u8], &mut Option<V>, Timestamp) -> Result<()>,
+    ) -> Result<()> {
         let mut changed = std::mem::take(&mut self.uncommitted);
         // In the order of memory: a table is larger than the processor's cache. Where much of it changed, going through
         // all of it costs less than sorting.
@@ -178,7 +191,7 @@ impl<V: Clone> Table<V> {
         for at in changed.drain(..) {
             let row = &mut self.rows[at as usize];
             row.uncommitted = false;
-            visit(&row.key, row.value.as_ref(), row.timestamp)?;
+            visit(&row.key, &mut row.value, row.timestamp)?;
             if !row.unwritten {
                 row.unwritten = true;
                 self.unwritten.push(at);
@@ -193,12 +206,20 @@ impl<V: Clone> Table<V> {
         &mut self,
         mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>,
     ) -> Result<()> {
+        self.spill_mut(|key, value, timestamp| visit(key, value.as_ref(), timestamp))
+    }
+
+    /// As [`Table::spill`], for values that remember what of them the engine holds.
+    pub(crate) fn spill_mut(
+        &mut self,
+        mut visit: impl FnMut(&[u8], &mut Option<V>, Timestamp) -> Result<()>,
+    ) -> Result<()> {
         let mut rows = std::mem::take(&mut self.unwritten);
         rows.sort_unstable_by(|a, b| self.rows[*a as usize].key.cmp(&self.rows[*b as usize].key));
         for at in rows {
             let row = &mut self.rows[at as usize];
             row.unwritten = false;
-            visit(&row.key, row.value.as_ref(), row.timestamp)?;
+            visit(&row.key, &mut row.value, row.timestamp)?;
         }
         Ok(())
     }
@@ -229,6 +250,11 @@ impl<V: Clone> Table<V> {
         sorted.range::<[u8], _>(range).map(|(key, at)| (key.as_slice(), rows[*at as usize].value.as_ref()))
     }
 
+    /// Whether it has no rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Whether the table knows every key that has a value.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
@@ -248,6 +274,23 @@ impl<V: Clone> Table<V> {
 }
 
 impl<'a, V: Clone> RowMut<'a, V> {
+    /// Its place, until the table is emptied.
+    #[inline]
+    pub(crate) fn at(&self) -> u32 {
+        self.at
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.table.rows[self.at as usize].key
+    }
+
+    /// The value that is changed, for longer than the row is held.
+    #[inline]
+    pub(crate) fn into_slot(mut self) -> &'a mut Option<V> {
+        self.change();
+        &mut self.table.rows[self.at as usize].value
+    }
+
     pub(crate) fn value(self) -> Option<&'a V> {
         self.table.rows[self.at as usize].value.as_ref()
     }

@@ -2,7 +2,7 @@
 
 use headwater_core::{Data, DefaultSerde, SerdeRef};
 
-use crate::{WindowedStream, WindowedTable};
+use crate::{SessionTable, SessionWindows, WindowedStream, WindowedTable};
 
 impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V> {
     /// How many records each key has in each window. `name` and what is late: as in [`WindowedStream::aggregate`].
@@ -39,5 +39,22 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
     /// As [`WindowedStream::count`], with a serde of your own for the key.
     pub fn count_with(self, name: &str, key: SerdeRef<K>) -> WindowedTable<K, u64> {
         self.fold("count", name, (key, u64::default_serde()), |_, _, count| *count.get_or_insert(0) += 1)
+    }
+}
+
+impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V, SessionWindows> {
+    /// How many records each session has. `name` and what is late: as in
+    /// [`aggregate`](WindowedStream::<K, V, SessionWindows>::aggregate).
+    pub fn count(self, name: &str) -> SessionTable<K, u64> {
+        self.count_with(name, K::default_serde())
+    }
+}
+
+impl<K: Data, V: Data> WindowedStream<K, V, SessionWindows> {
+    /// As [`count`](WindowedStream::<K, V, SessionWindows>::count), with a serde of your own for the key.
+    pub fn count_with(self, name: &str, key: SerdeRef<K>) -> SessionTable<K, u64> {
+        let fold = |_: &K, _, count: &mut Option<u64>| *count.get_or_insert(0) += 1;
+        let merge = |_: &K, other, count: &mut Option<u64>| *count.get_or_insert(0) += other;
+        self.fold("count", name, (key, u64::default_serde()), (fold, merge))
     }
 }

@@ -1,8 +1,10 @@
 //! `reduce` in windows.
 
+use std::sync::Arc;
+
 use headwater_core::{Data, DefaultSerde, SerdeRef};
 
-use crate::{WindowedStream, WindowedTable};
+use crate::{SessionTable, SessionWindows, WindowedStream, WindowedTable};
 
 impl<K: Data + DefaultSerde, V: Data + DefaultSerde> WindowedStream<K, V> {
     /// Makes one value of all those of a key and window: the first is the first result, and each that follows is combined with
@@ -47,11 +49,44 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
         serdes: (SerdeRef<K>, SerdeRef<V>),
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
     ) -> WindowedTable<K, V> {
-        self.fold("reduce", name, serdes, move |_, value, so_far| {
-            *so_far = Some(match so_far.take() {
-                Some(so_far) => reduce(so_far, value),
-                None => value,
-            });
-        })
+        self.fold("reduce", name, serdes, move |_, value, so_far| combine(&reduce, value, so_far))
     }
+}
+
+impl<K: Data + DefaultSerde, V: Data + DefaultSerde> WindowedStream<K, V, SessionWindows> {
+    /// Makes one value of all those of a session: the first is the first result, and each that follows is combined with it,
+    /// `reduce(so_far, value)`. When sessions become one, so do their results, the earlier one first. `name` and what is late:
+    /// as in [`aggregate`](WindowedStream::<K, V, SessionWindows>::aggregate).
+    pub fn reduce(
+        self,
+        name: &str,
+        reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
+    ) -> SessionTable<K, V> {
+        self.reduce_with(name, (K::default_serde(), V::default_serde()), reduce)
+    }
+}
+
+impl<K: Data, V: Data> WindowedStream<K, V, SessionWindows> {
+    /// As [`reduce`](WindowedStream::<K, V, SessionWindows>::reduce), with serdes of your own for key and value.
+    pub fn reduce_with(
+        self,
+        name: &str,
+        serdes: (SerdeRef<K>, SerdeRef<V>),
+        reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
+    ) -> SessionTable<K, V> {
+        let reduce = Arc::new(reduce);
+        let merge = {
+            let reduce = Arc::clone(&reduce);
+            move |_: &K, other, so_far: &mut Option<V>| combine(&*reduce, other, so_far)
+        };
+        let fold = move |_: &K, value, so_far: &mut Option<V>| combine(&*reduce, value, so_far);
+        self.fold("reduce", name, serdes, (fold, merge))
+    }
+}
+
+fn combine<V>(reduce: &impl Fn(V, V) -> V, value: V, so_far: &mut Option<V>) {
+    *so_far = Some(match so_far.take() {
+        Some(so_far) => reduce(so_far, value),
+        None => value,
+    });
 }
