@@ -23,8 +23,9 @@ pub mod prelude {
     };
     pub use headwater_streams::{
         Concurrency, Consumed, Emit, ErrorPolicy, JoinWindows, KStream, KTable, KeyValueHandle, OffsetReset,
-        Order, PlanFormat, Processor, ProcessorContext, Produced, Punctuate, Punctuation, Settings,
-        StreamJoined, Streams, StreamsBuilder, StreamsState, TimeWindows, Topology, Windowed, windowed_serde,
+        Order, PlanFormat, Processor, ProcessorContext, Produced, Punctuate, Punctuation, Session,
+        SessionWindows, Settings, StreamJoined, Streams, StreamsBuilder, StreamsState, TimeWindows, Topology,
+        Windowed, session_windowed_serde, windowed_serde,
     };
 
     pub use crate::Embedded;
