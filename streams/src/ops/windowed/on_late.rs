@@ -7,7 +7,7 @@ use headwater_core::{Data, Record, Result, Timestamp};
 use crate::{
     KStream, WindowedStream, Windows,
     ops::branch::Pass,
-    process::{Next, Process, RecordType},
+    process::{Call, Next, Process, RecordType},
     runtime::context::TaskContext,
     topology::{BuildNode, ErasedNext, Slots},
 };
@@ -120,8 +120,8 @@ impl<K: Data, V: Data> Process<K, V> for Gate<K, V> {
         self.in_time.flush(task)
     }
 
-    fn before_commit(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.late.before_commit(task)?;
-        self.in_time.before_commit(task)
+    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
+        self.late.call(call, task)?;
+        self.in_time.call(call, task)
     }
 }
