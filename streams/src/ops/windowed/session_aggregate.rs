@@ -32,7 +32,7 @@ impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V, SessionWindows> {
     /// builder
     ///     .stream::<String, u64>("bytes-read")
     ///     .group_by_key()
-    ///     .windowed_by(SessionWindows::gap(Duration::from_millis(5)))
+    ///     .windowed_by(SessionWindows::gap(Duration::from_millis(5)).grace(Duration::from_millis(5)))
     ///     .aggregate("visits", u64::default, |_, bytes, sum| *sum += bytes, |_, other, sum| *sum += other)
     ///     .to_stream()
     ///     .to("visits");
