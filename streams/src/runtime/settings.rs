@@ -62,8 +62,8 @@ pub struct Settings {
     /// How often within [`Settings::restart_window`] a worker that failed is replaced by a new one, which opens its tasks
     /// and goes on from the last commit, before the application stops: when log or disk did not do it this time, when
     /// another instance had taken over a task, and when code of yours panicked elsewhere than at a record. A disk that is full is
-    /// waited for however long it takes. Damage, mistakes, and failed records under [`ErrorPolicy::Fail`] stop the
-    /// application at once: they would come again. (Kafka: `REPLACE_THREAD`.)
+    /// waited for however long it takes. Damage, mistakes, and under [`ErrorPolicy::Fail`] failed records and panics stop
+    /// the application at once: they would come again. (Kafka: `REPLACE_THREAD`.)
     pub restarts_max: u32,
     /// See [`Settings::restarts_max`].
     pub restart_window: Duration,
