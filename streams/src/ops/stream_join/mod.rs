@@ -95,8 +95,8 @@ impl<K: Data + DefaultSerde, V: Data + DefaultSerde> KStream<K, V> {
     /// (Kafka: `KStream.leftJoin`).
     ///
     /// That waits until time has passed the end of the record's window and the grace, so that nobody can come any more;
-    /// the record that moved time sends it, with its own headers, in the order of timestamp, side, bytes of the key, and
-    /// arrival. The result has the record's own timestamp. (Kafka Streams also waits for a wall clock, and may send it
+    /// the record that moved time sends it, with its own headers, in the order of timestamp, side (the right one first), bytes
+    /// of the key, and arrival. The result has the record's own timestamp. (Kafka Streams also waits for a wall clock, and may send it
     /// although somebody still comes.) A record without key has nobody to wait for, and is sent on at once.
     ///
     /// ```
@@ -221,7 +221,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let flipped = Arc::new(Flipped(Arc::clone(&joiner)));
         let left_node: KStream<K, R> = self.then("join-left", &[left, right], move || {
             let StreamJoined { key, left: value, .. } = for_left.clone();
-            let sides = Sides { this: left, other: right, this_first: true };
+            let sides = Sides { this: left, other: right, this_first: false };
             JoinInput::new(sides, windows.left(), Arc::clone(&joiner), (key, value))
         });
         if !Rc::ptr_eq(&self.graph, &other.graph) {
@@ -229,7 +229,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         }
         let right_node: KStream<K, R> = other.then("join-right", &[left, right], move || {
             let StreamJoined { key, right: value, .. } = for_right.clone();
-            let sides = Sides { this: right, other: left, this_first: false };
+            let sides = Sides { this: right, other: left, this_first: true };
             JoinInput::new(sides, windows.right(), Arc::clone(&flipped), (key, value))
         });
         let results = left_node.then("join", &[], || Pass);

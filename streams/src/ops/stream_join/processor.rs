@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Sides {
     pub(super) this: usize,
     pub(super) other: usize,
-    /// Whether this is the left side, whose records are given out first among those of one time.
+    /// Whether this is the right side, whose records are given out first among those of one time, as in Kafka.
     pub(super) this_first: bool,
 }
 
