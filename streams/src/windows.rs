@@ -112,6 +112,12 @@ impl TimeWindows {
         Ok(Window { start: Timestamp(start), end: Timestamp(start + self.advance_ms) })
     }
 
+    /// Whether a timestamp may be in more than one of them.
+    #[inline]
+    pub(crate) fn overlap(self) -> bool {
+        self.overlap_ms > 0
+    }
+
     /// Beginnings of all windows that hold `timestamp`, which lies in `slot`, but for the last: that is the slot's.
     #[inline]
     pub(crate) fn earlier_starts(

@@ -278,6 +278,24 @@ fn sessions_close_by_their_end_and_then_by_key() {
     assert_eq!(out(&mut driver), ["[d@5/5]=1@5"]);
 }
 
+/// More sessions than are closed at once, all of them in the engine alone: they come by end and key all the same.
+#[test]
+fn ten_thousand_sessions_close_in_order_out_of_the_engine() {
+    let settings = Settings { memory_bytes: 1, ..Settings::new("many") };
+    let topology = sessions(SessionWindows::gap(ms(5)), Emit::OnClose);
+    let mut driver = TopologyTestDriver::with(topology, settings, 1).unwrap();
+    for i in 0..10_000 {
+        append(&mut driver, &format!("{i:05}"), 3 - i64::from(i) % 4);
+    }
+    driver.run().unwrap();
+    driver.close_and_reopen().unwrap();
+    pipe(&mut driver, "z", 100);
+    let expected = (0..4).flat_map(|end| {
+        (0..10_000).filter(move |i| 3 - i % 4 == end).map(move |i| format!("[{i:05}@{end}/{end}]=1@{end}"))
+    });
+    assert!(out(&mut driver) == expected.collect::<Vec<_>>());
+}
+
 /// A null value counts, and a null key is dropped and counted, as in Kafka; and it is the same with and without `on_late`.
 #[test]
 fn nulls_in_sessions_and_behind_a_gate() {

@@ -131,8 +131,26 @@ struct WindowAggregate<K, A, F> {
 }
 
 impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
+    /// Adds a record to all of its windows but the last. A function of its own, so that windows that do not overlap do not
+    /// pay for it.
+    #[inline(never)]
+    fn update_earlier<V: Data>(
+        &mut self,
+        record: &Record<K, V>,
+        cx: &mut ProcessorContext<'_, Windowed<K>, A>,
+    ) -> Result<()>
+    where
+        F: Fn(&K, V, &mut Option<A>),
+    {
+        let windows = self.windows;
+        for start in windows.earlier_starts(self.slot, record.timestamp) {
+            self.update(record.clone(), windows.window_at(start), cx)?;
+        }
+        Ok(())
+    }
+
     /// Adds a record to one of its windows.
-    #[inline]
+    #[inline(always)]
     fn update<V>(
         &mut self,
         record: Record<K, V>,
@@ -218,11 +236,11 @@ where
         if !self.slot.contains(record.timestamp) {
             self.slot = self.windows.slot_of(record.timestamp)?;
         }
-        let (windows, slot) = (self.windows, self.slot);
-        for start in windows.earlier_starts(slot, record.timestamp) {
-            self.update(record.clone(), windows.window_at(start), cx)?;
+        let last = self.windows.window_at(self.slot.start);
+        if self.windows.overlap() {
+            self.update_earlier(&record, cx)?;
         }
-        self.update(record, windows.window_at(slot.start), cx)
+        self.update(record, last, cx)
     }
 
     /// Closes the windows whose time has come, the oldest first, and sends their rows on in the order of their keys.
