@@ -182,7 +182,8 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
         table.take_changes(|key, value, timestamp| {
             value_bytes.clear();
             let present = value.map_or(Ok(false), |value| serde.encode_nullable(value, value_bytes))?;
-            sink(key, present.then_some(&value_bytes[..]), timestamp)
+            sink(key, present.then_some(&value_bytes[..]), timestamp)?;
+            Ok(value_bytes.len())
         })
     }
 

@@ -141,7 +141,7 @@ impl<K: Data, V: Data> KeyValue<K, V> {
                     Some((_, Some(value))) => give(key, value),
                     // Deleted since the engine was written.
                     Some((_, None)) => Ok(ControlFlow::Continue(())),
-                    None => give(key, &decode_stored(&**value_serde, stored)?.0),
+                    None => give(key, &decode_stored(&**value_serde, stored)?.value),
                 }
             };
             match order {

@@ -4,7 +4,7 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table::Entry};
 use headwater_core::{Error, Result, Serde, Timestamp};
 use smallvec::SmallVec;
-use std::{collections::BTreeMap, hash::BuildHasher, ops::Bound};
+use std::{collections::BTreeMap, hash::BuildHasher, mem::needs_drop, ops::Bound};
 
 use super::ahead::{self, Ahead};
 
@@ -12,6 +12,8 @@ use super::ahead::{self, Ahead};
 const INLINE_KEY_BYTES: usize = 24;
 /// About what a row takes among the sorted ones: its key, its place, and the tree's share.
 const SORTED_ROW_BYTES: usize = 64;
+/// What an allocation takes beside the bytes asked for.
+const ALLOCATION_BYTES: usize = 16;
 /// Bytes of the timestamp in front of a value in the engine.
 const TIMESTAMP_BYTES: usize = 8;
 
@@ -29,6 +31,8 @@ pub(crate) struct Table<V> {
     /// Whether a key without a row has no value in the engine either.
     complete: bool,
     long_key_bytes: usize,
+    /// See [`Row::heap_bytes`].
+    heap_bytes: usize,
     ahead: Ahead,
     /// All rows in the order of their keys, once somebody asked for an order.
     sorted: Option<BTreeMap<RowKey, u32>>,
@@ -51,6 +55,16 @@ struct Row<V> {
     value: Option<V>,
     uncommitted: bool,
     unwritten: bool,
+    /// About what the value keeps on the heap: as much as it had bytes when it was last read or committed. What it became
+    /// since, the next commit will tell.
+    heap_bytes: u32,
+}
+
+/// What the engine held of a row.
+pub(crate) struct Loaded<V> {
+    pub(crate) value: V,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) bytes: usize,
 }
 
 /// One row, to read and change.
@@ -69,6 +83,7 @@ impl<V: Clone> Table<V> {
             undo: None,
             complete,
             long_key_bytes: 0,
+            heap_bytes: 0,
             ahead: Ahead::default(),
             sorted: None,
         }
@@ -102,7 +117,7 @@ impl<V: Clone> Table<V> {
         &mut self,
         key: &[u8],
         place: usize,
-        load: impl FnOnce() -> Result<Option<(V, Timestamp)>>,
+        load: impl FnOnce() -> Result<Option<Loaded<V>>>,
     ) -> Result<RowMut<'_, V>> {
         let rows = &self.rows;
         let guess = self.ahead.row(place);
@@ -121,7 +136,10 @@ impl<V: Clone> Table<V> {
                 let at =
                     u32::try_from(self.rows.len()).map_err(|_| Error::invalid("a table has 2^32 rows"))?;
                 let loaded = if self.complete { None } else { load()? };
-                let (value, timestamp) = loaded.map_or((None, Timestamp::MIN), |(v, t)| (Some(v), t));
+                let heap_bytes = loaded.as_ref().map_or(0, |loaded| Self::heap_bytes_of(loaded.bytes));
+                self.heap_bytes += heap_bytes as usize;
+                let (value, timestamp) =
+                    loaded.map_or((None, Timestamp::MIN), |loaded| (Some(loaded.value), loaded.timestamp));
                 let key = SmallVec::from_slice(key);
                 if key.spilled() {
                     self.long_key_bytes += key.len();
@@ -130,7 +148,8 @@ impl<V: Clone> Table<V> {
                 if let Some(sorted) = &mut self.sorted {
                     sorted.insert(key.clone(), at);
                 }
-                self.rows.push(Row { key, timestamp, value, uncommitted: false, unwritten: false });
+                let (uncommitted, unwritten) = (false, false);
+                self.rows.push(Row { key, timestamp, value, uncommitted, unwritten, heap_bytes });
                 at
             }
         };
@@ -164,10 +183,10 @@ impl<V: Clone> Table<V> {
         self.uncommitted.iter().map(row).map(|row| (row.key.as_slice(), row.value.as_ref(), row.timestamp))
     }
 
-    /// Visits every changed row once; the caller commits them.
+    /// Visits every changed row once; the caller commits them. `visit` says how many bytes its value has.
     pub(crate) fn take_changes(
         &mut self,
-        mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>,
+        mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<usize>,
     ) -> Result<()> {
         self.take_changes_mut(|key, value, timestamp| visit(key, value.as_ref(), timestamp))
     }
@@ -175,7 +194,7 @@ impl<V: Clone> Table<V> {
     /// As [`Table::take_changes`], for values that remember what of them was committed.
     pub(crate) fn take_changes_mut(
         &mut self,
-        mut visit: impl FnMut(&[u8], &mut Option<V>, Timestamp) -> Result<()>,
+        mut visit: impl FnMut(&[u8], &mut Option<V>, Timestamp) -> Result<usize>,
     ) -> Result<()> {
         let mut changed = std::mem::take(&mut self.uncommitted);
         // In the order of memory: a table is larger than the processor's cache. Where much of it changed, going through
@@ -191,7 +210,9 @@ impl<V: Clone> Table<V> {
         for at in changed.drain(..) {
             let row = &mut self.rows[at as usize];
             row.uncommitted = false;
-            visit(&row.key, &mut row.value, row.timestamp)?;
+            let heap_bytes = Self::heap_bytes_of(visit(&row.key, &mut row.value, row.timestamp)?);
+            self.heap_bytes = self.heap_bytes + heap_bytes as usize - row.heap_bytes as usize;
+            row.heap_bytes = heap_bytes;
             if !row.unwritten {
                 row.unwritten = true;
                 self.unwritten.push(at);
@@ -262,14 +283,25 @@ impl<V: Clone> Table<V> {
 
     /// About what the rows changed since the last commit will take in the changelog.
     pub(crate) fn uncommitted_bytes(&self) -> usize {
-        self.uncommitted.len() * (size_of::<Row<V>>() + INLINE_KEY_BYTES)
+        let heap_bytes = self.heap_bytes / self.rows.len().max(1);
+        self.uncommitted.len() * (size_of::<Row<V>>() + INLINE_KEY_BYTES + heap_bytes)
     }
 
-    /// Memory of rows and index; what values keep on the heap is not known and not counted.
+    /// What a value of so many bytes keeps on the heap, about: nothing, if it has nothing to drop.
+    fn heap_bytes_of(bytes: usize) -> u32 {
+        if needs_drop::<V>() && bytes > 0 {
+            u32::try_from(bytes + ALLOCATION_BYTES).unwrap_or(u32::MAX)
+        } else {
+            0
+        }
+    }
+
+    /// Memory of rows and index, and about that of values on the heap.
     pub(crate) fn bytes(&self) -> usize {
         let sorted =
             self.sorted.as_ref().map_or(0, |sorted| sorted.len() * SORTED_ROW_BYTES + self.long_key_bytes);
-        self.rows.capacity() * size_of::<Row<V>>() + self.index.capacity() * 5 + self.long_key_bytes + sorted
+        let rows = self.rows.capacity() * size_of::<Row<V>>() + self.index.capacity() * 5;
+        rows + self.long_key_bytes + self.heap_bytes + sorted
     }
 }
 
@@ -373,7 +405,7 @@ pub(crate) fn encode_stored<V: 'static>(
 }
 
 /// The other way round. An error is not the current record's: what is stored is of another type.
-pub(crate) fn decode_stored<V: 'static>(serde: &dyn Serde<V>, bytes: &[u8]) -> Result<(V, Timestamp)> {
+pub(crate) fn decode_stored<V: 'static>(serde: &dyn Serde<V>, bytes: &[u8]) -> Result<Loaded<V>> {
     let Some((timestamp, value)) = bytes.split_first_chunk::<TIMESTAMP_BYTES>() else {
         return Err(Error::corrupt(format!("a stored value has at least 8 bytes. length={}", bytes.len())));
     };
@@ -381,14 +413,14 @@ pub(crate) fn decode_stored<V: 'static>(serde: &dyn Serde<V>, bytes: &[u8]) -> R
         Error::invalid("a stored value cannot be decoded: was the type of the store's values changed?")
             .with_source(e)
     })?;
-    Ok((value, Timestamp(i64::from_be_bytes(*timestamp))))
+    Ok(Loaded { value, timestamp: Timestamp(i64::from_be_bytes(*timestamp)), bytes: bytes.len() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn none() -> Result<Option<(u64, Timestamp)>> {
+    fn none() -> Result<Option<Loaded<u64>>> {
         Ok(None)
     }
 
@@ -402,12 +434,12 @@ mod tests {
         let mut changes = Vec::new();
         let mut note = |key: &[u8], value: Option<&u64>, _: Timestamp| {
             changes.push((key.to_vec(), value.copied()));
-            Ok(())
+            Ok(8)
         };
         table.take_changes(&mut note).unwrap();
         table.take_changes(&mut note).unwrap();
-        table.spill(&mut note).unwrap();
-        table.spill(&mut note).unwrap();
+        table.spill(|key, value, time| note(key, value, time).map(drop)).unwrap();
+        table.spill(|key, value, time| note(key, value, time).map(drop)).unwrap();
         let expected =
             [("b", 3), ("a", 6), ("a", 6), ("b", 3)].map(|(k, v)| (k.as_bytes().to_vec(), Some(v)));
         assert_eq!(changes, expected);
@@ -418,7 +450,8 @@ mod tests {
         let mut table = Table::<u64>::new(true);
         table.row(b"k", 0, || panic!("the table is complete")).unwrap();
         let mut table = Table::<u64>::new(false);
-        let row = table.row(b"k", 0, || Ok(Some((7, Timestamp(1))))).unwrap();
+        let row =
+            table.row(b"k", 0, || Ok(Some(Loaded { value: 7, timestamp: Timestamp(1), bytes: 8 }))).unwrap();
         assert_eq!(row.value(), Some(&7));
         table.row(b"k", 0, || panic!("the row is there")).unwrap();
     }
@@ -464,13 +497,32 @@ mod tests {
         assert_eq!(table.row(b"k", 0, none).unwrap().value(), Some(&1));
     }
 
+    /// Values that have something to drop keep about as much on the heap as they have bytes.
+    #[test]
+    fn what_values_keep_on_the_heap_counts() {
+        let mut table = Table::<String>::new(false);
+        let loaded = || Ok(Some(Loaded { value: "x".repeat(1000), timestamp: Timestamp(1), bytes: 1000 }));
+        let empty = table.bytes();
+        table.row(b"a", 0, loaded).unwrap();
+        let one = table.bytes();
+        assert!((1000..2000).contains(&(one - empty)), "{empty} {one}");
+        table.row(b"a", 0, loaded).unwrap().set(Some("x".repeat(5000)), Timestamp(2));
+        table.take_changes(|_, value, _| Ok(value.map_or(0, String::len))).unwrap();
+        assert_eq!(table.bytes() - one, 4000);
+        table.row(b"a", 0, loaded).unwrap().set(None, Timestamp(3));
+        assert!(table.uncommitted_bytes() > 5000);
+        table.take_changes(|_, value, _| Ok(value.map_or(0, String::len))).unwrap();
+        assert!(table.bytes() < one);
+        assert_eq!(Table::<u64>::heap_bytes_of(8), 0);
+    }
+
     #[test]
     fn eviction_keeps_what_the_engine_does_not_hold() {
         let mut table = Table::<u64>::new(true);
         table.row(b"k", 0, none).unwrap().set(Some(1), Timestamp(1));
         table.evict();
         assert_eq!(table.iter().count(), 1);
-        table.take_changes(|_, _, _| Ok(())).unwrap();
+        table.take_changes(|_, _, _| Ok(8)).unwrap();
         table.evict();
         assert_eq!(table.iter().count(), 1);
         table.spill(|_, _, _| Ok(())).unwrap();

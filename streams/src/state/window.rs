@@ -11,7 +11,7 @@ use headwater_core::{
 
 use super::{
     BuildStore, ChangeSink, Store, StoreClock,
-    table::{RowMut, Table, decode_stored, encode_stored},
+    table::{Loaded, RowMut, Table, decode_stored, encode_stored},
 };
 use crate::{TimeWindows, Window};
 
@@ -179,7 +179,7 @@ impl<A: Data> WindowStore<A> {
         if !pane.table.is_complete() {
             let (from, to) = self.range(start);
             state.scan(self.slot, &from, Some(&to), &mut |key, value| {
-                let (value, timestamp) = decode_stored(&*self.value, value)?;
+                let Loaded { value, timestamp, .. } = decode_stored(&*self.value, value)?;
                 rows.insert(key[START_BYTES..].to_vec(), Some((value, timestamp)));
                 Ok(ControlFlow::Continue(()))
             })?;
@@ -288,7 +288,8 @@ impl<A: Data> Store for WindowStore<A> {
                 key_bytes.extend_from_slice(&[0; 4]);
                 value_bytes.clear();
                 let present = value.map_or(Ok(false), |value| serde.encode_nullable(value, value_bytes))?;
-                sink(key_bytes, present.then_some(&value_bytes[..]), timestamp)
+                sink(key_bytes, present.then_some(&value_bytes[..]), timestamp)?;
+                Ok(value_bytes.len())
             })?;
         }
         let written = self.closed.drain(..).filter(|pane| pane.written).map(|pane| pane.start);

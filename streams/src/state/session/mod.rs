@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     BuildStore, ChangeSink, Store, StoreClock,
-    table::{RowMut, Table, decode_stored, encode_stored},
+    table::{Loaded, RowMut, Table, decode_stored, encode_stored},
 };
 use crate::{Session, SessionWindows};
 
@@ -141,11 +141,13 @@ impl<A: Data> SessionStore<A> {
             state.scan(*slot, &scratch.key, Some(&scratch.to), &mut |key, value| {
                 let session = layout::decode_by_key(key)?;
                 if session.end > clock.closed {
-                    sessions.open.push(Open::stored(session, decode_stored(&**serde, value)?.0));
+                    sessions.open.push(Open::stored(session, decode_stored(&**serde, value)?.value));
                 }
                 Ok(ControlFlow::Continue(()))
             })?;
-            Ok((!sessions.open.is_empty()).then_some((sessions, Timestamp::MIN)))
+            // What they keep on the heap they know themselves.
+            let (timestamp, bytes) = (Timestamp::MIN, 0);
+            Ok((!sessions.open.is_empty()).then_some(Loaded { value: sessions, timestamp, bytes }))
         })?;
         if let Some(first) = row.peek().and_then(|sessions| sessions.open.first()) {
             timers.set(row.at(), first.session.end);
@@ -319,7 +321,7 @@ impl<A: Data> Store for SessionStore<A> {
     fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()> {
         let Self { table, value: serde, heap_bytes, scratch, .. } = self;
         table.take_changes_mut(|key, sessions, _| {
-            let Some(sessions) = sessions else { return Ok(()) };
+            let Some(sessions) = sessions else { return Ok(0) };
             for (session, value) in sessions.changed() {
                 layout::changelog_key(key, session, &mut scratch.key);
                 scratch.value.clear();
@@ -331,7 +333,7 @@ impl<A: Data> Store for SessionStore<A> {
             let bytes = sessions.heap_bytes();
             *heap_bytes = (*heap_bytes + bytes).saturating_sub(sessions.counted);
             sessions.counted = bytes;
-            Ok(())
+            Ok(0)
         })
     }
 
