@@ -91,8 +91,8 @@ where
         })?;
         let (this, state) = cx.task.store_and_state::<JoinStore<V>>(self.sides.this);
         let row = (&self.key_bytes[..], timestamp);
-        let put = this.put(row, (&value, &self.value_bytes), !results.is_empty(), state)?;
-        if put == Put::GivenOut
+        let put = this.put(row, (value, &self.value_bytes), !results.is_empty(), state)?;
+        if let Put::GivenOut(value) = put
             && let Some(alone) = joiner.left(&key, &value)
         {
             results.push((alone, timestamp));

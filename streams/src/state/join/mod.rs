@@ -89,11 +89,11 @@ enum Step {
 }
 
 /// What became of a record that was put into its side's store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Put {
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Put<V> {
     Kept,
     /// It met nobody, and its window is closed: it is to be given out at once, and was not kept.
-    GivenOut,
+    GivenOut(V),
     /// It met nobody, and is too old to be kept: it was dropped and counted.
     Late,
 }
@@ -184,10 +184,10 @@ impl<V: Data> JoinStore<V> {
     pub(crate) fn put(
         &mut self,
         (key, timestamp): (&[u8], Timestamp),
-        (value, value_bytes): (&V, &[u8]),
+        (value, value_bytes): (V, &[u8]),
         matched: bool,
         state: &dyn TaskState,
-    ) -> Result<Put> {
+    ) -> Result<Put<V>> {
         if timestamp < self.span.kept_from(self.clock.time) {
             if matched {
                 return Ok(Put::Kept);
@@ -196,7 +196,7 @@ impl<V: Data> JoinStore<V> {
             return Ok(Put::Late);
         }
         if self.gives_out && !matched && timestamp <= self.closed_until() {
-            return Ok(Put::GivenOut);
+            return Ok(Put::GivenOut(value));
         }
         let at = self.pane(timestamp);
         let list = match self.list(at, key, state)? {
@@ -204,7 +204,7 @@ impl<V: Data> JoinStore<V> {
             None => self.panes[at].list(key)?,
         };
         let pane = &mut self.panes[at];
-        let row = pane.push(list, Row::new(timestamp, value.clone(), matched), value_bytes.len())?;
+        let row = pane.push(list, Row::new(timestamp, value, matched), value_bytes.len())?;
         let (seq, place) = (pane.rows[row as usize].seq, RowPlace { timestamp, pane: pane.start, row });
         self.pending.push(key, timestamp, seq, value_bytes);
         note(&mut self.undo, Step::Put(place));

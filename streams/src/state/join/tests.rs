@@ -24,11 +24,12 @@ impl Fixture {
         Self { store: store(ms), state, changelog: Vec::new() }
     }
 
-    fn put(&mut self, key: &str, value: &str, at: i64, matched: bool) -> Put {
+    fn put(&mut self, key: &str, value: &str, at: i64, matched: bool) -> Put<String> {
         self.store.observe(Timestamp(at));
         let value = value.to_owned();
         let row = (key.as_bytes(), Timestamp(at));
-        self.store.put(row, (&value, value.as_bytes()), matched, &*self.state).unwrap()
+        let bytes = value.clone().into_bytes();
+        self.store.put(row, (value, &bytes), matched, &*self.state).unwrap()
     }
 
     fn meet(&mut self, key: &str, from: i64, to: i64) -> String {
@@ -203,6 +204,24 @@ fn more_grace_gives_nothing_out_again_and_less_gives_out_what_waits() {
     f.store.observe(Timestamp(61));
     assert!(f.store.is_due());
     assert_eq!(f.given_out(), "b");
+}
+
+/// More rows are due than are looked up at once.
+#[test]
+fn rows_of_one_time_are_given_out_in_the_order_of_their_keys_however_many() {
+    let mut f = Fixture::new(50);
+    let mut expected = String::new();
+    for at in 0..3 {
+        let mut keys: Vec<String> = (0..1500).map(|n| format!("{},", (n * 7919) % 1500)).collect();
+        for key in &keys {
+            f.put(key, key, at, false);
+        }
+        keys.sort();
+        expected += &keys.concat();
+    }
+    f.spill();
+    f.store.observe(Timestamp(100));
+    assert!(f.given_out() == expected);
 }
 
 #[test]
