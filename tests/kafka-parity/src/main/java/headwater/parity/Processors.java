@@ -6,6 +6,7 @@ import static headwater.parity.Wiring.grouped;
 import java.time.Duration;
 import java.util.List;
 import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.serialization.StringSerializer;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Repartitioned;
 import org.apache.kafka.streams.processor.Cancellable;
@@ -34,6 +35,13 @@ final class Processors {
                 w -> {
                     store(w, "rows");
                     w.stream("in").process(Previous::new, "rows").to("out");
+                }),
+            scenario("store-ranges", "process with ranges of a store",
+                "in -> process(stores; forwards the keys from a to c, these backwards, those that begin with a, and all) -> out",
+                "b=1@1 a=2@2 ab=3@3 c=4@4 d=5@5 ca=6@5 ab=-@6 aa=7@7",
+                w -> {
+                    store(w, "rows");
+                    w.stream("in").process(Ranges::new, "rows").to("out");
                 }),
             scenario("forwards-many", "process", "in -> process(forwards each record three times, at other times and keys) -> out", "k=a@5 j=b@3",
                 w -> w.stream("in").process(Triple::new).to("out")),
@@ -118,6 +126,26 @@ final class Processors {
             String previous = store("rows").get(record.key());
             store("rows").put(record.key(), record.value());
             context.forward(record.withValue(previous));
+        }
+    }
+
+    private static final class Ranges extends OfText {
+        @Override
+        public void process(Record<String, String> record) {
+            KeyValueStore<String, String> rows = store("rows");
+            rows.put(record.key(), record.value());
+            send(record, "range", rows.range("a", "c"));
+            send(record, "backwards", rows.reverseRange("a", "c"));
+            send(record, "prefix", rows.prefixScan("a", new StringSerializer()));
+            send(record, "all", rows.all());
+        }
+
+        private void send(Record<String, String> record, String name, KeyValueIterator<String, String> rows) {
+            StringBuilder text = new StringBuilder();
+            try (rows) {
+                rows.forEachRemaining(row -> text.append(row.key).append(row.value).append(','));
+            }
+            context.forward(record.withKey(name).withValue(text.toString()));
         }
     }
 
