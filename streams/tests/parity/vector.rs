@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use headwater_core::Timestamp;
-use headwater_streams::testing::TopologyTestDriver;
+use headwater_streams::{Settings, testing::TopologyTestDriver};
 use serde::Deserialize;
 
 use crate::{
@@ -71,9 +71,18 @@ struct Ours {
     refused: Option<String>,
 }
 
+/// What happens to the process while a scenario runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Nothing.
+    Quiet,
+    /// It dies after every record, and its stores have no memory.
+    Hard,
+}
+
 /// Runs the topology of scenario `name` on its input. `Err` says where it gives something else than it should, `Ok`
 /// whether that is what Kafka Streams gives.
-pub(crate) fn compare(name: &str, build: fn(&Wiring)) -> Result<String, String> {
+pub(crate) fn compare(name: &str, build: fn(&Wiring), life: Life) -> Result<String, String> {
     let file = parity().join("vectors").join(name);
     let vector: Vector = parsed(
         &fs::read_to_string(file.with_extension("json")).map_err(|error| format!("no vector: {error}"))?,
@@ -95,13 +104,18 @@ pub(crate) fn compare(name: &str, build: fn(&Wiring)) -> Result<String, String> 
             .ok_or_else(|| format!("not refused: {refused}"));
     }
     let topology = topology?;
-    let mut driver = TopologyTestDriver::new(topology).map_err(|error| error.to_string())?;
+    let memory_bytes = if life == Life::Hard { 1 } else { Settings::new("").memory_bytes };
+    let settings = Settings { memory_bytes, ..Settings::new("parity") };
+    let mut driver = TopologyTestDriver::with(topology, settings, 1).map_err(|error| error.to_string())?;
     let mut wrong = Vec::new();
     for (number, step) in (1..).zip(&vector.steps) {
         let instead = ours.as_ref().and_then(|ours| ours.output.get(&number));
         let expected = instead.unwrap_or(&step.output);
         let output =
             run(&mut driver, &notes, step, &vector).map_err(|error| format!("step {number}: {error}"))?;
+        if life == Life::Hard {
+            driver.crash().map_err(|error| format!("after step {number}: {error}"))?;
+        }
         if &output != expected {
             let (came, should) = (lines(&output), lines(expected));
             wrong

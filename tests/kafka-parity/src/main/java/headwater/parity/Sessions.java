@@ -47,13 +47,18 @@ final class Sessions {
             count("grace", "gap 5 ms, grace 10 ms", FIVE_GRACE_10, "k=x@0 j=x@14 k=x@2 j=x@17 k=x@7 k=x@1 j=x@23 k=x@7"),
             count("keys", "gap 5 ms", FIVE, "b=x@1 a=x@2 b=x@4 a=x@9 b=x@9 a=x@10"),
             count("nulls", "gap 5 ms", FIVE, NULLS),
+            count("null-keys-move-no-time", "gap 5 ms", FIVE, "k=x@1 -=x@30 k=x@2 j=x@10 -=x@3 k=x@3"),
             scenario("aggregate", "aggregate in sessions",
+                "in -> group_by_key -> sessions, gap 5 ms, grace 100 ms -> aggregate(one after the other, joined as they are) -> out",
+                "k=a@0 k=b@10 k=c@5 k=d@7 k=e@30 k=f@27",
+                w -> text(joined(windowed(w, FIVE_GRACE_100))).to("out")),
+            scenario("aggregate-with-init", "aggregate in sessions",
                 "in -> group_by_key -> sessions, gap 5 ms, grace 100 ms -> aggregate(from < on, one after the other; merge: in brackets) -> out",
                 "k=a@0 k=b@10 k=c@5 k=d@7 k=e@30 k=f@27",
                 w -> text(bracketed(windowed(w, FIVE_GRACE_100))).to("out")),
             scenario("aggregate-nulls", "aggregate in sessions",
-                "in -> group_by_key -> sessions, gap 5 ms -> aggregate(from < on, one after the other; merge: in brackets) -> out", NULLS,
-                w -> text(bracketed(windowed(w, FIVE))).to("out")),
+                "in -> group_by_key -> sessions, gap 5 ms -> aggregate(one after the other, joined as they are) -> out", NULLS,
+                w -> text(joined(windowed(w, FIVE))).to("out")),
             scenario("reduce", "reduce in sessions",
                 "in -> group_by_key -> sessions, gap 5 ms, grace 100 ms -> reduce(one after the other) -> out",
                 "k=a@0 k=b@10 j=x@10 k=c@5 k=d@7 k=e@30 k=f@27 k=g@20",
@@ -85,6 +90,11 @@ final class Sessions {
         return scenario(name, "emit on close, count in sessions",
             "in -> group_by_key -> sessions, " + windows + " -> emit on close -> count -> out", input,
             w -> text(windowed(w, spec).emitStrategy(CLOSE).count(Materialized.as("counts"))).to("out"));
+    }
+
+    /** One after the other, with aggregates that are joined in the same way. */
+    private static KTable<Windowed<String>, String> joined(SessionWindowedKStream<String, String> sessions) {
+        return sessions.aggregate(() -> "", (k, v, a) -> a + v, (k, a, b) -> a + b, sessionStore("texts"));
     }
 
     /** Shows what was merged with what, and in which order. */

@@ -77,11 +77,6 @@ final class Tables {
                 w -> logged(w.table("in").groupBy(
                     (k, v) -> KeyValue.pair(v.startsWith("n") ? null : v.substring(0, 1), v), grouped("by-letter")))
                     .toStream().to("out")),
-            scenario("group-delete", "group_by and aggregate of a table",
-                "in as a table -> group_by(first letter) -> aggregate(from < on, +value, -value; nothing when all is gone) -> out",
-                "1=a1@1 2=a2@2 1=-@3 2=-@4 1=a3@5 1=b1@6",
-                w -> byLetter(w.table("in")).aggregate(() -> "", (k, v, a) -> a + v,
-                    (k, v, a) -> without(a, v).isEmpty() ? null : without(a, v), store("texts")).toStream().to("out")),
             scenario("group-filtered", "filter and group_by of a table",
                 "in as a table -> filter(not ..2) -> group_by(first letter) -> aggregate(from < on, +value, -value) -> out", MOVES,
                 w -> logged(byLetter(w.table("in").filter((k, v) -> !v.endsWith("2")))).toStream().to("out")),

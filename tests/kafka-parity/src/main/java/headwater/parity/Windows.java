@@ -45,6 +45,7 @@ final class Windows {
             count("tumbling-out-of-order", "tumbling 10 ms, grace 5 ms", TEN_GRACE_5, "k=x@8 k=x@2 k=x@5 k=x@12 k=x@9 k=x@11 k=x@8"),
             count("tumbling-far-apart", "tumbling 10 ms, grace 5 ms", TEN_GRACE_5, "k=x@5 k=x@1000000 k=x@999999 k=x@6 k=x@999985 k=x@999990"),
             count("tumbling-nulls", "tumbling 10 ms", TEN, NULLS),
+            count("tumbling-null-keys-move-no-time", "tumbling 10 ms", TEN, "k=x@1 -=x@30 k=x@2 j=x@10 -=x@3 k=x@3"),
             scenario("tumbling-aggregate-nulls", "aggregate in tumbling windows",
                 "in -> group_by_key -> tumbling 10 ms -> aggregate(from < on, one after the other) -> out", NULLS,
                 w -> text(w.stream("in").groupByKey().windowedBy(TEN)
