@@ -4,7 +4,7 @@
 //! user's cache folder. `HEADWATER_UPDATE_VECTORS=1` writes the vectors anew.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -25,8 +25,8 @@ fn vectors_are_what_kafka_streams_gives() {
         update(&given, &committed);
         return;
     }
-    let names = given.keys().chain(committed.keys());
-    let stale: Vec<_> = names.filter(|name| given.get(*name) != committed.get(*name)).collect();
+    let names: BTreeSet<_> = given.keys().chain(committed.keys()).collect();
+    let stale: Vec<_> = names.into_iter().filter(|name| given.get(*name) != committed.get(*name)).collect();
     assert!(stale.is_empty(), "not what Kafka Streams gives; see tests/kafka-parity/README.md: {stale:?}");
 }
 
