@@ -299,3 +299,28 @@ fn a_plan_with_tables_reads_well() {
       sink       sink-10      (topic people)
     ");
 }
+
+/// A value that is Kafka's null is no row, also while it is at hand: what comes out does not depend on memory or restarts.
+#[test]
+fn a_null_value_deletes_its_row_at_once() {
+    for (memory_bytes, crashes) in [(1 << 20, false), (1 << 20, true), (1, true)] {
+        let topology = built(|builder| {
+            let values = builder.stream::<String, Option<u64>>("in").group_by_key();
+            values
+                .reduce("latest", |_, value| value)
+                .to_stream()
+                .map_values(|_, row| row.flatten())
+                .to("out");
+        });
+        let settings = Settings { memory_bytes, ..Settings::new("nulls") };
+        let mut driver = TopologyTestDriver::with(topology, settings, 1).unwrap();
+        for (at, n) in (0..).zip([None, Some(1u64), None, Some(2)]) {
+            driver.pipe("in", &text("k"), &n, Timestamp(10 - at)).unwrap();
+            if crashes {
+                driver.crash().unwrap();
+            }
+        }
+        // Also the time of what follows a deleted row is its own.
+        assert_eq!(out::<u64>(&mut driver), ["k=null@10", "k=1@9", "k=null@9", "k=2@7"]);
+    }
+}

@@ -51,6 +51,13 @@ pub trait Serde<T>: Send + Sync + 'static {
         Ok(true)
     }
 
+    /// Whether [`Serde::encode_nullable`] makes `value` Kafka's null. Stores ask: such a value is no row.
+    #[inline]
+    fn is_null(&self, value: &T) -> bool {
+        let _ = value;
+        false
+    }
+
     /// As [`Serde::decode`], where `None` is Kafka's null.
     ///
     /// # Errors

@@ -118,6 +118,9 @@ impl Serde<()> for Plain {
     fn encode_nullable(&self, (): &(), _: &mut Vec<u8>) -> Result<bool> {
         Ok(false)
     }
+    fn is_null(&self, (): &()) -> bool {
+        true
+    }
     fn decode_nullable(&self, _: Option<&[u8]>) -> Result<()> {
         Ok(())
     }
@@ -148,6 +151,9 @@ impl<T: 'static> Serde<Option<T>> for Nullable<T> {
     fn encode_nullable(&self, value: &Option<T>, out: &mut Vec<u8>) -> Result<bool> {
         self.encode(value, out)?;
         Ok(value.is_some())
+    }
+    fn is_null(&self, value: &Option<T>) -> bool {
+        value.is_none()
     }
     fn decode_nullable(&self, bytes: Option<&[u8]>) -> Result<Option<T>> {
         bytes.map(|bytes| self.0.decode(bytes)).transpose()

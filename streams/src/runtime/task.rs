@@ -24,6 +24,9 @@ use super::{
 };
 use crate::{ops::source::Source, process::Call, state::StoreClock, topology::Processors};
 
+/// Bytes written to the engine at once, at least.
+const SPILL_BYTES_MIN: usize = 1 << 20;
+
 pub(crate) struct Task {
     id: TaskId,
     group: headwater_core::GroupId,
@@ -299,11 +302,15 @@ impl Task {
 
     /// Writes all committed changes to the state engine, in bulk, with the changelog positions they lead to.
     pub(crate) fn spill(&mut self, evict: bool) -> Result<()> {
-        let mut batch = StateBatch::default();
+        let (mut batch, bytes_max) = (StateBatch::default(), (self.store_bytes_max / 4).max(SPILL_BYTES_MIN));
         for changelog in &self.changelogs {
             let store =
                 self.context.stores[changelog.store].as_mut().expect("a store with a changelog is open");
-            store.spill(&mut batch)?;
+            // A part that is written without its position does no harm: what the changelog holds since then is put again.
+            while store.spill(&mut batch, bytes_max)? {
+                self.context.state.write(&batch)?;
+                batch.clear();
+            }
             batch.position(changelog.slot, changelog.next);
         }
         if !batch.is_empty() {

@@ -7,7 +7,7 @@ use headwater_core::{
 };
 
 use super::{
-    BuildStore, ChangeSink, Store,
+    BuildStore, ChangeSink, Store, room,
     table::{RowMut, Table, decode_stored, encode_stored},
 };
 
@@ -86,7 +86,8 @@ impl<K: Data, V: Data> KeyValueStore<'_, K, V> {
     /// # Errors
     /// From the serdes and the engine.
     pub fn put(&mut self, key: &K, value: V, timestamp: Timestamp) -> Result<()> {
-        self.row(key)?.set(Some(value), timestamp);
+        let value = Some(value).filter(|value| !self.store.value.is_null(value));
+        self.row(key)?.set(value, timestamp);
         Ok(())
     }
 
@@ -112,6 +113,11 @@ impl<K: Data, V: Data> KeyValueStore<'_, K, V> {
         let mut row = self.row(key)?;
         let result = change(row.slot());
         row.raise_timestamp(timestamp);
+        let at = row.at();
+        let KeyValue { table, value: serde, .. } = &mut *self.store;
+        if let Some(mut row) = table.row_at(at) {
+            row.slot_again().take_if(|value| serde.is_null(value));
+        }
         Ok(result)
     }
 }
@@ -201,7 +207,7 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
         Ok(())
     }
 
-    fn spill(&mut self, batch: &mut StateBatch) -> Result<()> {
+    fn spill(&mut self, batch: &mut StateBatch, bytes_max: usize) -> Result<bool> {
         let Self { table, value: serde, value_bytes, slot, .. } = self;
         table.spill(|key, value, timestamp| {
             if encode_stored(&**serde, value, timestamp, value_bytes)? {
@@ -209,7 +215,7 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
             } else {
                 batch.delete(*slot, key);
             }
-            Ok(())
+            Ok(room(batch, bytes_max))
         })
     }
 

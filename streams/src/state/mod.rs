@@ -12,7 +12,7 @@ mod session;
 pub(crate) mod table;
 mod window;
 
-use std::any::Any;
+use std::{any::Any, ops::ControlFlow};
 
 use headwater_core::{CleanupPolicy, Result, StateBatch, StoreId, TaskState, Timestamp};
 
@@ -74,8 +74,9 @@ pub(crate) trait Store: Send {
         batch: &mut StateBatch,
     ) -> Result<()>;
 
-    /// Adds all committed changes that the engine does not hold yet.
-    fn spill(&mut self, batch: &mut StateBatch) -> Result<()>;
+    /// Adds committed changes that the engine does not hold yet, and stops when `batch` has `bytes_max` of them. Whether there
+    /// are more: then it is called again, when those are written.
+    fn spill(&mut self, batch: &mut StateBatch, bytes_max: usize) -> Result<bool>;
 
     /// Forgets the rows that the engine holds. Called after a spill was written.
     fn evict(&mut self);
@@ -100,6 +101,11 @@ pub(crate) trait Store: Send {
     fn late(&self) -> u64 {
         0
     }
+}
+
+/// Whether a batch may take another row.
+pub(crate) fn room(batch: &StateBatch, bytes_max: usize) -> ControlFlow<()> {
+    if batch.size() < bytes_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 /// Makes the stores of tasks.

@@ -4,7 +4,12 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table::Entry};
 use headwater_core::{Error, Result, Serde, Timestamp};
 use smallvec::SmallVec;
-use std::{collections::BTreeMap, hash::BuildHasher, mem::needs_drop, ops::Bound};
+use std::{
+    collections::BTreeMap,
+    hash::BuildHasher,
+    mem::needs_drop,
+    ops::{Bound, ControlFlow},
+};
 
 use super::ahead::{self, Ahead};
 
@@ -222,27 +227,31 @@ impl<V: Clone> Table<V> {
         Ok(())
     }
 
-    /// Visits every row that the engine does not hold yet, in the order of their keys.
+    /// Visits the rows that the engine does not hold yet, in the order of their keys, until `visit` says
+    /// [`ControlFlow::Break`] behind one. Whether there are more.
     pub(crate) fn spill(
         &mut self,
-        mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>,
-    ) -> Result<()> {
+        mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<ControlFlow<()>>,
+    ) -> Result<bool> {
         self.spill_mut(|key, value, timestamp| visit(key, value.as_ref(), timestamp))
     }
 
     /// As [`Table::spill`], for values that remember what of them the engine holds.
     pub(crate) fn spill_mut(
         &mut self,
-        mut visit: impl FnMut(&[u8], &mut Option<V>, Timestamp) -> Result<()>,
-    ) -> Result<()> {
+        mut visit: impl FnMut(&[u8], &mut Option<V>, Timestamp) -> Result<ControlFlow<()>>,
+    ) -> Result<bool> {
         let mut rows = std::mem::take(&mut self.unwritten);
         rows.sort_unstable_by(|a, b| self.rows[*a as usize].key.cmp(&self.rows[*b as usize].key));
-        for at in rows {
-            let row = &mut self.rows[at as usize];
+        for (done, at) in (1..).zip(&rows) {
+            let row = &mut self.rows[*at as usize];
             row.unwritten = false;
-            visit(&row.key, &mut row.value, row.timestamp)?;
+            if visit(&row.key, &mut row.value, row.timestamp)?.is_break() {
+                self.unwritten = rows.split_off(done);
+                break;
+            }
         }
-        Ok(())
+        Ok(!self.unwritten.is_empty())
     }
 
     /// Forgets all rows, unless some are not in the engine yet.
@@ -364,6 +373,12 @@ impl<'a, V: Clone> RowMut<'a, V> {
         &mut self.change().value
     }
 
+    /// As [`RowMut::slot`], of a row that is being changed.
+    #[inline]
+    pub(crate) fn slot_again(&mut self) -> &mut Option<V> {
+        &mut self.table.rows[self.at as usize].value
+    }
+
     /// Sets value and timestamp.
     pub(crate) fn set(&mut self, value: Option<V>, timestamp: Timestamp) {
         let row = self.change();
@@ -438,8 +453,10 @@ mod tests {
         };
         table.take_changes(&mut note).unwrap();
         table.take_changes(&mut note).unwrap();
-        table.spill(|key, value, time| note(key, value, time).map(drop)).unwrap();
-        table.spill(|key, value, time| note(key, value, time).map(drop)).unwrap();
+        // One at a time.
+        while table.spill(|key, value, time| note(key, value, time).map(|_| ControlFlow::Break(()))).unwrap()
+        {
+        }
         let expected =
             [("b", 3), ("a", 6), ("a", 6), ("b", 3)].map(|(k, v)| (k.as_bytes().to_vec(), Some(v)));
         assert_eq!(changes, expected);
@@ -525,7 +542,7 @@ mod tests {
         table.take_changes(|_, _, _| Ok(8)).unwrap();
         table.evict();
         assert_eq!(table.iter().count(), 1);
-        table.spill(|_, _, _| Ok(())).unwrap();
+        table.spill(|_, _, _| Ok(ControlFlow::Continue(()))).unwrap();
         table.evict();
         assert_eq!(table.iter().count(), 0);
         assert!(!table.is_complete());

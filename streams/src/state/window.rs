@@ -10,7 +10,7 @@ use headwater_core::{
 };
 
 use super::{
-    BuildStore, ChangeSink, Store, StoreClock,
+    BuildStore, ChangeSink, Store, StoreClock, room,
     table::{Loaded, RowMut, Table, decode_stored, encode_stored},
 };
 use crate::{TimeWindows, Window};
@@ -322,7 +322,7 @@ impl<A: Data> Store for WindowStore<A> {
         Ok(())
     }
 
-    fn spill(&mut self, batch: &mut StateBatch) -> Result<()> {
+    fn spill(&mut self, batch: &mut StateBatch, bytes_max: usize) -> Result<bool> {
         let expired = std::mem::take(&mut self.expired);
         for start in expired {
             let (from, to) = self.range(start);
@@ -331,7 +331,7 @@ impl<A: Data> Store for WindowStore<A> {
         let Self { panes, value: serde, slot, key_bytes, value_bytes, .. } = self;
         for pane in panes {
             let Pane { start, table, written } = pane;
-            table.spill(|key, value, timestamp| {
+            let more = table.spill(|key, value, timestamp| {
                 *written = true;
                 key_bytes.clear();
                 key_bytes.extend_from_slice(&start.0.to_be_bytes());
@@ -341,10 +341,13 @@ impl<A: Data> Store for WindowStore<A> {
                 } else {
                     batch.delete(*slot, key_bytes);
                 }
-                Ok(())
+                Ok(room(batch, bytes_max))
             })?;
+            if more {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn evict(&mut self) {

@@ -27,12 +27,13 @@ where
     A: Data,
     F: Fn(&K, V, &mut Option<A>) + Send + Sync + 'static,
 {
-    let rows = StreamsBuilder::over(&stream.graph).key_value_store_with(store, key, value);
+    let rows = StreamsBuilder::over(&stream.graph).key_value_store_with(store, key, SerdeRef::clone(&value));
     let old_wanted = OldWanted::default();
     let supplier = {
         let (rows, old_wanted) = (rows.clone(), old_wanted.clone());
         move || UpdateRow {
             rows: rows.clone(),
+            serde: SerdeRef::clone(&value),
             update: Arc::clone(&update),
             old_wanted: old_wanted.is_wanted(),
         }
@@ -44,6 +45,7 @@ where
 /// Changes the row of each record's key (Kafka: `KStreamAggregate`, `KStreamReduce`, `KTableAggregate`, `KTableReduce`).
 struct UpdateRow<K, A, F> {
     rows: KeyValueHandle<K, A>,
+    serde: SerdeRef<A>,
     update: Arc<F>,
     old_wanted: bool,
 }
@@ -68,6 +70,8 @@ where
         let time = if row.peek().is_some() { row.timestamp().max(timestamp) } else { timestamp };
         let slot = row.slot();
         (self.update)(&key, value, slot);
+        // Kafka's null is no row, whatever the table holds in its place.
+        slot.take_if(|value| self.serde.is_null(value));
         let new = slot.clone();
         row.set_timestamp(time);
         cx.forward(Record { key, value: Change { old, new }, timestamp: time, headers })

@@ -384,8 +384,10 @@ impl<V: Data> Store for JoinStore<V> {
         self.restore_row(key, value, batch)
     }
 
-    fn spill(&mut self, batch: &mut StateBatch) -> Result<()> {
-        self.write(batch)
+    /// What a commit brought is written whole: marks and rows belong together.
+    fn spill(&mut self, batch: &mut StateBatch, _: usize) -> Result<bool> {
+        self.write(batch)?;
+        Ok(false)
     }
 
     fn evict(&mut self) {

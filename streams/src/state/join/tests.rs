@@ -61,7 +61,7 @@ impl Fixture {
     fn spill(&mut self) {
         self.commit();
         let mut batch = StateBatch::default();
-        self.store.spill(&mut batch).unwrap();
+        assert!(!self.store.spill(&mut batch, 0).unwrap());
         self.state.write(&batch).unwrap();
         self.store.evict();
     }

@@ -19,7 +19,7 @@ use self::{
     timers::Timers,
 };
 use super::{
-    BuildStore, ChangeSink, Store, StoreClock,
+    BuildStore, ChangeSink, Store, StoreClock, room,
     table::{Loaded, RowMut, Table, decode_stored, encode_stored},
 };
 use crate::{Session, SessionWindows};
@@ -362,10 +362,10 @@ impl<A: Data> Store for SessionStore<A> {
         Ok(())
     }
 
-    fn spill(&mut self, batch: &mut StateBatch) -> Result<()> {
+    fn spill(&mut self, batch: &mut StateBatch, bytes_max: usize) -> Result<bool> {
         let Self { table, value: serde, slot, stored_from, expired, scratch, .. } = self;
         let Scratch { key: bytes, value: value_bytes, .. } = scratch;
-        let mut write = |key: &[u8], session: Session, value: Option<&A>| -> Result<()> {
+        let mut write = |key: &[u8], session: Session, value: Option<&A>| -> Result<ControlFlow<()>> {
             let present = encode_stored(&**serde, value, session.end, value_bytes)?;
             let mut write = |key: &[u8], value: &[u8]| {
                 if present { batch.put(*slot, key, value) } else { batch.delete(*slot, key) }
@@ -374,19 +374,23 @@ impl<A: Data> Store for SessionStore<A> {
             write(bytes, value_bytes);
             layout::by_end(key, session, bytes);
             write(bytes, &[]);
-            Ok(())
+            Ok(room(batch, bytes_max))
         };
         for (key, session) in expired.drain(..) {
-            write(&key, session, None)?;
+            // Keys and times only: all of them at once.
+            let _ = write(&key, session, None)?;
         }
         table.spill_mut(|key, sessions, _| {
-            let Some(sessions) = sessions else { return Ok(()) };
+            let mut flow = ControlFlow::Continue(());
+            let Some(sessions) = sessions else { return Ok(flow) };
             sessions.store(|session, value| {
                 if value.is_some() {
                     *stored_from = Some(stored_from.map_or(session.end, |first| first.min(session.end)));
                 }
-                write(key, session, value)
-            })
+                flow = write(key, session, value)?;
+                Ok(())
+            })?;
+            Ok(flow)
         })
     }
 
