@@ -36,11 +36,11 @@ demo: setup ## Runs the IoT sensor example; DEMO_ARGS="--help" shows what it can
 test: setup ## Runs all tests, those in the documentation included; TEST_ARGS="--test architecture" for one
 	@$(COMPILERS) cargo test --workspace --locked $(TEST_ARGS)
 
-bench: setup ## Runs the benchmarks, optimised; BENCH_ARGS="--bench w2b" for one
+bench: setup ## Runs the benchmarks, optimised; BENCH_ARGS="--bench engine" for one
 	@$(COMPILERS) cargo bench --locked -p headwater-benches $(BENCH_ARGS)
 
 bench-smoke: setup ## Runs the benchmarks for a moment, to see that they work
-	@$(COMPILERS) cargo bench --locked --profile dev -p headwater-benches --bench w2b --bench observers -- --smoke
+	@$(COMPILERS) cargo bench --locked --profile dev -p headwater-benches --bench engine --bench observers -- --smoke
 	@$(COMPILERS) cargo bench --locked --profile dev -p headwater-benches --bench log -- --test
 
 fmt: ## Formats the source

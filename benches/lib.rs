@@ -57,9 +57,84 @@ impl Serde<Power> for PowerSerde {
     }
 }
 
+/// A sensor's name, up to 15 bytes long, where it lies: nothing is allocated for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sensor {
+    length: u8,
+    name: [u8; 15],
+}
+
+impl Sensor {
+    /// The sensor called so, if the name is not too long.
+    #[must_use]
+    #[inline]
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let mut name = [0; 15];
+        name.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Self { length: u8::try_from(bytes.len()).ok()?, name })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.name[..usize::from(self.length)]
+    }
+}
+
+/// The bytes of the name.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SensorSerde;
+
+impl Serde<Sensor> for SensorSerde {
+    #[inline]
+    fn encode(&self, sensor: &Sensor, out: &mut Vec<u8>) -> Result<()> {
+        out.extend_from_slice(sensor.bytes());
+        Ok(())
+    }
+
+    #[inline]
+    fn decode(&self, bytes: &[u8]) -> Result<Sensor> {
+        Sensor::new(bytes).ok_or_else(|| Error::processing("a sensor's name is longer than 15 bytes"))
+    }
+}
+
+/// A power reading with its sensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SensorPower {
+    /// Whose.
+    pub sensor: Sensor,
+    /// What.
+    pub power: Power,
+}
+
+/// As [`PowerSerde`], with the sensor.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SensorPowerSerde;
+
+impl Serde<SensorPower> for SensorPowerSerde {
+    #[inline]
+    fn encode(&self, reading: &SensorPower, out: &mut Vec<u8>) -> Result<()> {
+        put_power(reading.sensor.bytes(), reading.power, out);
+        Ok(())
+    }
+
+    #[inline]
+    fn decode(&self, bytes: &[u8]) -> Result<SensorPower> {
+        let sensor = || {
+            let mut at = 5;
+            let length = usize::try_from(get_varint(bytes, &mut at)?).ok()?;
+            Sensor::new(bytes.get(at..at.checked_add(length)?)?)
+        };
+        let sensor = sensor().ok_or_else(|| Error::processing("not a power reading of a sensor"))?;
+        Ok(SensorPower { sensor, power: PowerSerde.decode(bytes)? })
+    }
+}
+
 /// The bytes of a power reading.
 pub fn power_bytes(identifier: &[u8], power: Power, out: &mut Vec<u8>) {
     out.clear();
+    put_power(identifier, power, out);
+}
+
+fn put_power(identifier: &[u8], power: Power, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0, 0, 0, 1]);
     put_varint(out, identifier.len() as u64);
     out.extend_from_slice(identifier);
@@ -157,6 +232,13 @@ mod tests {
         power_bytes(b"s_17", power, &mut bytes);
         assert_eq!(PowerSerde.decode(&bytes).unwrap(), power);
         assert!(PowerSerde.decode(&bytes[..bytes.len() - 1]).is_err());
+        let sensor = Sensor::new(b"s_17").unwrap();
+        let reading = SensorPower { sensor, power };
+        assert_eq!(SensorPowerSerde.decode(&bytes).unwrap(), reading);
+        let mut again = Vec::new();
+        SensorPowerSerde.encode(&reading, &mut again).unwrap();
+        assert_eq!(again, bytes);
+        assert!(Sensor::new(&[b'x'; 16]).is_none());
         let mut stats = PowerStats::default();
         stats.add(2.0);
         stats.add(4.0);

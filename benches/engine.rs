@@ -1,0 +1,180 @@
+//! The engine, on the embedded log, over the records that the measuring stick makes:
+//! - W1: filter, map, write. No state.
+//! - W2b: windowed statistics per key, every update written, with a changelog.
+//! - W2a: the same, written once per commit and changed row; a commit for every 100,000 records, synced.
+//!
+//! Prints CPU nanoseconds per record of the whole process (workers, journal thread, state engine), for a backlog that
+//! lies in the log before the clock starts. `benches/compare-floor` runs it alternately with the hard-coded program that
+//! it is compared to. Arguments: `--smoke` for a run of CI, and parts of the names of the workloads that shall run.
+
+use std::{io::Write, sync::Arc, time::Duration};
+
+use headwater::{
+    core::{BatchBuilder, Log, Partition, ProducerName, TopicName, TopicPartition},
+    prelude::*,
+    storage::log::{Durability, LogOptions},
+};
+use headwater_benches::{
+    Power, PowerSerde, PowerStats, PowerStatsSerde, Sensor, SensorPower, SensorPowerSerde, SensorSerde,
+    XorShift, cpu, power_bytes,
+};
+
+/// Size of the input batches.
+const BATCH_BYTES: usize = 16_384;
+const RUNS: usize = 3;
+/// Records between two commits of W2a.
+const COMMIT_RECORDS: usize = 100_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Workload {
+    W1,
+    W2b,
+    W2a,
+}
+
+impl Workload {
+    fn name(self) -> &'static str {
+        match self {
+            Self::W1 => "W1 filter+map+write",
+            Self::W2b => "W2b every update",
+            Self::W2a => "W2a dirty per 100k, fsync",
+        }
+    }
+
+    fn topology(self) -> Result<Topology> {
+        let builder = StreamsBuilder::new();
+        match self {
+            Self::W1 => stateless(&builder),
+            Self::W2b => windowed(&builder, Emit::OnUpdate),
+            Self::W2a => windowed(&builder, Emit::OnCommit),
+        }
+        builder.build()
+    }
+
+    fn settings(self, run: usize) -> Settings {
+        let settings = Settings { memory_bytes: 1 << 30, ..Settings::new(format!("{self:?}-{run}")) };
+        match self {
+            Self::W1 | Self::W2b => settings,
+            Self::W2a => {
+                Settings { turn_records_max: COMMIT_RECORDS, commit_interval: Duration::ZERO, ..settings }
+            }
+        }
+    }
+
+    fn durability(self) -> Durability {
+        if self == Self::W2a { Durability::Fsync } else { Durability::Os }
+    }
+}
+
+fn main() -> Result<()> {
+    let (flags, chosen): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).filter(|a| a != "--bench").partition(|a| a.starts_with("--"));
+    // The smoke run of CI: does it work, not how fast.
+    let records: u64 = if flags.iter().any(|a| a == "--smoke") { 100_000 } else { 5_000_000 };
+    for keys in [1_000, 100_000, 1_000_000] {
+        for workload in [Workload::W1, Workload::W2b, Workload::W2a] {
+            let is_chosen = chosen.is_empty() || chosen.iter().any(|name| workload.name().contains(name));
+            if is_chosen && (workload != Workload::W1 || keys == 1_000) {
+                measure(workload, keys, records)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn measure(workload: Workload, keys: u64, records: u64) -> Result<()> {
+    let folder = tempfile::tempdir().map_err(|e| Error::io("cannot make a folder", e))?;
+    let options = LogOptions { durability: workload.durability(), ..LogOptions::default() };
+    let embedded = Embedded::open_with(folder.path(), options)?;
+    futures::executor::block_on(async {
+        fill(&embedded, records, keys).await?;
+        let mut costs = Vec::new();
+        for run in 0..RUNS {
+            costs.push(drain(&embedded, workload, records, run).await?);
+        }
+        costs.sort_by(f64::total_cmp);
+        writeln!(
+            std::io::stdout(),
+            "headwater keys={keys:<8} {:<28} best {:>6.1}  median {:>6.1} ns/record",
+            workload.name(),
+            costs[0],
+            costs[RUNS / 2]
+        )
+        .map_err(|e| Error::io("cannot write to standard output", e))
+    })
+}
+
+/// The records that the measuring stick makes, in one partition.
+async fn fill(embedded: &Embedded, records: u64, keys: u64) -> Result<()> {
+    embedded.create_topic("power", 1).await?;
+    let partition = TopicPartition::new(TopicName::new("power")?, Partition(0));
+    let mut producer = embedded.log().producer(&ProducerName("fill".to_owned())).await?;
+    let (mut random, mut batch, mut value) = (XorShift(42_424_242), BatchBuilder::default(), Vec::new());
+    let mut timestamp = 1_700_000_000_000;
+    for i in 0..records {
+        let key = format!("s_{}", random.number() % keys);
+        timestamp += i64::from(i % 1000 == 0);
+        #[expect(clippy::cast_precision_loss, reason = "below 97")]
+        let power = Power { timestamp, watts: 10.0 + (i % 97) as f64 };
+        power_bytes(key.as_bytes(), power, &mut value);
+        batch.push(Timestamp(timestamp), Some(key.as_bytes()), Some(&value), &Headers::new());
+        if batch.size() >= BATCH_BYTES {
+            producer.append(&partition, &mut batch)?;
+        }
+        if i % 100_000 == 99_999 {
+            producer.commit(None).await?;
+        }
+    }
+    if !batch.is_empty() {
+        producer.append(&partition, &mut batch)?;
+    }
+    producer.commit(None).await?;
+    Ok(())
+}
+
+fn sensor() -> SerdeRef<Sensor> {
+    Arc::new(SensorSerde)
+}
+
+fn stateless(builder: &StreamsBuilder) {
+    let power = || Arc::new(SensorPowerSerde) as SerdeRef<SensorPower>;
+    builder
+        .stream_with("power", Consumed::with(sensor(), power()))
+        .filter(|_, reading| reading.power.watts >= 0.0)
+        .map_values(|_, SensorPower { sensor, power }| SensorPower {
+            sensor,
+            power: Power { watts: power.watts * 0.908, ..power },
+        })
+        .to_with("reduced", Produced::with(sensor(), power()));
+}
+
+fn windowed(builder: &StreamsBuilder, emit: Emit) {
+    let stats = || Arc::new(PowerStatsSerde) as SerdeRef<PowerStats>;
+    builder
+        .stream_with("power", Consumed::with(sensor(), Arc::new(PowerSerde) as SerdeRef<Power>))
+        .group_by_key()
+        .windowed_by(TimeWindows::tumbling(Duration::from_secs(60)).grace(Duration::from_secs(10)))
+        .emit(emit)
+        .aggregate_with("stats", (sensor(), stats()), PowerStats::default, |_, power, stats| {
+            stats.add(power.watts);
+        })
+        .to_stream()
+        .to_with("stats", Produced::with(windowed_serde(sensor(), Duration::from_secs(60)), stats()));
+}
+
+/// Runs the application over the backlog; CPU nanoseconds per record.
+async fn drain(embedded: &Embedded, workload: Workload, records: u64, run: usize) -> Result<f64> {
+    let topology = workload.topology()?;
+    let start = cpu();
+    let streams = embedded.start(topology, workload.settings(run)).await?;
+    streams.caught_up().await?;
+    let cost = cpu() - start;
+    let metrics = streams.close().await?;
+    let total = metrics.total();
+    let written = if workload == Workload::W2a { 1 } else { records };
+    if total.records != records || total.late != 0 || total.written < written {
+        return Err(Error::invalid(format!("the run is not valid: {metrics}")));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    Ok(cost.as_nanos() as f64 / records as f64)
+}
