@@ -37,8 +37,8 @@ pub(crate) fn topology_over(
 ) -> Result<Topology> {
     let builder = StreamsBuilder::new();
     let (text, reading) = (String::default_serde(), serdes::json::<Reading>());
-    let json_readings = Consumed::with(SerdeRef::clone(&text), SerdeRef::clone(&reading));
-    let readings = between(builder.stream_with(READINGS, json_readings.clone())).try_map_values(check);
+    let consumed = Consumed::with(SerdeRef::clone(&text), SerdeRef::clone(&reading));
+    let readings = between(builder.stream_with(READINGS, consumed)).try_map_values(check);
 
     readings
         .group_by_key()
@@ -60,9 +60,7 @@ pub(crate) fn topology_over(
         .to_with(ALERTS, Produced::with(SerdeRef::clone(&text), serdes::json()));
 
     readings
-        .select_key(|_, reading| reading.group.clone())
-        .repartition_with("by-group", Produced::with(SerdeRef::clone(&text), reading), json_readings)
-        .group_by_key()
+        .group_by_with("by-group", (SerdeRef::clone(&text), reading), |_, reading| reading.group.clone())
         .windowed_by(TimeWindows::tumbling(DAY).grace(HOUR))
         .emit(daily)
         .aggregate_with(

@@ -1,7 +1,8 @@
 //! `group_by_key` and `group_by`: the doors to everything that aggregates.
 
-use headwater_core::{Data, DefaultSerde};
+use headwater_core::{Data, DefaultSerde, SerdeRef};
 
+use super::{Consumed, Produced};
 use crate::KStream;
 
 /// A stream whose records of one key are in one task.
@@ -48,6 +49,19 @@ impl<K: Data, V: Data + DefaultSerde> KStream<K, V> {
         name: &str,
         select: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
     ) -> KGroupedStream<K2, V> {
-        self.select_key(select).repartition(name).group_by_key()
+        self.group_by_with(name, (K2::default_serde(), V::default_serde()), select)
+    }
+}
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// As [`KStream::group_by`], with serdes of your own for the new key and the value.
+    pub fn group_by_with<K2: Data>(
+        &self,
+        name: &str,
+        (key, value): (SerdeRef<K2>, SerdeRef<V>),
+        select: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
+    ) -> KGroupedStream<K2, V> {
+        let produced = Produced::with(SerdeRef::clone(&key), SerdeRef::clone(&value));
+        self.select_key(select).repartition_with(name, produced, Consumed::with(key, value)).group_by_key()
     }
 }
