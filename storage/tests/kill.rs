@@ -18,17 +18,19 @@ use headwater_core::{
     BatchBuilder, Committed, GroupId, Headers, Log, Offset, Partition, Positions, ProducerName, Timestamp,
     TopicConfig, TopicName, TopicPartition, TopicSpec,
 };
-use headwater_storage::log::{EmbeddedLog, LogOptions};
+use headwater_storage::log::{Durability, EmbeddedLog, LogOptions};
 
 const CHILD: &str = "HEADWATER_TEST_LOG_OF_A_KILLED_PROCESS";
-const KILLS: u64 = 300;
+/// Set in a child that writes in mode `os`.
+const OS: &str = "HEADWATER_TEST_LOG_IN_MODE_OS";
 const PARTITIONS: u32 = 8;
 const WRITERS: usize = 2;
 const SEED: u64 = 0x4b49_4c4c;
 
 /// Everything is small, so that segments roll, the journal is used again and checkpoints are made all the time.
-fn options() -> LogOptions {
+fn options(durability: Durability) -> LogOptions {
     LogOptions {
+        durability,
         journal_segment_bytes: 64 << 10,
         checkpoint_bytes: 128 << 10,
         tail_bytes_max: 64 << 10,
@@ -36,8 +38,8 @@ fn options() -> LogOptions {
     }
 }
 
-fn open(folder: &Path) -> EmbeddedLog {
-    let log = EmbeddedLog::open_with(folder, options()).unwrap();
+fn open(folder: &Path, durability: Durability) -> EmbeddedLog {
+    let log = EmbeddedLog::open_with(folder, options(durability)).unwrap();
     let config = TopicConfig { segment_bytes: 32 << 10, ..TopicConfig::default() };
     let spec = TopicSpec { config, ..TopicSpec::new("t", PARTITIONS).unwrap() };
     block_on(log.create_topic(&spec)).unwrap();
@@ -64,7 +66,7 @@ fn records(number: u64) -> u64 {
 
 /// What the child does until it is killed: transactions over all partitions, and a line after each.
 fn child(folder: &Path) -> ! {
-    let log = open(folder);
+    let log = open(folder, if env::var_os(OS).is_some() { Durability::Os } else { Durability::Fsync });
     let writers = (0..WRITERS).map(|writer| {
         let log = log.clone();
         thread::spawn(move || write(&log, writer))
@@ -95,13 +97,21 @@ fn write(log: &EmbeddedLog, writer: usize) {
 
 /// Runs the child until so many transactions are acknowledged and a moment more, and kills it. `acknowledged` is kept up
 /// to what it said, up to its death.
-fn run_and_kill(folder: &Path, transactions: u64, moment: u64, acknowledged: &mut [u64; WRITERS]) {
-    let mut process = Command::new(env::current_exe().unwrap())
+fn run_and_kill(
+    (folder, durability): (&Path, Durability),
+    transactions: u64,
+    moment: u64,
+    acknowledged: &mut [u64; WRITERS],
+) {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
         .args(["--exact", "nothing_acknowledged_is_lost", "--nocapture", "--test-threads=1"])
         .env(CHILD, folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::piped());
+    if durability == Durability::Os {
+        command.env(OS, "1");
+    }
+    let mut process = command.spawn().unwrap();
     let output = BufReader::new(process.stdout.take().unwrap());
     let mut heard = 0;
     for line in output.lines().map_while(Result::ok) {
@@ -175,6 +185,16 @@ fn nothing_acknowledged_is_lost() {
     if let Some(folder) = env::var_os(CHILD) {
         child(Path::new(&folder));
     }
+    kill_and_check(Durability::Fsync, 300);
+}
+
+/// Nothing is synced but by checkpoints, which hold nobody up: the memory of the system outlives the process.
+#[test]
+fn nothing_acknowledged_is_lost_in_mode_os() {
+    kill_and_check(Durability::Os, 100);
+}
+
+fn kill_and_check(durability: Durability, kills: u64) {
     let mut seed = SEED;
     let mut random = move |below: u64| {
         seed ^= seed << 13;
@@ -186,13 +206,13 @@ fn nothing_acknowledged_is_lost() {
     let mut acknowledged = [0; WRITERS];
     let mut checked = Checked::default();
     let (mut unheard, mut replayed) = (0, 0);
-    for kill in 0..KILLS {
-        run_and_kill(folder.path(), 1 + random(40), random(2_000_000), &mut acknowledged);
+    for kill in 0..kills {
+        run_and_kill((folder.path(), durability), 1 + random(40), random(2_000_000), &mut acknowledged);
         // Every other time the child recovers what the kill left, and is killed again.
-        if random(2) == 0 && kill + 1 < KILLS {
+        if random(2) == 0 && kill + 1 < kills {
             continue;
         }
-        let log = open(folder.path());
+        let log = open(folder.path(), durability);
         replayed += log.recovery().groups_replayed;
         let found = checked.check(&log);
         for (found, told) in found.into_iter().zip(acknowledged) {
@@ -201,16 +221,16 @@ fn nothing_acknowledged_is_lost() {
         }
         acknowledged = found;
     }
-    let log = open(folder.path());
+    let log = open(folder.path(), durability);
     let mut all = Checked::default();
     assert_eq!(all.check(&log), acknowledged);
-    assert!(replayed > KILLS, "the kills left work to do: {replayed} groups were replayed");
+    assert!(replayed > kills, "the kills left work to do: {replayed} groups were replayed");
     let transactions: u64 = acknowledged.iter().sum();
-    let (records, kills) = (all.records, KILLS);
+    let records = all.records;
     let mut out = std::io::stderr().lock();
     writeln!(
         out,
-        "{kills} kills (seed {SEED:#x}): {transactions} transactions over {PARTITIONS} partitions, {records} records, \
+        "{durability:?}: {kills} kills (seed {SEED:#x}): {transactions} transactions over {PARTITIONS} partitions, {records} records, \
          0 lost, 0 doubled, 0 half; {unheard} were written and not told of, {replayed} journal groups replayed"
     )
     .unwrap();

@@ -81,6 +81,23 @@ pub(super) trait DataFile: Debug + Send + Sync {
     /// Writes some of `bytes`, at least one, from `at` on. They are on disk after a sync.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
 
+    /// Writes all of `bytes` from `at` on and puts them on disk, and as little as can be of what else was written to the
+    /// file. After an error nothing is known of them.
+    fn write_through(&self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write_at(bytes, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    at += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.sync_data()
+    }
+
     /// Cuts the file, or makes it longer with zeros.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
 
@@ -215,6 +232,11 @@ impl DataFile for File {
         FileExt::write_at(self, bytes, at)
     }
 
+    #[cfg(target_os = "linux")]
+    fn write_through(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        write_through(self, bytes, at)
+    }
+
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.set_len(bytes)
     }
@@ -226,4 +248,27 @@ impl DataFile for File {
     fn sync_data(&self) -> io::Result<()> {
         self.sync_data()
     }
+}
+
+#[cfg(target_os = "linux")]
+fn write_through(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+
+    while !bytes.is_empty() {
+        match pwritev2(file, &[io::IoSlice::new(bytes)], at, ReadWriteFlags::DSYNC) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = bytes.get(count..).unwrap_or_default();
+                at += count as u64;
+            }
+            Err(Errno::INTR) => {}
+            // A file system that syncs whole files only.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                file.write_all_at(bytes, at)?;
+                return file.sync_data();
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }

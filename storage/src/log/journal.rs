@@ -2,15 +2,18 @@
 //!
 //! ```text
 //!  0  magic        8 bytes "HWJOURNL"
-//!  8  version      u32   1
-//! 12  crc          u32   CRC-32C of 16..40
+//!  8  version      u32   1, or 2 in mode `os`
+//! 12  crc          u32   CRC-32C of 16..40; of version 2 with 8..12 in front
 //! 16  sequence     u64   number of this segment, as in its name
 //! 24  first group  u64   number of its first group
 //! 32  salt         u64   random: goes into the checksum of each group
 //! 40  zeros up to 64, then groups
 //! ```
 //!
-//! A file is on disk with its header before it gets its name, and everything before it is on disk before it is begun.
+//! A file is on disk with its header before it gets its name, and everything before it is on disk before it is begun. Not
+//! so in mode `os`, where only headers and names are: of what a file of version 2 holds, and those of version 2 before it, nothing is
+//! known to be on disk (`docs/decisions/0028-os-mode-and-the-disk.md`).
+//!
 //! Files are zeroed ahead of the writer, and used again after a checkpoint: overwriting is twice as fast to sync as
 //! growing, and needs no room on the disk. A group is decided only when it has its room, and some is kept behind it, for
 //! groups that make room. The salt is new with each use: what an earlier use left behind is no group of this one, nor are the bytes of a
@@ -29,13 +32,14 @@ use super::{
     fs::{DataFile, Open, write_error},
     group::{GROUP_HEADER_BYTES, GroupBuilder, Seed},
     layout::Layout,
+    options::{Durability, LogOptions},
+    scan::Scan,
 };
 
 pub(super) const SEGMENT_HEADER_BYTES: u64 = 64;
 /// Of these, what holds something.
 const HEADER_BYTES: usize = 40;
 const MAGIC: &[u8; 8] = b"HWJOURNL";
-const VERSION: u32 = 1;
 /// How far ahead of the writer a new file is zeroed, and in what steps.
 const ZERO_AHEAD_BYTES: u64 = 1 << 20;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -55,11 +59,50 @@ pub(super) struct Position {
     pub(super) group: u64,
 }
 
+/// What is known of the groups before a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// They are on disk.
+    Synced,
+    /// They may be lost in a power cut, and so may be those in it.
+    Unsynced,
+}
+
+impl Kind {
+    /// Of the files that are written in a mode.
+    pub(super) fn of(durability: Durability) -> Self {
+        match durability {
+            Durability::Fsync | Durability::Interval(_) => Kind::Synced,
+            Durability::Os => Kind::Unsynced,
+        }
+    }
+
+    fn version(self) -> u32 {
+        match self {
+            Kind::Synced => 1,
+            Kind::Unsynced => 2,
+        }
+    }
+
+    /// The checksum of a header.
+    fn checksum(self, header: &[u8]) -> u32 {
+        match self {
+            Kind::Synced => crc32c::crc32c(&header[16..HEADER_BYTES]),
+            Kind::Unsynced => {
+                crc32c::crc32c_append(crc32c::crc32c(&header[8..12]), &header[16..HEADER_BYTES])
+            }
+        }
+    }
+}
+
 /// The writing end.
 #[derive(Debug)]
 pub(super) struct Journal {
     layout: Layout,
     segment_bytes: u64,
+    kind: Kind,
+    /// Files before this one, and their numbers, in which something is perhaps not on disk.
+    unsynced: Vec<(u64, Arc<dyn DataFile>)>,
     file: Arc<dyn DataFile>,
     seed: Seed,
     position: Position,
@@ -72,36 +115,61 @@ pub(super) struct Journal {
 impl Journal {
     /// Begins segment `segment`. Everything before it must be on disk.
     pub(super) fn begin(layout: &Layout, segment_bytes: u64, segment: u64, group: u64) -> Result<Self> {
-        Self::begin_with_room(layout, segment_bytes, Position { segment, byte: 0, group }, 0)
+        Self::begin_with_room((layout, Kind::Synced), segment_bytes, Position { segment, byte: 0, group }, 0)
+    }
+
+    /// Begins segment `segment` of a log that does not wait for the disk.
+    pub(super) fn begin_unsynced(
+        layout: &Layout,
+        segment_bytes: u64,
+        segment: u64,
+        group: u64,
+    ) -> Result<Self> {
+        Self::begin_with_room(
+            (layout, Kind::Unsynced),
+            segment_bytes,
+            Position { segment, byte: 0, group },
+            0,
+        )
     }
 
     /// Begins the segment at `position`, with room for a group of `bytes`.
-    fn begin_with_room(layout: &Layout, segment_bytes: u64, position: Position, bytes: u64) -> Result<Self> {
+    fn begin_with_room(
+        (layout, kind): (&Layout, Kind),
+        segment_bytes: u64,
+        position: Position,
+        bytes: u64,
+    ) -> Result<Self> {
         let Position { segment, group, .. } = position;
         let seed = Seed { segment, salt: RandomState::new().build_hasher().finish() };
         let room = SEGMENT_HEADER_BYTES + bytes + GROUP_HEADER_BYTES as u64 + kept_bytes(segment_bytes);
-        let (file, zeroed) = begin_segment(layout, seed, group, room)?;
+        let (file, zeroed) = begin_segment((layout, kind), seed, group, room)?;
         let position = Position { segment, byte: SEGMENT_HEADER_BYTES, group };
-        Ok(Self { layout: layout.clone(), segment_bytes, file, seed, position, zeroed, durable: group })
+        let (layout, unsynced) = (layout.clone(), Vec::new());
+        Ok(Self { layout, segment_bytes, kind, unsynced, file, seed, position, zeroed, durable: group })
     }
 
-    /// Begins the segment behind `end`, where a scan from segment `from` ended. What it read may still be in the memory
-    /// of the system only, when just the process had died.
+    /// Begins a segment behind all that there are, for what comes after a scan from segment `from`. What that read may still
+    /// be in the memory of the system only, when just the process had died.
     pub(super) fn begin_behind(
         layout: &Layout,
-        segment_bytes: u64,
+        options: &LogOptions,
         from: u64,
-        end: Position,
+        scan: &Scan,
     ) -> Result<Self> {
-        sync_segments(layout, from, end.segment)?;
-        Self::begin(layout, segment_bytes, end.segment + 1, end.group)
+        sync_segments(layout, from, scan.end.segment)?;
+        let begin = match Kind::of(options.durability) {
+            Kind::Synced => Self::begin,
+            Kind::Unsynced => Self::begin_unsynced,
+        };
+        begin(layout, options.journal_segment_bytes, scan.newest + 1, scan.end.group)
     }
 
     /// Goes on at `position`, behind which nothing is.
     pub(super) fn resume(layout: &Layout, segment_bytes: u64, position: Position) -> Result<Self> {
         let path = layout.journal_segment(position.segment);
-        let seed = SegmentFile::open(layout, position.segment)?.map(|segment| segment.seed);
-        let seed = seed.ok_or_else(|| {
+        let found = SegmentFile::open(layout, position.segment)?.map(|segment| (segment.seed, segment.kind));
+        let (seed, kind) = found.ok_or_else(|| {
             Error::corrupt(format!(
                 "journal file is missing: restore it from a copy. file={}",
                 path.display()
@@ -115,7 +183,8 @@ impl Journal {
         let (file, zeroed) =
             open().map_err(|e| Error::io(format!("cannot open journal. file={}", path.display()), e))?;
         let durable = position.group;
-        Ok(Self { layout: layout.clone(), segment_bytes, file, seed, position, zeroed, durable })
+        let (layout, unsynced) = (layout.clone(), Vec::new());
+        Ok(Self { layout, segment_bytes, kind, unsynced, file, seed, position, zeroed, durable })
     }
 
     pub(super) fn position(&self) -> Position {
@@ -144,10 +213,18 @@ impl Journal {
     }
 
     fn roll(&mut self, bytes: u64) -> Result<()> {
-        self.sync()?;
+        if self.kind == Kind::Synced {
+            self.sync()?;
+        }
         let Position { segment, byte, group } = self.position;
         let next = Position { segment: segment + 1, byte, group };
-        *self = Self::begin_with_room(&self.layout, self.segment_bytes, next, bytes)?;
+        let next = Self::begin_with_room((&self.layout, self.kind), self.segment_bytes, next, bytes)?;
+        let before = std::mem::replace(self, next);
+        if before.is_dirty() {
+            self.durable = before.durable;
+            self.unsynced = before.unsynced;
+            self.unsynced.push((segment, before.file));
+        }
         Ok(())
     }
 
@@ -191,7 +268,10 @@ impl Journal {
     /// Everything written is on disk afterwards. After an error nothing is known any more: the log must stop.
     pub(super) fn sync(&mut self) -> Result<()> {
         if self.durable < self.position.group {
-            self.file.sync_data().map_err(|e| Error::io(self.place("cannot sync journal"), e))?;
+            let failed = |e| Error::io(self.place("cannot sync journal"), e);
+            self.unsynced.iter().try_for_each(|(_, file)| file.sync_data()).map_err(failed)?;
+            self.file.sync_data().map_err(failed)?;
+            self.unsynced.clear();
             self.durable = self.position.group;
         }
         Ok(())
@@ -208,7 +288,8 @@ impl Journal {
     }
 
     /// Frees the segments before `segment`: a checkpoint that does not need them is on disk.
-    pub(super) fn recycle_before(&self, segment: u64) -> Result<()> {
+    pub(super) fn recycle_before(&mut self, segment: u64) -> Result<()> {
+        self.unsynced.retain(|(unsynced, _)| *unsynced >= segment);
         let mut spares = self.layout.numbered(&self.layout.journal(), "spare")?.len();
         for old in self.layout.numbered(&self.layout.journal(), "journal")? {
             if old >= segment {
@@ -264,7 +345,7 @@ fn write_zeros(file: &dyn DataFile, zeroed: &mut u64, until: u64) -> std::io::Re
 /// # Errors
 /// `Full`: what was made waits as a spare file.
 fn begin_segment(
-    layout: &Layout,
+    (layout, kind): (&Layout, Kind),
     seed: Seed,
     first_group: u64,
     room: u64,
@@ -275,23 +356,25 @@ fn begin_segment(
     let path = spare.unwrap_or_else(|| layout.journal_spare(segment));
     let mut header = Vec::with_capacity(128);
     header.put_slice(MAGIC);
-    header.put_u32(VERSION);
+    header.put_u32(kind.version());
     header.put_u32(0);
     header.put_u64(segment);
     header.put_u64(first_group);
     header.put_u64(salt);
-    let crc = crc32c::crc32c(&header[16..HEADER_BYTES]);
+    let crc = kind.checksum(&header);
     header[12..16].copy_from_slice(&crc.to_be_bytes());
     // With the zeros that mark the end of the journal.
     header.resize(64 + GROUP_HEADER_BYTES, 0);
     let what = format!("cannot begin journal file. file={}", path.display());
-    let write = || {
-        let file = layout.fs.open(&path, Open::Create)?;
-        file.write_all_at(&header, 0)?;
-        Ok(file)
-    };
-    let file = write().map_err(|e| write_error(&what, e))?;
-    file.sync_data().map_err(|e| Error::io(&*what, e))?;
+    let file = layout.fs.open(&path, Open::Create).map_err(|e| write_error(&what, e))?;
+    let used = || Ok(file.len()? >= header.len() as u64);
+    if kind == Kind::Unsynced && used().map_err(|e| Error::io(&*what, e))? {
+        // All of its earlier use may wait in the memory of the system, and need not go to the disk.
+        file.write_through(&header, 0).map_err(|e| Error::io(&*what, e))?;
+    } else {
+        file.write_all_at(&header, 0).map_err(|e| write_error(&what, e))?;
+        file.sync_data().map_err(|e| Error::io(&*what, e))?;
+    }
     let fill = || {
         let mut zeroed = file.len()?;
         write_zeros(&*file, &mut zeroed, room).map(|()| zeroed)
@@ -310,6 +393,7 @@ pub(super) struct SegmentFile {
     pub(super) length: u64,
     pub(super) first_group: u64,
     pub(super) seed: Seed,
+    pub(super) kind: Kind,
 }
 
 impl SegmentFile {
@@ -330,28 +414,29 @@ impl SegmentFile {
         };
         let (file, length) =
             read().map_err(|e| Error::io(format!("cannot read journal. file={}", path.display()), e))?;
-        let (first_group, salt) = check_header(&header, sequence, &path)?;
-        Ok(Some(Self { path, file, length, first_group, seed: Seed { segment: sequence, salt } }))
+        let (kind, first_group, salt) = check_header(&header, sequence, &path)?;
+        Ok(Some(Self { path, file, length, first_group, seed: Seed { segment: sequence, salt }, kind }))
     }
 }
 
-/// Number of the first group, and the salt.
-fn check_header(header: &[u8; HEADER_BYTES], sequence: u64, path: &Path) -> Result<(u64, u64)> {
-    let crc = crc32c::crc32c(&header[16..]);
+/// What is known of the groups before it, number of the first group, and the salt.
+fn check_header(header: &[u8; HEADER_BYTES], sequence: u64, path: &Path) -> Result<(Kind, u64, u64)> {
     let mut fields = &header[8..];
     let (version, stored, found, first_group, salt) =
         (fields.get_u32(), fields.get_u32(), fields.get_u64(), fields.get_u64(), fields.get_u64());
+    let known = [Kind::Synced, Kind::Unsynced].into_iter().find(|kind| kind.version() == version);
+    let crc = known.unwrap_or(Kind::Synced).checksum(header);
     if &header[..8] != MAGIC || stored != crc || found != sequence {
         return Err(Error::corrupt(format!(
             "journal file has a bad header: restore it from a copy. file={}, byte=0, sequence={found}",
             path.display()
         )));
     }
-    if version != VERSION {
-        return Err(Error::invalid(format!(
-            "journal is of another version: open it with the Headwater that wrote it. file={}, version={version}, known={VERSION}",
+    let kind = known.ok_or_else(|| {
+        Error::invalid(format!(
+            "journal is of another version: open it with the Headwater that wrote it. file={}, version={version}, known=1 and 2",
             path.display()
-        )));
-    }
-    Ok((first_group, salt))
+        ))
+    })?;
+    Ok((kind, first_group, salt))
 }

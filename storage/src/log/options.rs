@@ -16,7 +16,8 @@ pub enum Durability {
     /// When the operating system has it; the disk follows this much later. A power cut takes at most that much, and a
     /// killed process nothing.
     Interval(Duration),
-    /// When the operating system has it. A killed process loses nothing, a power cut what the system had not written.
+    /// When the operating system has it, which nobody makes write it but checkpoints. A killed process loses nothing. A power cut
+    /// takes everything from some commit on behind the last checkpoint, and leaves the log good up to there.
     Os,
 }
 
@@ -27,7 +28,8 @@ pub struct LogOptions {
     pub durability: Durability,
     /// Size of a journal file. A larger commit gets a larger file.
     pub journal_segment_bytes: u64,
-    /// A checkpoint is made whenever the journal has grown by this much, which bounds what opening must replay.
+    /// A checkpoint is made whenever the journal has grown by this much, which bounds what opening must replay. With
+    /// [`Durability::Os`], one that waits for the disk may be late by four times this much.
     pub checkpoint_bytes: u64,
     /// How much of the newest records is kept in memory, over all partitions. While a full disk keeps more from being
     /// written, commits are refused.

@@ -24,7 +24,7 @@ use super::{
     files::WriteFiles,
     fs::{FileSystem, Open, write_error},
     index::Indexed,
-    journal::{self, Journal, Position, SEGMENT_HEADER_BYTES},
+    journal::{self, Journal, Kind, Position, SEGMENT_HEADER_BYTES},
     layout::{FORMAT, Layout, index_file, is_deleted, log_file, time_index_file},
     lock::FolderLock,
     options::{LogOptions, RecoveryReport},
@@ -141,15 +141,15 @@ fn recover(
         checkpoints_rebuilt: 2 - copies_good as u64,
     };
     let clean = agreed && scan.groups == 0 && scan.torn_bytes == 0 && scan.end == position;
-    let segment_bytes = options.journal_segment_bytes;
+    let goes_on = clean && scan.newest == position.segment && scan.kind == Kind::of(options.durability);
     let shared = Arc::new(Shared::new(layout, options, lock, (visible, report)));
     let books = replay(&shared, books, position)?;
     let layout = &shared.layout;
-    let mut writer = if clean {
-        let journal = Journal::resume(layout, segment_bytes, position)?;
+    let mut writer = if goes_on {
+        let journal = Journal::resume(layout, shared.options.journal_segment_bytes, position)?;
         Writer::new(Arc::clone(&shared), books, journal, Some(position))
     } else {
-        let journal = Journal::begin_behind(layout, segment_bytes, position.segment, scan.end)?;
+        let journal = Journal::begin_behind(layout, &shared.options, position.segment, scan)?;
         let mut writer = Writer::new(Arc::clone(&shared), books, journal, None);
         writer.checkpoint_now()?;
         writer
@@ -227,7 +227,13 @@ fn begin(layout: &Layout, options: &LogOptions) -> Result<Checkpoint> {
     }
     let position = Position { segment: 1, byte: SEGMENT_HEADER_BYTES, group: 1 };
     match layout.numbered(&layout.journal(), "journal")?.as_slice() {
-        [] => drop(Journal::begin(layout, options.journal_segment_bytes, position.segment, position.group)?),
+        [] => {
+            let begin = match Kind::of(options.durability) {
+                Kind::Synced => Journal::begin,
+                Kind::Unsynced => Journal::begin_unsynced,
+            };
+            drop(begin(layout, options.journal_segment_bytes, position.segment, position.group)?);
+        }
         // Somebody was interrupted here.
         [1] if scan::scan(layout, position, &mut |_| Ok(()))?.groups == 0 => {
             layout.sync_folder(&layout.journal())?;

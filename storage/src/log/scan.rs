@@ -6,7 +6,7 @@ use headwater_core::{Error, Result, ledger::Entry};
 use super::{
     BYTES_MAX,
     group::{self, GROUP_HEADER_BYTES, GroupHeader, Seed},
-    journal::{Position, SEGMENT_HEADER_BYTES, SegmentFile},
+    journal::{Kind, Position, SEGMENT_HEADER_BYTES, SegmentFile},
     layout::Layout,
 };
 
@@ -26,21 +26,27 @@ pub(super) struct Scan {
     pub(super) durable: u64,
     /// What stands there of groups that were never finished, or not known to be.
     pub(super) torn_bytes: u64,
+    /// What is known of the groups before the file in which it ended.
+    pub(super) kind: Kind,
+    /// Number of the newest file, which holds nothing that counts if that is not where it ended.
+    pub(super) newest: u64,
 }
 
 /// Visits the entries of all good groups from `from` on, in order.
 ///
 /// # Errors
-/// `Corrupt` when a bad group is not at the end: a good one behind it was written when the bad one was already on disk.
+/// `Corrupt` when a bad group is not at the end: a good one behind it, or a file, was written when the bad one was already on
+/// disk.
 pub(super) fn scan(
     layout: &Layout,
     from: Position,
     visit: &mut dyn FnMut(Vec<Entry>) -> Result<()>,
 ) -> Result<Scan> {
-    let mut found = Scan { groups: 0, bytes: 0, end: from, durable: 0, torn_bytes: 0 };
     let mut segment =
         SegmentFile::open(layout, from.segment)?.ok_or_else(|| missing(layout, from.segment))?;
-    if segment.length < from.byte {
+    let (kind, newest) = (segment.kind, from.segment);
+    let mut found = Scan { groups: 0, bytes: 0, end: from, durable: 0, torn_bytes: 0, kind, newest };
+    if segment.length < from.byte && kind == Kind::Synced {
         return Err(Error::corrupt(format!(
             "journal file is shorter than it was at the checkpoint: restore it from a copy. file={}, bytes={}, checkpoint={}",
             segment.path.display(),
@@ -62,21 +68,23 @@ pub(super) fn scan(
             found.end.group += 1;
         }
         let next = found.end.segment + 1;
-        match SegmentFile::open(layout, next)? {
-            Some(following) if following.first_group == found.end.group => {
+        let following = SegmentFile::open(layout, next)?;
+        match following.filter(|following| following.first_group == found.end.group) {
+            Some(following) => {
                 segment = following;
                 found.end = Position { segment: next, byte: SEGMENT_HEADER_BYTES, group: found.end.group };
-            }
-            Some(following) => {
-                return Err(bad_middle(&segment, found.end, &following, following.first_group));
             }
             None => break,
         }
     }
-    if layout.numbered(&layout.journal(), "journal")?.last().is_some_and(|last| *last > found.end.segment) {
-        return Err(missing(layout, found.end.segment + 1));
-    }
+    let newest = layout.numbered(&layout.journal(), "journal")?.last().copied();
+    found.newest = found.end.segment.max(newest.unwrap_or_default());
+    found.kind = segment.kind;
     found.torn_bytes = torn(&segment, found.end)?;
+    for number in found.end.segment + 1..=found.newest {
+        let later = SegmentFile::open(layout, number)?.ok_or_else(|| missing(layout, number))?;
+        found.torn_bytes += torn_file(&segment, found.end, &later)?;
+    }
     Ok(found)
 }
 
@@ -119,9 +127,7 @@ fn read_group(segment: &SegmentFile, at: Position) -> Result<Option<(GroupHeader
 /// # Errors
 /// `Corrupt` when one was finished once: a good group behind it knew it to be on disk.
 fn torn(segment: &SegmentFile, end: Position) -> Result<u64> {
-    let left = segment.length.saturating_sub(end.byte);
-    let mut rest = vec![0; usize::try_from(left).unwrap_or(GROUP_BYTES_MAX).min(GROUP_BYTES_MAX)];
-    read_at(segment, &mut rest, end.byte)?;
+    let rest = read_rest(segment, end.byte)?;
     // Good groups that nobody knew to be on disk: the next writer must not come to stand in front of them.
     let mut lost = 0;
     for (at, later) in later_groups(&rest, end.group, segment.seed) {
@@ -140,10 +146,38 @@ fn torn(segment: &SegmentFile, end: Position) -> Result<u64> {
     Ok(size.unwrap_or_else(written) as u64)
 }
 
+/// How many bytes of a file behind the end are of groups that were lost with what was before them; 0 when it was begun at the end,
+/// and nothing was written.
+///
+/// # Errors
+/// `Corrupt` when what was before them was on disk once: the file was not begun earlier, or a group in it says so.
+fn torn_file(segment: &SegmentFile, end: Position, later: &SegmentFile) -> Result<u64> {
+    let begun_at_end = later.first_group == end.group;
+    if later.kind == Kind::Synced && !begun_at_end {
+        return Err(bad_middle(segment, end, later, later.first_group));
+    }
+    let rest = read_rest(later, SEGMENT_HEADER_BYTES)?;
+    let mut lost = 0;
+    for (at, group) in later_groups(&rest, later.first_group, later.seed) {
+        if later.kind == Kind::Synced || group.durable > end.group {
+            return Err(bad_middle(segment, end, later, group.number));
+        }
+        lost = at + group.size();
+    }
+    Ok(if begun_at_end { lost as u64 } else { SEGMENT_HEADER_BYTES + lost as u64 })
+}
+
+fn read_rest(segment: &SegmentFile, from: u64) -> Result<Vec<u8>> {
+    let left = segment.length.saturating_sub(from);
+    let mut rest = vec![0; usize::try_from(left).unwrap_or(GROUP_BYTES_MAX).min(GROUP_BYTES_MAX)];
+    read_at(segment, &mut rest, from)?;
+    Ok(rest)
+}
+
 /// The good groups in `rest`, where group `next` should stand, and where they are.
 fn later_groups(rest: &[u8], next: u64, seed: Seed) -> impl Iterator<Item = (usize, GroupHeader)> {
     // So many fit in.
-    let newest = next + (rest.len() / GROUP_BYTES_MIN) as u64;
+    let newest = next.saturating_add((rest.len() / GROUP_BYTES_MIN) as u64);
     // Only bytes that were made to look like groups need so much: it keeps them from taking hours.
     let mut work_left = rest.len().saturating_mul(4).saturating_add(64 << 20);
     let places = (0..rest.len()).step_by(group::padded(1));

@@ -256,7 +256,7 @@ mod tests {
     use crate::log::{
         fs::{FileSystem, Open, RealFs},
         group::{GroupBuilder, Seed},
-        journal::SEGMENT_HEADER_BYTES,
+        journal::{Kind, SEGMENT_HEADER_BYTES},
     };
 
     const SEED: Seed = Seed { segment: 3, salt: 0x5eed };
@@ -290,8 +290,8 @@ mod tests {
 
     fn segment(path: &Path, bytes: &[u8], seed: Seed) -> SegmentFile {
         std::fs::write(path, bytes).unwrap();
-        let file = RealFs.open(path, Open::Read).unwrap();
-        SegmentFile { path: path.to_owned(), file, length: bytes.len() as u64, first_group: 9, seed }
+        let (file, kind) = (RealFs.open(path, Open::Read).unwrap(), Kind::Synced);
+        SegmentFile { path: path.to_owned(), file, length: bytes.len() as u64, first_group: 9, seed, kind }
     }
 
     fn read(path: &Path, bytes: &[u8], end: u64) -> Option<Group> {

@@ -11,6 +11,7 @@ mod life;
 mod many;
 mod model;
 mod observed;
+mod power;
 mod producers;
 mod rules;
 mod running;

@@ -23,7 +23,7 @@ use crate::log::{
     files::Unsynced,
     journal::Position,
     layout::Layout,
-    options::LogOptions,
+    options::{Durability, LogOptions},
     retention,
     room::again,
 };
@@ -37,7 +37,13 @@ pub(super) struct RunningCheckpoint {
     active: BTreeMap<Place, Offset>,
     /// Journal segments before this one are free when it is done.
     position: Position,
+    /// Files of records that were too old or too many, which nobody needs when it is done.
+    expired: Vec<Removal>,
 }
+
+/// In mode `os` the journal thread waits for a checkpoint when this many times `checkpoint_bytes` have come in meanwhile: a
+/// checkpoint waits for the disk, which nobody else does.
+const LATE_MAX: u64 = 4;
 
 impl Writer {
     /// Bounds memory, journal and disk. When something was refused for want of room, a checkpoint may free some.
@@ -57,20 +63,31 @@ impl Writer {
             self.compact(Vec::new())?;
         }
         self.bound_tail()?;
-        let due = self.journaled >= self.shared.options.checkpoint_bytes;
-        if due && self.checkpoint.is_some() {
+        let bytes = self.shared.options.checkpoint_bytes;
+        let late = if self.waits_for_disk() { bytes } else { bytes.saturating_mul(LATE_MAX) };
+        if self.journaled >= late && self.checkpoint.is_some() {
             let made = self.finish_checkpoint();
             self.forgive_full(made)?;
         }
         if round.refused {
             let made = self.checkpoint_now();
             self.forgive_full(made)
-        } else if due && self.checkpoint.is_none() {
+        } else if self.checkpoint.is_none() && (self.journaled >= bytes || self.expired_wait()) {
             let begun = self.begin_checkpoint();
             self.forgive_full(begun)
         } else {
             Ok(())
         }
+    }
+
+    /// Whether what was written is synced before it is built upon.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        self.shared.options.durability != Durability::Os
+    }
+
+    /// Whether files wait for a checkpoint to be removed. One that found no room is tried again when somebody is refused.
+    fn expired_wait(&self) -> bool {
+        !self.late && !self.expired.is_empty()
     }
 
     /// Compacts in the background what is on disk; for those who ask, that is everything.
@@ -145,11 +162,15 @@ impl Writer {
             entries.push(Entry::RecordsDeleted { place: expired.place, before: expired.before });
         }
         self.write_now(&mut entries, round)?;
+        if !self.waits_for_disk() {
+            // Nobody asked for them to go now: the next checkpoint says that they may.
+            self.expired.append(&mut self.books.removals);
+        }
         self.remove_files().map(|()| cleaned)
     }
 
-    /// Removes the files that are of no use since the last entries. Whatever the mode, the disk has the entries first:
-    /// after a power cut, files that are missing must be missing for a reason.
+    /// Removes the files that are of no use since the last entries. Whatever the mode, the disk has the entries first, or a
+    /// checkpoint that knows of them: after a power cut, files that are missing must be missing for a reason.
     pub(super) fn remove_files(&mut self) -> Result<()> {
         let removed = self.try_remove_files();
         self.forgive_full(removed)
@@ -162,19 +183,25 @@ impl Writer {
             return Ok(());
         }
         self.journal.sync()?;
+        let expired = std::mem::take(&mut self.expired);
+        self.books.removals.splice(0..0, expired);
         if self.books.removals.iter().any(|removal| matches!(removal, Removal::Topic(..))) {
             // It may have to sync a folder that goes.
             let made = self.finish_checkpoint();
             self.forgive_full(made)?;
         }
         let removed = self.books.remove_files(&self.shared);
+        self.close_unlinked();
+        self.sweep();
+        removed
+    }
+
+    fn close_unlinked(&mut self) {
         let unlinked = std::mem::take(&mut self.books.unlinked);
         // Whoever waits for room waits for this.
         if !self.late {
             self.sweeper.close(unlinked);
         }
-        self.sweep();
-        removed
     }
 
     /// Removes what is left of deleted topics.
@@ -195,10 +222,13 @@ impl Writer {
         self.finish_checkpoint()
     }
 
-    /// Writes all segments, and leaves the syncs to a thread of their own: commits go on meanwhile.
+    /// Writes all segments, and leaves the syncs to a thread of their own: commits go on meanwhile. What comes behind it needs
+    /// the journal; what is before it does not.
     fn begin_checkpoint(&mut self) -> Result<()> {
         self.books.write_out(&self.shared)?;
-        self.journal.sync()?;
+        if self.waits_for_disk() {
+            self.journal.sync()?;
+        }
         let position = self.journal.position();
         let marks = self
             .books
@@ -218,7 +248,8 @@ impl Writer {
         let thread = thread::Builder::new().name("headwater-checkpoint".into()).spawn(write);
         let thread = thread.map_err(|e| Error::io("cannot start the checkpoint thread", e))?;
         let active = self.books.compacted();
-        self.checkpoint = Some(RunningCheckpoint { thread, done, active, position });
+        let expired = std::mem::take(&mut self.expired);
+        self.checkpoint = Some(RunningCheckpoint { thread, done, active, position, expired });
         self.journaled = 0;
         Ok(())
     }
@@ -227,11 +258,28 @@ impl Writer {
         let Some(running) = self.checkpoint.take() else { return Ok(()) };
         self.checkpointed = None;
         let written = running.thread.join();
-        written.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "checkpoint thread panicked")))?;
+        let written =
+            written.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "checkpoint thread panicked")));
+        if let Err(error) = written {
+            self.expired.splice(0..0, running.expired);
+            return Err(error);
+        }
         self.checkpointed = Some(running.position);
         self.compactor.on_disk = running.active;
         self.catch_up();
-        self.journal.recycle_before(running.position.segment)
+        self.journal.recycle_before(running.position.segment)?;
+        self.remove_expired(running.expired)
+    }
+
+    fn remove_expired(&mut self, expired: Vec<Removal>) -> Result<()> {
+        if expired.is_empty() {
+            return Ok(());
+        }
+        let others = std::mem::replace(&mut self.books.removals, expired);
+        let removed = self.books.remove_files(&self.shared);
+        self.books.removals.extend(others);
+        self.close_unlinked();
+        removed
     }
 
     /// Ends a checkpoint that is done. One that failed must stop the log before anything else is acknowledged.

@@ -20,7 +20,7 @@ use headwater_core::{
 };
 
 pub(super) use self::books::Books;
-use self::{house::RunningCheckpoint, sweeper::Sweeper};
+use self::{books::Removal, house::RunningCheckpoint, sweeper::Sweeper};
 use super::{
     compaction::Compactor,
     group::GroupBuilder,
@@ -46,6 +46,8 @@ pub(super) struct Writer {
     /// Journal bytes since the last checkpoint was begun.
     journaled: u64,
     checkpoint: Option<RunningCheckpoint>,
+    /// Files that the next checkpoint makes useless: only in mode `os`.
+    expired: Vec<Removal>,
     /// Where the last finished checkpoint stands.
     checkpointed: Option<Position>,
     sync_due: Option<Instant>,
@@ -128,6 +130,7 @@ impl Writer {
             group: GroupBuilder::default(),
             journaled: 0,
             checkpoint: None,
+            expired: Vec::new(),
             checkpointed,
             sync_due: None,
             clean_due,
@@ -369,7 +372,8 @@ impl Writer {
         // Nothing was asked after this, so it waits for no answer.
         self.compactor.stop();
         let ended = match last {
-            Last::Close => self.journal.sync().and_then(|()| self.checkpoint_now()),
+            Last::Close if self.waits_for_disk() => self.journal.sync().and_then(|()| self.checkpoint_now()),
+            Last::Close => self.checkpoint_now(),
             #[cfg(test)]
             Last::Crash => self.finish_checkpoint(),
         };
