@@ -23,8 +23,11 @@ use super::super::{
 
 /// Bodies of at least this size are skipped: less is read sooner than it is jumped over.
 const SKIP_BYTES: usize = 4 << 10;
-/// Read at once where something was skipped before, and where nothing was.
+/// Read at once at the front of a group, and where nothing was skipped before.
 const READ_BYTES: [usize; 2] = [4 << 10, 64 << 10];
+/// Read at once behind a body that was skipped. The next body is skipped too, mostly: what is read of it is copied for nothing, and
+/// takes the owner's cache.
+const JUMP_BYTES: usize = 512;
 /// What the checksum of a batch does not cover, up to and with itself: only this is of the group alone.
 const BATCH_FRAME_BYTES: usize = 21;
 /// Entries that are no batches are mostly no larger.
@@ -82,13 +85,15 @@ pub(super) struct Window {
     start: u64,
     /// What lies behind is of no use.
     end: u64,
+    /// Where a body that was skipped ends.
+    skipped_to: u64,
 }
 
 impl Window {
     /// Forgets what was read: what is good goes up to `end` now, perhaps of another segment.
     pub(super) fn begin(&mut self, end: u64) {
         self.bytes.clear();
-        self.end = end;
+        (self.end, self.skipped_to) = (end, 0);
     }
 
     /// `size` bytes from `at` on; `None` when the file ends before that.
@@ -97,7 +102,8 @@ impl Window {
         if at < self.start || at + size as u64 > end {
             let goes_on = (self.start..=end).contains(&at);
             let useful = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
-            let wanted = size.max(useful.min(READ_BYTES[usize::from(goes_on)]));
+            let ahead = if at == self.skipped_to { JUMP_BYTES } else { READ_BYTES[usize::from(goes_on)] };
+            let wanted = size.max(useful.min(ahead));
             self.start = at;
             self.fill(segment, wanted).map_err(|e| unreadable(segment, at, e))?;
         }
@@ -200,6 +206,7 @@ impl Walk<'_> {
         }
         if body >= SKIP_BYTES {
             self.sum.add_summed(crc, body);
+            self.window.skipped_to = byte + front.size;
         } else {
             let read = self.window.get(self.segment, byte + BATCH_FRAME_BYTES as u64, body)?;
             let Some(bytes) = read else { return Ok(None) };

@@ -40,7 +40,7 @@ use self::{
 use super::{
     SEARCH_BYTES,
     checkpoint::PartitionMark,
-    fs::{FileSystem, Open, RealFs},
+    fs::{DataFile, FileSystem, Open, RealFs},
     journal::Position,
     layout::{Layout, log_file},
     lock, published,
@@ -403,6 +403,7 @@ impl Observer {
     /// Batches from the journal, if they are still there.
     fn read_journal(&self, places: &[BatchPlace], partition: &TopicPartition) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::with_capacity(places.len());
+        let mut open: Option<(u64, Arc<dyn DataFile>)> = None;
         let near = |one: &BatchPlace, next: &BatchPlace| {
             let end = one.byte + u64::from(one.size);
             let gap = GAP_BYTES.max(next.size.into());
@@ -421,8 +422,13 @@ impl Observer {
             let size = last.byte + u64::from(last.size) - first.byte;
             let mut bytes =
                 vec![0; usize::try_from(size).expect("a run is not much more than what was asked for")];
-            let file = self.layout.fs.open(&path, Open::Read).map_err(|e| moved(first.byte, Some(e)))?;
+            // Once for all runs in a file: they are small.
+            let file = match open.take().filter(|(segment, _)| *segment == first.segment) {
+                Some((_, file)) => file,
+                None => self.layout.fs.open(&path, Open::Read).map_err(|e| moved(first.byte, Some(e)))?,
+            };
             file.read_exact_at(&mut bytes, first.byte).map_err(|e| moved(first.byte, Some(e)))?;
+            open = Some((first.segment, file));
             let bytes = Bytes::from(bytes);
             for place in run {
                 let begin = usize::try_from(place.byte - first.byte).expect("it lies within the run");
