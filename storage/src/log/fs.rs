@@ -8,7 +8,7 @@ use std::{
     ffi::OsString,
     fmt::Debug,
     fs::{self, File},
-    io,
+    io::{self, IoSlice},
     os::unix::fs::FileExt,
     path::Path,
     sync::Arc,
@@ -81,6 +81,11 @@ pub(super) trait DataFile: Debug + Send + Sync {
     /// Writes some of `bytes`, at least one, from `at` on. They are on disk after a sync.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
 
+    /// Writes some of `pieces`, one behind the other and at least one byte, from `at` on.
+    fn write_pieces_at(&self, pieces: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        pieces.iter().find(|piece| !piece.is_empty()).map_or(Ok(0), |piece| self.write_at(piece, at))
+    }
+
     /// Writes all of `bytes` from `at` on and puts them on disk, and as little as can be of what else was written to the
     /// file. After an error nothing is known of them.
     fn write_through(&self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
@@ -135,6 +140,23 @@ impl dyn DataFile + '_ {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     bytes = bytes.get(count..).unwrap_or_default();
+                    at += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `pieces`, one behind the other. After an error some of them may be there.
+    pub(super) fn write_all_pieces_at(&self, mut pieces: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
+        IoSlice::advance_slices(&mut pieces, 0);
+        while !pieces.is_empty() {
+            match self.write_pieces_at(pieces, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    IoSlice::advance_slices(&mut pieces, count);
                     at += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -233,6 +255,12 @@ impl DataFile for File {
     }
 
     #[cfg(target_os = "linux")]
+    fn write_pieces_at(&self, pieces: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        let first = pieces.get(..PIECES_MAX).unwrap_or(pieces);
+        Ok(rustix::io::pwritev(self, first, at)?)
+    }
+
+    #[cfg(target_os = "linux")]
     fn write_through(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         write_through(self, bytes, at)
     }
@@ -250,12 +278,16 @@ impl DataFile for File {
     }
 }
 
+/// No more are taken at once (Linux: `IOV_MAX`).
+#[cfg(target_os = "linux")]
+const PIECES_MAX: usize = 1024;
+
 #[cfg(target_os = "linux")]
 fn write_through(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
     use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
     while !bytes.is_empty() {
-        match pwritev2(file, &[io::IoSlice::new(bytes)], at, ReadWriteFlags::DSYNC) {
+        match pwritev2(file, &[IoSlice::new(bytes)], at, ReadWriteFlags::DSYNC) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
                 bytes = bytes.get(count..).unwrap_or_default();

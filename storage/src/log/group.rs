@@ -22,8 +22,9 @@ use super::codec;
 pub(super) const GROUP_HEADER_BYTES: usize = 32;
 const MAGIC: u32 = u32::from_be_bytes(*b"HWG1");
 const ALIGN: usize = 8;
-/// Batches of at least this size are written from where they are, without a copy.
-const LARGE_BYTES: usize = 32 << 10;
+/// Batches of at least this size are written from where they are, without a copy: the system takes a piece of a write for
+/// about as much as copying this costs.
+const LARGE_BYTES: usize = 2 << 10;
 
 /// What goes into the checksum of each group of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,6 +21,7 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
+    io::IoSlice,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -254,12 +255,10 @@ impl Journal {
         // Nothing to do when it was reserved.
         self.reserve(size, Kept::No)?;
         let Position { segment, byte, group: number } = self.position;
-        let mut end = byte;
-        for piece in group.close(self.seed, number, self.durable) {
-            let written = self.file.write_all_at(piece, end);
-            written.map_err(|e| Error::io(self.place("cannot write journal"), e))?;
-            end += piece.len() as u64;
-        }
+        let mut pieces: Vec<_> = group.close(self.seed, number, self.durable).map(IoSlice::new).collect();
+        let end = byte + pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        let written = self.file.write_all_pieces_at(&mut pieces, byte);
+        written.map_err(|e| Error::io(self.place("cannot write journal"), e))?;
         assert!(end <= self.zeroed, "a group is written where room was reserved");
         self.position = Position { segment, byte: byte + size, group: number + 1 };
         Ok(())

@@ -1,7 +1,10 @@
 //! The writing end of a partition's files: written lazily, in Kafka's layout, from the batches that are in the journal
 //! already.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::IoSlice,
+    path::{Path, PathBuf},
+};
 
 use headwater_core::{Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicConfig, ledger::Place};
 
@@ -15,10 +18,8 @@ use super::{
     timeindex::{Newest, TimeTail},
 };
 
-/// Small batches are gathered up to this much, so that each is not a write of its own.
-const GATHER_BYTES: usize = 1 << 20;
-/// Batches of at least this size are written as they are, without a copy.
-const OWN_WRITE_BYTES: usize = 32 << 10;
+/// So many batches are written at once, from where they are.
+const PIECES_MAX: usize = 1024;
 
 /// The writing end of a partition's files.
 #[derive(Debug)]
@@ -191,7 +192,7 @@ impl PartitionWriter {
         let path = log_file(&self.folder, active.base);
         let file = files.open(&path)?;
         let (mut entries, mut times) = (Vec::new(), Vec::new());
-        let mut gathered = Vec::new();
+        let mut pieces = Vec::with_capacity(batches.len().min(PIECES_MAX));
         let mut at = active.length;
         for batch in batches {
             let size = batch.bytes().len() as u64;
@@ -203,22 +204,15 @@ impl PartitionWriter {
             if active.index.push(&mut entries, last, byte, size) {
                 active.times.push(&mut times);
             }
-            let large = batch.bytes().len() >= OWN_WRITE_BYTES;
-            if !large {
-                gathered.extend_from_slice(batch.bytes());
-            }
-            if large || gathered.len() >= GATHER_BYTES {
-                write_at(&*file, &gathered, at, &path)?;
-                at += gathered.len() as u64;
-                gathered.clear();
-            }
-            if large {
-                write_at(&*file, batch.bytes(), at, &path)?;
-                at += size;
-            }
             active.length += size;
+            pieces.push(IoSlice::new(batch.bytes()));
+            if pieces.len() == PIECES_MAX {
+                write_pieces_at(&*file, &mut pieces, at, &path)?;
+                at = active.length;
+                pieces.clear();
+            }
         }
-        write_at(&*file, &gathered, at, &path)?;
+        write_pieces_at(&*file, &mut pieces, at, &path)?;
         let indexes = [
             (index_file(&self.folder, active.base), entries, &mut active.index.bytes),
             (time_index_file(&self.folder, active.base), times, &mut active.times.bytes),
@@ -233,8 +227,16 @@ impl PartitionWriter {
     }
 }
 
+fn write_pieces_at(file: &dyn DataFile, pieces: &mut [IoSlice<'_>], at: u64, path: &Path) -> Result<()> {
+    let written = file.write_all_pieces_at(pieces, at);
+    written.map_err(|e| write_error(place(at, path), e))
+}
+
 fn write_at(file: &dyn DataFile, bytes: &[u8], at: u64, path: &Path) -> Result<()> {
     let written = file.write_all_at(bytes, at);
-    let what = format_args!("cannot write segment. file={}, byte={at}", path.display());
-    written.map_err(|e| write_error(what, e))
+    written.map_err(|e| write_error(place(at, path), e))
+}
+
+fn place(at: u64, path: &Path) -> String {
+    format!("cannot write segment. file={}, byte={at}", path.display())
 }
