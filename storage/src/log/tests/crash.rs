@@ -1,5 +1,7 @@
 //! What a crash leaves behind: torn groups, old frames in used files, half a recovery.
 
+use headwater_core::Admin;
+
 use super::*;
 use crate::log::{
     group::GroupHeader,
@@ -263,6 +265,49 @@ fn groups_behind_one_that_was_never_synced_are_cut_with_it() {
     let log = EmbeddedLog::open_with(folder.path(), options).unwrap();
     assert_eq!(commits_in(&log), 5);
     assert!(log.recovery().torn_bytes_cut > 0);
+}
+
+/// Over several files it is the same, unless something behind says that the group had been on disk. Numbers of files that are cut are
+/// not given to others.
+#[test]
+fn journal_files_behind_a_group_that_was_never_synced_are_cut_with_it() {
+    let folder = disk::folder();
+    let options = LogOptions { durability: Durability::Os, journal_segment_bytes: 1500, ..lazy() };
+    let log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
+    create(&log, "t", 2, 500);
+    create(&log, "u", 1, 500);
+    let mut p = producer(&log, "p");
+    commit_both(&mut *p, 0..10);
+    // That is synced, with everything before it.
+    block_on(log.delete_topic(&TopicName::new("u").unwrap())).unwrap();
+    let synced = *numbered(&folder.path().join("journal"), "journal").last().unwrap();
+    commit_both(&mut *p, 10..30);
+    log.crash();
+    drop((p, log));
+    let files = numbered(&folder.path().join("journal"), "journal");
+    let newest = *files.last().unwrap();
+    assert!(synced > 2 && newest > synced + 3, "{files:?}");
+    for file in &files[..files.len() - 1] {
+        let copy = disk::folder();
+        copy_folder(folder.path(), copy.path());
+        let path = journal_file(copy.path(), *file);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[200] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let opened = EmbeddedLog::open_with(copy.path(), options.clone());
+        if *file <= synced {
+            assert_eq!(opened.unwrap_err().kind(), ErrorKind::Corrupt, "file {file}");
+            continue;
+        }
+        let log = opened.unwrap();
+        let commits = commits_in(&log);
+        assert!((10..29).contains(&commits) && log.recovery().torn_bytes_cut > 0, "file {file}: {commits}");
+        assert_eq!(numbered(&copy.path().join("journal"), "journal"), [newest + 1]);
+        commit_both(&mut *producer(&log, "p"), commits..commits + 9);
+        log.crash();
+        drop(log);
+        assert_eq!(commits_in(&EmbeddedLog::open_with(copy.path(), options.clone()).unwrap()), commits + 9);
+    }
 }
 
 #[test]

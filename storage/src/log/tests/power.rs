@@ -479,20 +479,25 @@ fn lives(seed: u64, mode: &dyn Fn(&mut Random) -> Durability) -> usize {
     let promised = Arc::<AtomicU64>::default();
     let mut power = Power::new(World { promised: Arc::clone(&promised), ..World::new(root.path()) });
     let mut labels = Labels { written: Vec::new(), deleted: 0, promised };
+    let mut killed = false;
     for life in 0..5 {
         let durability = mode(&mut random);
         if seed.is_multiple_of(20) && life > 0 {
             look(&power, root.path(), &labels);
         }
-        let log = EmbeddedLog::open_on(Arc::new(power.clone()), root.path(), options(durability));
-        let log = log.unwrap_or_else(|error| panic!("seed={seed} life={life}: {error:?}"));
-        cut += labels.written.len();
-        labels.check(&log);
-        cut -= labels.written.len();
+        // The power may go while it is opened, too.
+        let during = [40, 300, 1500][random.up_to(2)];
         if random.below(3) > 0 {
             let mut world = power.world();
-            world.cut_at = world.asked + random.below(1500);
+            world.cut_at = world.asked + random.below(during);
         }
+        let log = EmbeddedLog::open_on(Arc::new(power.clone()), root.path(), options(durability));
+        let log = log.unwrap_or_else(|error| panic!("seed={seed} life={life}: {error:?}"));
+        let written = labels.written.len();
+        cut += written;
+        labels.check(&log);
+        cut -= labels.written.len();
+        assert!(!killed || labels.written.len() == written, "seed={seed} life={life}: a kill takes nothing");
         labels.live(&log, durability, life, &mut random);
         let end = random.below(4);
         if end == 0 {
@@ -503,9 +508,8 @@ fn lives(seed: u64, mode: &dyn Fn(&mut Random) -> Durability) -> usize {
         }
         drop(log);
         let mut world = power.world();
-        if end == 1 {
-            // Only the process died.
-            labels.promise(labels.written.len() as u64);
+        killed = end == 1;
+        if killed {
             (world.cut, world.cut_at) = (None, u64::MAX);
             continue;
         }
