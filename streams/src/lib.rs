@@ -18,6 +18,11 @@ mod windows;
 
 pub mod testing;
 
+/// So that the examples of the guide are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/from-kafka-streams.md")]
+struct GuideFromKafkaStreams;
+
 pub use self::{
     builder::StreamsBuilder,
     join_windows::JoinWindows,
