@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// One step of a topology. It exists once per task, so its fields need no locks; what must survive a restart belongs
-/// into a store.
+/// into a store. It is dropped when its task is closed (Kafka: `close`).
 ///
 /// ```
 /// use headwater_core::{Record, Result};

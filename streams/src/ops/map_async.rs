@@ -24,13 +24,15 @@ pub struct Concurrency {
 }
 
 impl Concurrency {
-    /// Up to `calls` at a time; results go on in the order of their records.
+    /// Up to `calls` at a time and task; results go on in the order of their records.
+    /// [`StreamsBuilder::build`](crate::StreamsBuilder::build) refuses 0.
     #[must_use]
     pub fn ordered(calls: usize) -> Self {
         Self { calls, ordered: true }
     }
 
-    /// Up to `calls` at a time; results go on as they come. A slow call holds nobody up, and two runs may give two orders.
+    /// Up to `calls` at a time and task, not 0; results go on as they come. A slow call holds nobody up, and two runs may give
+    /// two orders.
     #[must_use]
     pub fn unordered(calls: usize) -> Self {
         Self { calls, ordered: false }

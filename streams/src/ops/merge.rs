@@ -7,7 +7,9 @@ use crate::KStream;
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// The records of both streams, in the order in which the task takes them; those of one stream keep theirs. Both are in
-    /// one sub-topology then, and partitions of one number meet in one task.
+    /// one sub-topology then, and partitions of one number meet in one task. A stream cannot be merged with what was
+    /// repartitioned from it: the task would wait for itself, and [`StreamsBuilder::build`](crate::StreamsBuilder::build)
+    /// refuses it.
     ///
     /// ```
     /// use headwater_streams::testing::example;

@@ -7,7 +7,8 @@ use crate::{KStream, StreamsBuilder};
 
 impl<K: Data + DefaultSerde, V: Data + DefaultSerde> KStream<K, V> {
     /// Writes to the topic `<application id>-<name>-repartition` and reads it back, so that all records of a key meet
-    /// in one task. It has as many partitions as the widest topic that is read upstream.
+    /// in one task. It has as many partitions as the topics that it meets in a join or a store, and else as the widest topic
+    /// that is read upstream.
     ///
     /// Behind it, records are taken in the order of their upstream tasks' stream times, not of their arrival: after a
     /// restart or in a replay, no task's records are late because another ran ahead.

@@ -17,9 +17,9 @@ pub struct TaskMetrics {
     /// Records taken from its inputs.
     pub records: u64,
     /// Records left out of a window that was closed, once for each such window; those that went to
-    /// [`on_late`](crate::WindowedStream::on_late), too.
+    /// [`on_late`](crate::WindowedStream::on_late), too. And records that were too old for a join of streams and met nobody.
     pub late: u64,
-    /// Records dropped because they have no key to be grouped by (Kafka drops them, too).
+    /// Records dropped because they have no key to be grouped or joined by (Kafka drops them, too).
     pub null_keys: u64,
     /// Records dropped because they have no value to be joined (Kafka drops them, too).
     pub null_values: u64,

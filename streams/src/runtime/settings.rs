@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use headwater_core::{Error, Result, TopicName};
 
-/// What becomes of a record that cannot be decoded or whose processing fails: with an error, or with a panic.
+/// What becomes of a record that cannot be decoded or whose processing fails, the encoding of what comes out of it included: with
+/// an error, or with a panic.
 ///
 /// What the record had stored and forwarded is taken back first, so that a record counts wholly or not at all. After a panic
 /// that holds for stores, output and time, which are the task's; fields of a processor are its own, and keep what a
@@ -41,19 +42,21 @@ pub enum InputOrder {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Names the application's positions, internal topics and state (Kafka: `application.id`).
+    /// Names the application's positions, internal topics and state (Kafka: `application.id`). Must be the legal name of a
+    /// topic.
     pub application_id: String,
-    /// How many threads share the tasks.
+    /// How many threads share the tasks, at least one (Kafka: `num.stream.threads`).
     pub workers: usize,
     /// Time between commits under load (Kafka: `commit.interval.ms`, 100 ms under exactly-once). A worker that has
     /// nothing left to do commits at once.
     pub commit_interval: Duration,
     /// A commit is made early when this much output waits for it, in bytes per worker.
     pub uncommitted_bytes_max: usize,
-    /// Records that a task takes before the next task has its turn.
+    /// Records that a task takes before the next task has its turn, at least one.
     pub turn_records_max: usize,
     /// Memory for all stores of the application, in bytes: half for rows at hand, half for the state engine. A store
-    /// above its share moves its rows to the engine. What values keep on the heap (strings, lists) is not counted yet.
+    /// above its share moves its rows to the engine. What a value keeps on the heap (strings, lists) is taken for as much as
+    /// it has bytes.
     pub memory_bytes: usize,
     /// What becomes of records that fail.
     pub on_error: ErrorPolicy,

@@ -48,7 +48,8 @@ impl Streams {
     /// Resolves the topology on `log` (missing sink and internal topics are created) and starts its workers.
     ///
     /// # Errors
-    /// `Invalid` when a source topic is missing or a setting is wrong; those of the log. What goes wrong later is told
+    /// `Invalid` when a source topic is missing, topics that meet in a store have different numbers of partitions, an internal
+    /// topic is there with another number of them, or a setting is wrong; those of the log. What goes wrong later is told
     /// by [`Streams::caught_up`], [`Streams::failed`], [`Streams::close`] and [`Streams::states`].
     pub async fn start(
         topology: Topology,

@@ -75,7 +75,7 @@ impl<K: Data, V: Data> KeyValueStore<'_, K, V> {
     /// The value of `key`.
     ///
     /// # Errors
-    /// From the serdes and the engine.
+    /// From the serdes and the engine; `Processing` when the key is Kafka's null.
     pub fn get(&mut self, key: &K) -> Result<Option<&V>> {
         Ok(self.row(key)?.value())
     }
@@ -84,26 +84,27 @@ impl<K: Data, V: Data> KeyValueStore<'_, K, V> {
     /// null (`None` of an `Option`) deletes the key.
     ///
     /// # Errors
-    /// From the serdes and the engine.
+    /// As [`KeyValueStore::get`].
     pub fn put(&mut self, key: &K, value: V, timestamp: Timestamp) -> Result<()> {
         let value = Some(value).filter(|value| !self.store.value.is_null(value));
         self.row(key)?.set(value, timestamp);
         Ok(())
     }
 
-    /// Removes `key`.
+    /// Removes `key`; `timestamp` is that of the change in the changelog.
     ///
     /// # Errors
-    /// From the serdes and the engine.
+    /// As [`KeyValueStore::get`].
     pub fn delete(&mut self, key: &K, timestamp: Timestamp) -> Result<()> {
         self.row(key)?.set(None, timestamp);
         Ok(())
     }
 
-    /// Changes the value of `key` where it lies: `change` gets it, or `None`, and leaves there what shall be stored.
+    /// Changes the value of `key` where it lies: `change` gets it, or `None`, and leaves there what shall be stored; `None`, or a
+    /// value whose serde makes it Kafka's null, deletes the key. The row keeps the higher of its timestamp and `timestamp`.
     ///
     /// # Errors
-    /// From the serdes and the engine.
+    /// As [`KeyValueStore::get`].
     pub fn update<R>(
         &mut self,
         key: &K,

@@ -11,7 +11,8 @@ impl<K: Data + DefaultSerde, V: Data> KGroupedStream<K, V> {
     /// result's timestamp is the highest one of the key's records so far (Kafka: `KStreamAggregate`).
     ///
     /// `store` names the store and its changelog; see [`StreamsBuilder::table`](crate::StreamsBuilder::table). A `None` of an
-    /// `Option` is a value like any other here; filter it out where it shall not count (Kafka drops nulls silently).
+    /// `Option` is a value like any other here; filter it out where it shall not count (Kafka drops nulls silently). A record
+    /// without key is dropped and counted.
     ///
     /// ```
     /// use headwater_core::Timestamp;

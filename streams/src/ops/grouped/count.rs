@@ -7,8 +7,8 @@ use headwater_core::{Data, DefaultSerde, SerdeRef};
 use crate::{KGroupedStream, KTable};
 
 impl<K: Data + DefaultSerde, V: Data> KGroupedStream<K, V> {
-    /// Counts the records of each key. `store` names the store and its changelog; see
-    /// [`StreamsBuilder::table`](crate::StreamsBuilder::table).
+    /// Counts the records of each key, those whose value is `None` of an `Option`, too. `store` names the store and its changelog;
+    /// see [`StreamsBuilder::table`](crate::StreamsBuilder::table). A record without key is dropped and counted.
     ///
     /// ```
     /// use headwater_core::Timestamp;

@@ -8,7 +8,8 @@ use crate::{KGroupedStream, KTable};
 
 impl<K: Data + DefaultSerde, V: Data + DefaultSerde> KGroupedStream<K, V> {
     /// Combines the values of each key: `combine` gets what there is so far and the next value; the first is taken as it is.
-    /// `store` names the store and its changelog; see [`StreamsBuilder::table`](crate::StreamsBuilder::table).
+    /// `store` names the store and its changelog; see [`StreamsBuilder::table`](crate::StreamsBuilder::table). A record without
+    /// key is dropped and counted; `None` of an `Option` is a value like any other, and as a result deletes the row.
     ///
     /// ```
     /// use headwater_streams::StreamsBuilder;

@@ -8,7 +8,8 @@ use super::KGroupedTable;
 use crate::{KTable, ops::grouped, table::Change};
 
 impl<K: Data, V: Data> KGroupedTable<K, V> {
-    /// How many rows each group has. A group that had rows once stays, with 0.
+    /// How many rows each group has. A group that had rows once stays, with 0. `store` names the store and its changelog; see
+    /// [`StreamsBuilder::table`](crate::StreamsBuilder::table).
     pub fn count(&self, store: &str) -> KTable<K, u64> {
         self.aggregate_with(
             store,

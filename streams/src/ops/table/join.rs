@@ -13,7 +13,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Stream and table are read in the order of their timestamps, so a record meets the table as it was then; also in a
     /// replay. Their topics must have as many partitions, and be partitioned by the key.
     ///
-    /// A record without key (`None` of an `Option`) is dropped and counted.
+    /// A record without key (`None` of an `Option`) is dropped and counted; a value that is `None` is joined like any other.
     ///
     /// ```
     /// use headwater_core::Timestamp;

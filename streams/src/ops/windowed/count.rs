@@ -43,15 +43,14 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
 }
 
 impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V, SessionWindows> {
-    /// How many records each session has. `name` and what is late: as in
-    /// [`aggregate`](WindowedStream::<K, V, SessionWindows>::aggregate).
+    /// How many records each session has. `name` and what is late: as in `aggregate` of sessions.
     pub fn count(self, name: &str) -> SessionTable<K, u64> {
         self.count_with(name, K::default_serde())
     }
 }
 
 impl<K: Data, V: Data> WindowedStream<K, V, SessionWindows> {
-    /// As [`count`](WindowedStream::<K, V, SessionWindows>::count), with a serde of your own for the key.
+    /// As `count` of sessions, with a serde of your own for the key.
     pub fn count_with(self, name: &str, key: SerdeRef<K>) -> SessionTable<K, u64> {
         let fold = |_: &K, _, count: &mut Option<u64>| *count.get_or_insert(0) += 1;
         let merge = |_: &K, other, count: &mut Option<u64>| *count.get_or_insert(0) += other;

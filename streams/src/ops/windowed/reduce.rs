@@ -56,7 +56,7 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
 impl<K: Data + DefaultSerde, V: Data + DefaultSerde> WindowedStream<K, V, SessionWindows> {
     /// Makes one value of all those of a session: the first is the first result, and each that follows is combined with it,
     /// `reduce(so_far, value)`. When sessions become one, so do their results, the earlier one first. `name` and what is late:
-    /// as in [`aggregate`](WindowedStream::<K, V, SessionWindows>::aggregate).
+    /// as in `aggregate` of sessions.
     pub fn reduce(
         self,
         name: &str,
@@ -67,7 +67,7 @@ impl<K: Data + DefaultSerde, V: Data + DefaultSerde> WindowedStream<K, V, Sessio
 }
 
 impl<K: Data, V: Data> WindowedStream<K, V, SessionWindows> {
-    /// As [`reduce`](WindowedStream::<K, V, SessionWindows>::reduce), with serdes of your own for key and value.
+    /// As `reduce` of sessions, with serdes of your own for key and value.
     pub fn reduce_with(
         self,
         name: &str,

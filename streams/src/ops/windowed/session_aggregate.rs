@@ -61,7 +61,7 @@ impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V, SessionWindows> {
 }
 
 impl<K: Data, V: Data> WindowedStream<K, V, SessionWindows> {
-    /// As [`aggregate`](WindowedStream::<K, V, SessionWindows>::aggregate), with serdes of your own for key and value.
+    /// As `aggregate` of sessions, with serdes of your own for key and value.
     pub fn aggregate_with<A: Data>(
         self,
         name: &str,
