@@ -12,6 +12,7 @@ use headwater_core::{Data, Error, Record, Result, TaskId, Timestamp};
 use crate::{
     runtime::{
         context::TaskContext,
+        panic::{catch, panicked},
         punctuation::{Due, ProcessorNumber, Punctuate, Punctuation},
     },
     state::{KeyValueHandle, KeyValueStore},
@@ -118,6 +119,11 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
             return Err(Error::processing(format!("timestamp is negative. timestamp={timestamp}")));
         }
         self.next.process(record, self.task)
+    }
+
+    /// As [`ProcessorContext::forward`], for a row that a store sends by itself: a panic of those that follow is its error.
+    pub(crate) fn forward_row(&mut self, record: Record<K, V>) -> Result<()> {
+        catch(|| self.forward(record)).unwrap_or_else(|panic| Err(panicked(&panic)))
     }
 
     /// Asks for [`Processor::advance`] once this record is done.

@@ -12,13 +12,14 @@ use std::{
 
 use futures::StreamExt;
 use headwater_core::{
-    BatchBuilder, ErrorKind, Headers, Log, Partition, ProducerName, Record, Result, Timestamp, TopicName,
-    TopicPartition, TopicSpec,
+    BatchBuilder, DefaultSerde, ErrorKind, Headers, Log, Partition, ProducerName, Record, Result, Timestamp,
+    TopicName, TopicPartition, TopicSpec,
     memory::{MemoryBackend, MemoryLog},
 };
 use headwater_streams::{
-    ErrorPolicy, KeyValueHandle, Metrics, Processor, ProcessorContext, Punctuate, Punctuation, Settings,
-    Streams, StreamsBuilder, StreamsState, Topology, testing::TopologyTestDriver,
+    Consumed, Emit, ErrorPolicy, KeyValueHandle, Metrics, Processor, ProcessorContext, Punctuate,
+    Punctuation, Settings, Streams, StreamsBuilder, StreamsState, TimeWindows, Topology,
+    testing::TopologyTestDriver,
 };
 
 type Context<'a> = ProcessorContext<'a, String, u64>;
@@ -203,4 +204,49 @@ fn under_the_policy_fail_the_first_panic_stops_the_application() {
     let (outcome, states, written) = block_on(run_fragile(1, ErrorPolicy::Fail));
     assert!(outcome.unwrap_err().to_string().contains("fragile"));
     assert_eq!((states.last(), written), (Some(&StreamsState::Failed), 0));
+}
+
+/// What panics at a row that a closed window sends is that row's error.
+#[test]
+fn a_panic_behind_a_closed_window_is_left_out() {
+    let builder = StreamsBuilder::new();
+    builder
+        .stream::<String, u64>("in")
+        .group_by_key()
+        .windowed_by(TimeWindows::tumbling(Duration::from_millis(10)))
+        .emit(Emit::OnClose)
+        .reduce("sums", |a, b| a + b)
+        .to_stream()
+        .map(|at, n| {
+            assert_ne!(n, 13, "thirteen");
+            (at.key, n)
+        })
+        .to("out");
+    let mut driver = TopologyTestDriver::with(builder.build().unwrap(), skipping(), 1).unwrap();
+    driver.append("in", &"k".to_owned(), &13u64, Timestamp(0)).unwrap();
+    driver.append("in", &"k".to_owned(), &1u64, Timestamp(10)).unwrap();
+    driver.append("in", &"k".to_owned(), &1u64, Timestamp(20)).unwrap();
+    driver.run().unwrap();
+    assert_eq!(driver.read::<String, u64>("out").unwrap().len(), 1);
+}
+
+/// What panics while it looks for a timestamp has found none.
+#[test]
+fn a_panic_of_a_timestamp_extractor_is_left_out() {
+    let builder = StreamsBuilder::new();
+    let consumed = Consumed::with(String::default_serde(), u64::default_serde()).timestamps(|record, _| {
+        assert_ne!(record.value, 13, "thirteen");
+        Some(record.timestamp)
+    });
+    builder.stream_with("in", consumed).to("out");
+    let mut driver = TopologyTestDriver::with(builder.build().unwrap(), skipping(), 1).unwrap();
+    for (at, n) in [(0, 1u64), (1, 13), (2, 2)] {
+        driver.append("in", &"k".to_owned(), &n, Timestamp(at)).unwrap();
+    }
+    driver.run().unwrap();
+    assert_eq!(driver.read::<String, u64>("out").unwrap().len(), 2);
+}
+
+fn skipping() -> Settings {
+    Settings { on_error: ErrorPolicy::Skip, ..Settings::new("skips") }
 }

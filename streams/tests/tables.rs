@@ -3,7 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use headwater_core::{DefaultSerde, Timestamp};
+use std::{sync::Arc, time::Duration};
+
+use headwater_core::{
+    Admin, DefaultSerde, ManualClock, Timestamp,
+    memory::{MemoryBackend, MemoryLog},
+};
 use headwater_streams::{
     ErrorPolicy, KStream, KTable, Settings, StreamsBuilder, Topology, testing::TopologyTestDriver,
 };
@@ -323,4 +328,35 @@ fn a_null_value_deletes_its_row_at_once() {
         // Also the time of what follows a deleted row is its own.
         assert_eq!(out::<u64>(&mut driver), ["k=null@10", "k=1@9", "k=null@9", "k=2@7"]);
     }
+}
+
+/// A tombstone is kept for a day. The engine is written long before that, so that a crash brings no row back.
+#[test]
+fn a_deleted_row_stays_deleted_however_long_the_engine_lags() {
+    let clock = Arc::new(ManualClock::default());
+    let log = Arc::new(MemoryLog::with_clock(Arc::clone(&clock) as _));
+    let builder = StreamsBuilder::new();
+    let rows = builder.table::<String, u64>("rows", "rows");
+    builder.stream::<String, u64>("in").join_table(&rows, |_, n, row| n + row).to("out");
+    let ports = (Arc::clone(&log) as _, Arc::new(MemoryBackend::default()) as _);
+    let mut driver =
+        TopologyTestDriver::on(builder.build().unwrap(), Settings::new("test"), 1, ports).unwrap();
+    driver.pipe("rows", &text("k"), &Some(1u64), Timestamp(0)).unwrap();
+    driver.close_and_reopen().unwrap();
+    driver.pipe("rows", &text("k"), &None::<u64>, Timestamp(1)).unwrap();
+    for n in 0..20u64 {
+        driver.pipe("rows", &"other".to_owned(), &Some(n), Timestamp(2)).unwrap();
+    }
+    for _ in 0..3 {
+        clock.advance_ms(3 * 24 * 3_600_000);
+        driver.advance_clock(Duration::from_secs(600)).unwrap();
+        futures::executor::block_on(log.clean()).unwrap();
+        for n in 0..20u64 {
+            driver.pipe("rows", &"other".to_owned(), &Some(n), Timestamp(2)).unwrap();
+        }
+    }
+    driver.crash().unwrap();
+    driver.pipe("in", &text("k"), &1u64, Timestamp(3)).unwrap();
+    let out = driver.read::<String, u64>("out").unwrap();
+    assert!(out.is_empty(), "{out:?}");
 }

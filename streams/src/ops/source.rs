@@ -9,6 +9,7 @@ use crate::{
     runtime::{
         context::TaskContext,
         lanes::{Extract, LANE_HEADER},
+        panic::catch,
     },
     topology::{BuildSource, ErasedNext, tee},
 };
@@ -146,7 +147,9 @@ impl<K: Data, V: Data> BuildSource for SourceNode<K, V> {
             // What cannot be decoded is found out again when it is its turn.
             let record = consumed.record(raw).ok();
             let so_far = (so_far >= Timestamp(0)).then_some(so_far);
-            record.and_then(|record| find(&record, so_far)).unwrap_or(Timestamp(-1))
+            // So does what panics: as a record without time.
+            let found = record.and_then(|record| catch(|| find(&record, so_far)).ok().flatten());
+            found.unwrap_or(Timestamp(-1))
         }))
     }
 }

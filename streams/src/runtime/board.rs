@@ -50,6 +50,13 @@ impl Board {
         }
     }
 
+    /// Says that `tasks` have stopped where they were: until they go on, nobody may take them for caught up.
+    pub(crate) fn stopped(&self, tasks: &[TaskId]) {
+        for task in tasks {
+            self.post(*task, Progress { behind: true, ..self.of(*task) });
+        }
+    }
+
     pub(crate) fn of(&self, task: TaskId) -> Progress {
         let entry = self.tasks.get(&task).expect("every task of the plan is on the board");
         *entry.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,5 +74,25 @@ impl Board {
 
     pub(crate) fn posted(&self) -> &Signal {
         &self.posted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_core::Partition;
+
+    use super::*;
+
+    #[test]
+    fn who_has_stopped_is_behind_where_it_was() {
+        let task = |partition| TaskId { subtopology: 0, partition: Partition(partition) };
+        let board = Board::new([task(0), task(1)].into_iter());
+        let done = Progress { time: Timestamp(5), behind: false, looked_at: LogVersion::default() };
+        board.post(task(0), done);
+        board.post(task(1), done);
+        assert!(board.all_caught_up(LogVersion::default()));
+        board.stopped(&[task(1)]);
+        assert_eq!((board.of(task(0)), board.of(task(1))), (done, Progress { behind: true, ..done }));
+        assert!(!board.all_caught_up(LogVersion::default()));
     }
 }

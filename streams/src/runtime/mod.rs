@@ -10,7 +10,7 @@ mod commit;
 mod inputs;
 mod life;
 mod metrics;
-mod panic;
+pub(crate) mod panic;
 mod partitions;
 mod plan;
 mod ports;

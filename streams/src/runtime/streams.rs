@@ -215,6 +215,7 @@ impl Shared {
                 Ok(Err(error)) => Failure::Error(error),
                 Err(panic) => Failure::Panic(panic),
             };
+            self.board.stopped(tasks);
             let backoff = restarts.after(&failure, Instant::now());
             let error = failure.into_error();
             let Some(backoff) = backoff.filter(|_| self.stop.count() == 0) else { break error };

@@ -24,6 +24,11 @@ use super::{
 };
 use crate::{ops::source::Source, process::Call, state::StoreClock, topology::Processors};
 
+/// The engine is written at least so often while there is something that it lacks. A row that was deleted is known to be
+/// deleted only as long as the changelog keeps its tombstone, a day; long before that, the engine must know.
+const SPILL_INTERVAL_MS: i64 = 10 * 60_000;
+/// And when the changelogs hold so many records that the engine lacks, all of which a restart would have to replay.
+const UNWRITTEN_RECORDS_MAX: u64 = 10_000_000;
 /// Bytes written to the engine at once, at least.
 const SPILL_BYTES_MIN: usize = 1 << 20;
 
@@ -38,6 +43,10 @@ pub(crate) struct Task {
     metrics: TaskMetrics,
     /// What earlier workers have counted.
     earlier: TaskMetrics,
+    /// The wall clock as of the turn; when it was when the engine was written, and how many changelog records came since.
+    now: Timestamp,
+    written_at: Timestamp,
+    unwritten: u64,
     /// Memory for the tables of one store, in bytes.
     store_bytes_max: usize,
     /// Records taken up to the last commit.
@@ -106,6 +115,9 @@ impl Task {
             producer,
             metrics: TaskMetrics::default(),
             earlier: metrics.committed(id).counters(),
+            now: Timestamp::MIN,
+            written_at: Timestamp::MIN,
+            unwritten: 0,
             store_bytes_max: plan.settings.table_bytes() / plan.store_count().max(1),
             committed_records: 0,
             uncommitted: 0,
@@ -291,13 +303,19 @@ impl Task {
         for changelog in &mut self.changelogs {
             if let Some(end) = written.iter().find(|w| w.partition == changelog.partition) {
                 changelog.next = end.next;
+                self.unwritten += end.next.0 - end.base.0;
             }
         }
         let max = self.store_bytes_max;
         if self.context.stores().any(|store| store.bytes() > max) {
-            self.spill(true)?;
+            self.spill(true)
+        } else if self.unwritten >= UNWRITTEN_RECORDS_MAX
+            || self.next_spill().is_some_and(|due| due <= self.now)
+        {
+            self.spill(false)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// Writes all committed changes to the state engine, in bulk, with the changelog positions they lead to.
@@ -316,10 +334,16 @@ impl Task {
         if !batch.is_empty() {
             self.context.state.write(&batch)?;
         }
+        (self.written_at, self.unwritten) = (self.now, 0);
         if evict {
             self.context.stores().for_each(|store| store.evict());
         }
         Ok(())
+    }
+
+    /// When the wall clock says that the engine must be written, if it lacks anything.
+    pub(crate) fn next_spill(&self) -> Option<Timestamp> {
+        (self.unwritten > 0).then(|| self.written_at.plus_ms(SPILL_INTERVAL_MS))
     }
 
     /// How far the task is, once everything it took is committed.

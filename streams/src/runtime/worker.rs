@@ -161,9 +161,10 @@ impl Worker {
         if abandoned() { Ok(()) } else { self.close().await }
     }
 
-    /// How long until a punctuation by the wall clock is due.
+    /// How long until a punctuation by the wall clock is due, or state must be written to the engine.
     fn until_punctuation(&self) -> Option<Duration> {
-        let due = self.tasks.iter().filter_map(Task::next_punctuation).min()?;
+        let due = |task: &Task| task.next_punctuation().into_iter().chain(task.next_spill()).min();
+        let due = self.tasks.iter().filter_map(due).min()?;
         let millis = due.0.saturating_sub(self.ports.clock.now().0);
         // A clock in whole milliseconds may be behind the timer: one more, and the next turn does not come too early.
         Some(

@@ -8,6 +8,7 @@ use super::joiner::Joiner;
 use crate::{
     Processor, ProcessorContext,
     join_windows::JoinSpan,
+    runtime::panic::{catch, panicked},
     state::{JoinStore, Put},
 };
 
@@ -169,9 +170,16 @@ fn give_out<K: Data, A: Data, R: Data>(
     let (rows, _) = cx.task.store_and_state::<JoinStore<A>>(store);
     let Some((key_bytes, value, timestamp)) = rows.row(place) else { return Ok(()) };
     let row_key = key.decode(key_bytes)?;
-    let Some(result) = alone(&row_key, value) else { return Ok(()) };
-    let sent = cx.forward(Record { key: row_key, value: result, timestamp, headers: headers.clone() });
-    let Err(error) = sent else { return Ok(()) };
+    let error = match catch(|| alone(&row_key, value)) {
+        Ok(None) => return Ok(()),
+        Ok(Some(value)) => {
+            match cx.forward_row(Record { key: row_key, value, timestamp, headers: headers.clone() }) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            }
+        }
+        Err(panic) => panicked(&panic),
+    };
     let (rows, _) = cx.task.store_and_state::<JoinStore<A>>(store);
     let (key_bytes, value_bytes) = rows.row_bytes(place)?;
     cx.task.forgive_row(error, (&key_bytes, &value_bytes), timestamp)

@@ -207,7 +207,7 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
             cx.task.begin_record();
             let key = Windowed { key: self.key.decode(&key_bytes)?, window: self.windows.window_at(start) };
             let headers = headers.clone();
-            if let Err(error) = cx.forward(Record { key, value: value.clone(), timestamp, headers }) {
+            if let Err(error) = cx.forward_row(Record { key, value: value.clone(), timestamp, headers }) {
                 let mut value_bytes = Vec::new();
                 self.value.encode(&value, &mut value_bytes)?;
                 cx.task.forgive_row(error, (&key_bytes, &value_bytes), timestamp)?;

@@ -160,7 +160,7 @@ impl<K: Data, A: Data, F, M> SessionAggregate<K, A, F, M> {
             cx.task.begin_record();
             let mut record = result(self.key.decode(&key_bytes)?, session, value.clone());
             record.headers = headers.clone();
-            if let Err(error) = cx.forward(record) {
+            if let Err(error) = cx.forward_row(record) {
                 let mut value_bytes = Vec::new();
                 if let Some(value) = &value {
                     self.value.encode(value, &mut value_bytes)?;

@@ -40,6 +40,13 @@ impl Task {
     /// Makes the punctuations that the wall clock has reached; how many those were.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Result<usize> {
         self.context.punctuators.set_now(now);
+        if self.now == Timestamp::MIN {
+            self.written_at = now;
+        }
+        self.now = now;
+        if !self.is_dirty() && self.next_spill().is_some_and(|due| due <= now) {
+            self.spill(false)?;
+        }
         if self.next_punctuation().is_none_or(|due| due > now) {
             return Ok(0);
         }
