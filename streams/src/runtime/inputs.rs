@@ -15,7 +15,7 @@ use crate::OffsetReset;
 
 /// Bytes asked for in one read.
 const READ_BYTES_MAX: usize = 1 << 20;
-/// Bytes of batches that a lane keeps in memory. Beyond, it keeps their offsets and reads them again in time.
+/// Bytes of batches that a lane keeps in memory. Beyond, it knows where they lie and reads them again in time.
 const LANE_BYTES_MAX: usize = 2 << 20;
 
 /// One partition that a task reads.
@@ -104,11 +104,30 @@ impl Inputs {
                 self.scan(at, log, board).await?;
             }
         }
-        for lane in &mut self.lanes {
-            while let Some(offset) = lane.wanted() {
-                let fetched = log.read(&self.inputs[lane.input].partition, offset, 0).await?;
-                let batch = fetched.batches.into_iter().next();
-                lane.supply(batch.ok_or_else(|| lost(&self.inputs[lane.input].partition, offset))?)?;
+        for at in 0..self.lanes.len() {
+            while let Some(offset) = self.lanes[at].wanted() {
+                let input = self.lanes[at].input;
+                self.read_again(input, offset, log).await?;
+                if self.lanes[at].wanted() == Some(offset) {
+                    return Err(lost(&self.inputs[input].partition, offset));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was found before and not kept, as much as lanes keep: all that stand at one place, together.
+    async fn read_again(&mut self, at: usize, from: Offset, log: &dyn Log) -> Result<()> {
+        let input = &self.inputs[at];
+        let fetched = log.read(&input.partition, from, READ_BYTES_MAX).await?;
+        for batch in fetched.batches {
+            let owner = lane_of(&batch, &self.lanes, at, input)?;
+            let mut taken = false;
+            for (number, lane) in self.lanes.iter_mut().enumerate().filter(|(_, lane)| lane.input == at) {
+                taken |= lane.supply(&batch, number == owner, LANE_BYTES_MAX)?;
+            }
+            if !taken {
+                break;
             }
         }
         Ok(())
@@ -142,8 +161,8 @@ impl Inputs {
             }
             for batch in fetched.batches {
                 input.next = batch.next_offset();
-                let lane = lane_of(&batch, &mut self.lanes, at, input)?;
-                lane.push(batch, LANE_BYTES_MAX)?;
+                let lane = lane_of(&batch, &self.lanes, at, input)?;
+                self.lanes[lane].push(batch, LANE_BYTES_MAX)?;
             }
             if !self.lanes.iter().any(|lane| lane.input == at && lane.is_empty()) {
                 return Ok(());
@@ -192,12 +211,7 @@ impl Inputs {
 }
 
 /// The lane that a batch belongs to: a batch is written by one task.
-fn lane_of<'a>(
-    batch: &headwater_core::RecordBatch,
-    lanes: &'a mut [Lane],
-    at: usize,
-    input: &Input,
-) -> Result<&'a mut Lane> {
+fn lane_of(batch: &headwater_core::RecordBatch, lanes: &[Lane], at: usize, input: &Input) -> Result<usize> {
     let number = if input.upstream.is_some() {
         let mut cursor = batch.cursor();
         cursor.advance()?;
@@ -205,7 +219,7 @@ fn lane_of<'a>(
     } else {
         0
     };
-    lanes.iter_mut().find(|lane| lane.input == at && lane.number == number).ok_or_else(|| {
+    lanes.iter().position(|lane| lane.input == at && lane.number == number).ok_or_else(|| {
         Error::corrupt(format!(
             "a batch names a lane that no upstream task has. partition={}, batch={batch:?}, lane={number}",
             input.partition

@@ -40,11 +40,14 @@ impl LaneMark {
     }
 }
 
-/// A batch of a lane that waits for its turn.
-enum Queued {
-    Loaded(RecordBatch),
-    /// Only its offset is kept: the lane is far ahead of the others.
-    At(Offset),
+/// Where batches lie that were found and not kept, because the lane is far ahead of the others: two offsets, however many
+/// there are. Those of other lanes lie between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stretch {
+    /// That of the first.
+    from: Offset,
+    /// Behind the last.
+    to: Offset,
 }
 
 pub(crate) struct Lane {
@@ -60,8 +63,12 @@ pub(crate) struct Lane {
     /// Everything before was taken.
     pub(crate) position: Offset,
     head: Option<Head>,
-    queue: VecDeque<Queued>,
+    /// Batches that wait for their turn.
+    queue: VecDeque<RecordBatch>,
+    /// Of head and queue.
     loaded_bytes: usize,
+    /// What comes behind the queue.
+    stretch: Option<Stretch>,
 }
 
 struct Head {
@@ -99,42 +106,62 @@ impl Lane {
             head: None,
             queue: VecDeque::new(),
             loaded_bytes: 0,
+            stretch: None,
         }
     }
 
-    /// Appends a batch; beyond `loaded_bytes_max` only its offset is kept.
+    /// Appends a batch; beyond `loaded_bytes_max` only the place is kept.
     pub(crate) fn push(&mut self, batch: RecordBatch, loaded_bytes_max: usize) -> Result<()> {
         if batch.next_offset() <= self.position {
             return Ok(());
         }
-        if self.loaded_bytes > 0 && self.loaded_bytes + batch.bytes().len() > loaded_bytes_max {
-            self.queue.push_back(Queued::At(batch.base_offset()));
+        if let Some(stretch) = &mut self.stretch {
+            stretch.to = batch.next_offset();
+        } else if !self.has_room(&batch, loaded_bytes_max) {
+            self.stretch = Some(Stretch { from: batch.base_offset(), to: batch.next_offset() });
         } else {
-            self.loaded_bytes += batch.bytes().len();
-            self.queue.push_back(Queued::Loaded(batch));
+            self.load(batch);
         }
         self.settle()
     }
 
-    /// Hands in the batch that [`Lane::wanted`] asked for.
-    pub(crate) fn supply(&mut self, batch: RecordBatch) -> Result<()> {
-        self.queue.pop_front();
+    /// Hands in a batch of the partition, of this lane or not; whether it was the one that the lane reads on at, and was taken.
+    pub(crate) fn supply(
+        &mut self,
+        batch: &RecordBatch,
+        is_own: bool,
+        loaded_bytes_max: usize,
+    ) -> Result<bool> {
+        let Some(Stretch { from, to }) = self.stretch else { return Ok(false) };
+        if from != batch.base_offset() || is_own && !self.has_room(batch, loaded_bytes_max) {
+            return Ok(false);
+        }
+        let from = batch.next_offset();
+        self.stretch = (from < to).then_some(Stretch { from, to });
+        if is_own {
+            self.load(batch.clone());
+            self.settle()?;
+        }
+        Ok(true)
+    }
+
+    fn has_room(&self, batch: &RecordBatch, loaded_bytes_max: usize) -> bool {
+        self.loaded_bytes == 0 || self.loaded_bytes + batch.bytes().len() <= loaded_bytes_max
+    }
+
+    fn load(&mut self, batch: RecordBatch) {
         self.loaded_bytes += batch.bytes().len();
-        self.queue.push_front(Queued::Loaded(batch));
-        self.settle()
+        self.queue.push_back(batch);
     }
 
-    /// The offset of the batch that must be read before the lane can go on.
+    /// From where the partition must be read again before the lane can go on.
     pub(crate) fn wanted(&self) -> Option<Offset> {
-        match (&self.head, self.queue.front()) {
-            (None, Some(Queued::At(offset))) => Some(*offset),
-            _ => None,
-        }
+        self.stretch.filter(|_| self.head.is_none()).map(|stretch| stretch.from)
     }
 
     /// Whether nothing of it waits, here or as an offset.
     pub(crate) fn is_empty(&self) -> bool {
-        self.head.is_none() && self.queue.is_empty()
+        self.head.is_none() && self.stretch.is_none()
     }
 
     /// Time of its next record, if that is at hand.
@@ -204,20 +231,14 @@ impl Lane {
                 self.loaded_bytes -= head.cursor.batch().bytes().len();
                 self.head = None;
             }
-            match self.queue.front() {
-                Some(Queued::Loaded(batch)) => {
-                    let mut cursor = batch.cursor();
-                    cursor.advance()?;
-                    self.head = Some(Head { cursor, time: self.time, extracted: self.time });
-                    self.queue.pop_front();
-                }
-                Some(Queued::At(_)) => return Ok(()),
-                None => {
-                    // Nobody has looked since: more may be there already.
-                    self.behind = true;
-                    return Ok(());
-                }
-            }
+            let Some(batch) = self.queue.pop_front() else {
+                // Nobody has looked since: more may be there already.
+                self.behind = true;
+                return Ok(());
+            };
+            let mut cursor = batch.cursor();
+            cursor.advance()?;
+            self.head = Some(Head { cursor, time: self.time, extracted: self.time });
         }
     }
 
@@ -270,7 +291,7 @@ pub(crate) fn choose(lanes: &[Lane]) -> Choice {
                     best = Some((time, at));
                 }
             },
-            // A batch that is known but not loaded is like a lane that is behind: it must be read first.
+            // Batches that are known but not loaded are like a lane that is behind: they must be read first.
             None if lane.behind || !lane.is_empty() => blocked = blocked.min((lane.time, at)),
             None => {}
         }
@@ -324,20 +345,43 @@ mod tests {
     }
 
     proptest! {
-        /// Bounded lanes, delivered in any interleaving and with any part of them as offsets only: one order.
+        /// Bounded lanes, delivered in any interleaving and with any part of them left in the log: one order.
         #[test]
         fn arrival_does_not_matter(
             contents in prop::collection::vec(prop::collection::vec(prop::collection::vec(0i64..50, 1..5), 0..6), 1..4),
             deliveries in prop::collection::vec(0usize..4, 0..60),
             loaded_bytes_max in 1usize..400,
+            reads_max in 1usize..5,
         ) {
-            let expected = run(&contents, &[], 1 << 20);
+            let expected = run(&contents, &[], (1 << 20, 1));
             prop_assert_eq!(expected.len(), contents.iter().flatten().map(Vec::len).sum::<usize>());
-            prop_assert_eq!(run(&contents, &deliveries, loaded_bytes_max), expected);
+            prop_assert_eq!(run(&contents, &deliveries, (loaded_bytes_max, reads_max)), expected);
         }
     }
 
-    fn run(contents: &[Vec<Vec<i64>>], deliveries: &[usize], loaded_bytes_max: usize) -> Vec<(usize, u64)> {
+    /// Ten million records that wait for another lane take no more memory than a lane may keep.
+    #[test]
+    fn a_lane_that_is_far_ahead_keeps_its_place_and_not_its_records() {
+        const RECORDS: usize = 1_000;
+        const LOADED_BYTES_MAX: usize = 2 << 20;
+        let mut lanes = [Lane::new(0, 0, Timing::Record), Lane::new(0, 1, Timing::Record)];
+        let (one, mut most) = (batch(0, &[5; RECORDS]), 0);
+        for base in (0..10_000_000).step_by(RECORDS) {
+            lanes[1].push(one.clone().at_offset(Offset(base)), LOADED_BYTES_MAX).unwrap();
+            let queued = lanes[1].queue.capacity() * size_of::<RecordBatch>();
+            most = most.max(lanes[1].loaded_bytes + queued);
+        }
+        assert_eq!(choose(&lanes), Choice::Look);
+        println!("{most} bytes at most");
+        assert!((LOADED_BYTES_MAX / 2..LOADED_BYTES_MAX + (64 << 10)).contains(&most));
+        assert_eq!(lanes[1].stretch.map(|stretch| stretch.to), Some(Offset(10_000_000)));
+    }
+
+    fn run(
+        contents: &[Vec<Vec<i64>>],
+        deliveries: &[usize],
+        (loaded_bytes_max, reads_max): (usize, usize),
+    ) -> Vec<(usize, u64)> {
         let batches: Vec<Vec<RecordBatch>> = contents
             .iter()
             .map(|lane| {
@@ -345,7 +389,7 @@ mod tests {
                 lane.iter()
                     .map(|ts| {
                         let b = batch(base, ts);
-                        base += ts.len() as u64;
+                        base += ts.len() as u64 + 1;
                         b
                     })
                     .collect()
@@ -369,8 +413,17 @@ mod tests {
                 else {
                     break;
                 };
-                let found = batches[at].iter().find(|b| b.base_offset() == wanted).unwrap().clone();
-                lanes[at].supply(found).unwrap();
+                // Each is followed by one of another lane, as it may be in a partition.
+                let partition = batches[at]
+                    .iter()
+                    .flat_map(|own| [(own.clone(), true), (batch(own.next_offset().0, &[0]), false)]);
+                let found = partition.skip_while(|(found, _)| found.base_offset() != wanted);
+                for (found, is_own) in found.take(reads_max) {
+                    if !lanes[at].supply(&found, is_own, loaded_bytes_max).unwrap() {
+                        break;
+                    }
+                }
+                assert_ne!(lanes[at].wanted(), Some(wanted));
             }
             // Whoever is at the end says so, as the reader of a log would.
             for (at, lane) in lanes.iter_mut().enumerate() {
