@@ -39,6 +39,7 @@ pub struct TopologyTestDriver {
     ports: Ports,
     clock: Arc<ManualClock>,
     metrics: MetricsSink,
+    board: Arc<Board>,
     worker: Option<Worker>,
     producer: Box<dyn Producer>,
     partitions: BTreeMap<TopicName, u32>,
@@ -91,6 +92,7 @@ impl TopologyTestDriver {
             let producer = log.producer(&ProducerName("test-driver".to_owned())).await?;
             let counts = log.topics().await?.into_iter().map(|t| (t.name, t.partitions.get())).collect();
             let mut driver = Self {
+                board: Arc::new(Board::new(plan.tasks())),
                 plan,
                 ports: Ports { log, state, clock: Arc::clone(&clock) as _ },
                 clock,
@@ -109,7 +111,8 @@ impl TopologyTestDriver {
         // The state of a task is opened once: the old worker goes before the new one comes.
         self.worker = None;
         self.metrics = MetricsSink::new();
-        let board = Arc::new(Board::new(self.plan.tasks()));
+        self.board = Arc::new(Board::new(self.plan.tasks()));
+        let board = Arc::clone(&self.board);
         let tasks: Vec<_> = self.plan.tasks().collect();
         let (plan, ports) = (Arc::clone(&self.plan), self.ports.clone());
         self.worker = Some(Worker::open(plan, ports, (board, self.metrics.clone()), &tasks).await?);
@@ -181,20 +184,20 @@ impl TopologyTestDriver {
     /// # Errors
     /// Why the application would stop.
     pub fn run(&mut self) -> Result<()> {
+        let board = Arc::clone(&self.board);
         let worker = self.worker()?;
-        // Once more after the first idle turn: what a task posts at the end of a turn concerns those before it.
-        let mut idle = 0;
-        while idle < 2 {
+        loop {
+            // What a task posts at the end of a turn concerns those behind it, which may go on then: also after an idle turn.
+            let posted = board.changed().count();
             match block_on(worker.turn()) {
-                Ok(Turn::Busy) => idle = 0,
-                Ok(Turn::Idle) => idle += 1,
+                Ok(Turn::Idle) if board.changed().count() == posted => return Ok(()),
+                Ok(_) => {}
                 Err(error) => {
                     self.worker = None;
                     return Err(error);
                 }
             }
         }
-        Ok(())
     }
 
     /// Moves the wall clock, which begins at 0 and otherwise stands still, and runs until everything is done: punctuations
