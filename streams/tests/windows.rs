@@ -715,3 +715,31 @@ fn the_end_of_time_closes_no_session() {
     }
     assert_eq!((out(&mut driver), driver.metrics().total().skipped), (vec!["[a@1/2]=2@2".to_owned()], 1));
 }
+
+/// What values of sessions keep on the heap is memory, so they go to the engine like others when they are too many.
+#[test]
+fn large_values_of_sessions_count_as_memory() {
+    let topology = || {
+        let builder = StreamsBuilder::new();
+        builder
+            .stream::<u64, u64>("in")
+            .group_by_key()
+            .windowed_by(SessionWindows::gap(ms(10)))
+            .aggregate("texts", || "x".repeat(100_000), |_, _, _| (), |_, _, _| ())
+            .to_stream()
+            .map(|at, _| (at.key, 0u64))
+            .to("out");
+        builder.build().unwrap()
+    };
+    let bytes = |memory_bytes| {
+        let settings = Settings { memory_bytes, ..Settings::new("heap") };
+        let mut driver = TopologyTestDriver::with(topology(), settings, 1).unwrap();
+        for n in 0..100u64 {
+            driver.pipe("in", &n, &n, Timestamp(0)).unwrap();
+        }
+        driver.metrics().total().state_bytes
+    };
+    let (much, little) = (bytes(64 << 20), bytes(1 << 20));
+    assert!((10_000_000..11_000_000).contains(&much), "10 MB of values are bytes={much}");
+    assert!(little < 2_000_000, "with memory for 1 MB there are bytes={little}");
+}

@@ -141,7 +141,7 @@ impl<V: Clone> Table<V> {
                 let at =
                     u32::try_from(self.rows.len()).map_err(|_| Error::invalid("a table has 2^32 rows"))?;
                 let loaded = if self.complete { None } else { load()? };
-                let heap_bytes = loaded.as_ref().map_or(0, |loaded| Self::heap_bytes_of(loaded.bytes));
+                let heap_bytes = loaded.as_ref().map_or(0, |loaded| heap_bytes_of::<V>(loaded.bytes));
                 self.heap_bytes += heap_bytes as usize;
                 let (value, timestamp) =
                     loaded.map_or((None, Timestamp::MIN), |loaded| (Some(loaded.value), loaded.timestamp));
@@ -215,7 +215,7 @@ impl<V: Clone> Table<V> {
         for at in changed.drain(..) {
             let row = &mut self.rows[at as usize];
             row.uncommitted = false;
-            let heap_bytes = Self::heap_bytes_of(visit(&row.key, &mut row.value, row.timestamp)?);
+            let heap_bytes = heap_bytes_of::<V>(visit(&row.key, &mut row.value, row.timestamp)?);
             self.heap_bytes = self.heap_bytes + heap_bytes as usize - row.heap_bytes as usize;
             row.heap_bytes = heap_bytes;
             if !row.unwritten {
@@ -294,15 +294,6 @@ impl<V: Clone> Table<V> {
     pub(crate) fn uncommitted_bytes(&self) -> usize {
         let heap_bytes = self.heap_bytes / self.rows.len().max(1);
         self.uncommitted.len() * (size_of::<Row<V>>() + INLINE_KEY_BYTES + heap_bytes)
-    }
-
-    /// What a value of so many bytes keeps on the heap, about: nothing, if it has nothing to drop.
-    fn heap_bytes_of(bytes: usize) -> u32 {
-        if needs_drop::<V>() && bytes > 0 {
-            u32::try_from(bytes + ALLOCATION_BYTES).unwrap_or(u32::MAX)
-        } else {
-            0
-        }
     }
 
     /// Memory of rows and index, and about that of values on the heap.
@@ -404,6 +395,15 @@ impl<'a, V: Clone> RowMut<'a, V> {
         let row = &mut self.table.rows[self.at as usize];
         row.timestamp = row.timestamp.max(timestamp);
         row.timestamp
+    }
+}
+
+/// What a value of so many bytes keeps on the heap, about: nothing, if it has nothing to drop.
+pub(super) fn heap_bytes_of<V>(bytes: usize) -> u32 {
+    if needs_drop::<V>() && bytes > 0 {
+        u32::try_from(bytes + ALLOCATION_BYTES).unwrap_or(u32::MAX)
+    } else {
+        0
     }
 }
 
@@ -530,7 +530,7 @@ mod tests {
         assert!(table.uncommitted_bytes() > 5000);
         table.take_changes(|_, value, _| Ok(value.map_or(0, String::len))).unwrap();
         assert!(table.bytes() < one);
-        assert_eq!(Table::<u64>::heap_bytes_of(8), 0);
+        assert_eq!(heap_bytes_of::<u64>(8), 0);
     }
 
     #[test]

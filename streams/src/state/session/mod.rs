@@ -51,7 +51,6 @@ impl<A: Data> BuildStore for SessionStoreSpec<A> {
             clock: StoreClock { time: Timestamp::MIN, closed: Timestamp::MIN },
             late: 0,
             undo: None,
-            heap_bytes: 0,
             scratch: Scratch::default(),
         })
     }
@@ -75,8 +74,6 @@ pub(crate) struct SessionStore<A> {
     clock: StoreClock,
     late: u64,
     undo: Option<(StoreClock, u64)>,
-    /// What the rows keep outside of the table, at the last commit.
-    heap_bytes: usize,
     scratch: Scratch,
 }
 
@@ -141,12 +138,11 @@ impl<A: Data> SessionStore<A> {
             state.scan(*slot, &scratch.key, Some(&scratch.to), &mut |key, value| {
                 let session = layout::decode_by_key(key)?;
                 if session.end > clock.closed {
-                    sessions.open.push(Open::stored(session, decode_stored(&**serde, value)?.value));
+                    sessions.open.push(Open::stored(session, decode_stored(&**serde, value)?));
                 }
                 Ok(ControlFlow::Continue(()))
             })?;
-            // What they keep on the heap they know themselves.
-            let (timestamp, bytes) = (Timestamp::MIN, 0);
+            let (timestamp, bytes) = (Timestamp::MIN, sessions.heap_bytes());
             Ok((!sessions.open.is_empty()).then_some(Loaded { value: sessions, timestamp, bytes }))
         })?;
         if let Some(first) = row.peek().and_then(|sessions| sessions.open.first()) {
@@ -319,21 +315,18 @@ impl<A: Data> Store for SessionStore<A> {
     }
 
     fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()> {
-        let Self { table, value: serde, heap_bytes, scratch, .. } = self;
+        let Self { table, value: serde, scratch, .. } = self;
         table.take_changes_mut(|key, sessions, _| {
             let Some(sessions) = sessions else { return Ok(0) };
-            for (session, value) in sessions.changed() {
+            sessions.log(|session, value| {
                 layout::changelog_key(key, session, &mut scratch.key);
                 scratch.value.clear();
                 let present =
                     value.map_or(Ok(false), |value| serde.encode_nullable(value, &mut scratch.value))?;
                 sink(&scratch.key, present.then_some(&scratch.value[..]), session.end)?;
-            }
-            sessions.set_logged();
-            let bytes = sessions.heap_bytes();
-            *heap_bytes = (*heap_bytes + bytes).saturating_sub(sessions.counted);
-            sessions.counted = bytes;
-            Ok(0)
+                Ok(scratch.value.len())
+            })?;
+            Ok(sessions.heap_bytes())
         })
     }
 
@@ -398,7 +391,6 @@ impl<A: Data> Store for SessionStore<A> {
         self.table.evict();
         if self.table.is_empty() {
             self.timers.clear();
-            self.heap_bytes = 0;
         }
     }
 
@@ -407,7 +399,7 @@ impl<A: Data> Store for SessionStore<A> {
     }
 
     fn bytes(&self) -> usize {
-        self.table.bytes() + self.timers.bytes() + self.heap_bytes
+        self.table.bytes() + self.timers.bytes()
     }
 
     fn clock(&self) -> Option<StoreClock> {

@@ -5,7 +5,10 @@ use std::ops::Range;
 use headwater_core::Result;
 use smallvec::SmallVec;
 
-use crate::Session;
+use crate::{
+    Session,
+    state::table::{Loaded, heap_bytes_of},
+};
 
 /// The value of a row. What was committed and what the engine holds is known session by session.
 #[derive(Debug, Clone)]
@@ -13,13 +16,11 @@ pub(super) struct Sessions<A> {
     /// By time; they do not touch.
     pub(super) open: SmallVec<[Open<A>; 1]>,
     past: Vec<Past<A>>,
-    /// Bytes outside of the row, as they were counted last.
-    pub(super) counted: usize,
 }
 
 impl<A> Default for Sessions<A> {
     fn default() -> Self {
-        Self { open: SmallVec::new(), past: Vec::new(), counted: 0 }
+        Self { open: SmallVec::new(), past: Vec::new() }
     }
 }
 
@@ -34,16 +35,20 @@ pub(super) struct Open<A> {
     /// Whether the value is later than theirs.
     unlogged: bool,
     unstored: bool,
+    /// About what the value keeps on the heap, as of when it was last read or committed.
+    heap_bytes: u32,
 }
 
 impl<A> Open<A> {
     /// As the engine has it.
-    pub(super) fn stored(session: Session, value: A) -> Self {
-        Self { session, value: Some(value), logged: true, stored: true, unlogged: false, unstored: false }
+    pub(super) fn stored(session: Session, Loaded { value, bytes, .. }: Loaded<A>) -> Self {
+        let (value, heap_bytes) = (Some(value), heap_bytes_of::<A>(bytes));
+        Self { session, value, logged: true, stored: true, unlogged: false, unstored: false, heap_bytes }
     }
 
     fn new(session: Session) -> Self {
-        Self { session, value: None, logged: false, stored: false, unlogged: true, unstored: false }
+        let (value, heap_bytes) = (None, 0);
+        Self { session, value, logged: false, stored: false, unlogged: true, unstored: false, heap_bytes }
     }
 }
 
@@ -122,18 +127,21 @@ impl<A> Sessions<A> {
         )
     }
 
-    /// Remembers that all of [`Sessions::changed`] was committed.
-    pub(super) fn set_logged(&mut self) {
-        self.past.retain(|past| past.stored);
-        for past in &mut self.past {
+    /// Visits all of [`Sessions::changed`], and takes it for committed; `visit` says how many bytes a value has.
+    pub(super) fn log(&mut self, mut visit: impl FnMut(Session, Option<&A>) -> Result<usize>) -> Result<()> {
+        for past in self.past.iter_mut().filter(|past| past.unlogged) {
+            visit(past.session, past.value.as_ref())?;
             (past.value, past.unlogged) = (None, false);
         }
-        for open in self.open.iter_mut().filter(|open| open.unlogged) {
-            (open.logged, open.unlogged, open.unstored) = (true, false, true);
-        }
+        self.past.retain(|past| past.stored);
         if self.past.is_empty() {
             self.past = Vec::new();
         }
+        for open in self.open.iter_mut().filter(|open| open.unlogged) {
+            open.heap_bytes = heap_bytes_of::<A>(visit(open.session, open.value.as_ref())?);
+            (open.logged, open.unlogged, open.unstored) = (true, false, true);
+        }
+        Ok(())
     }
 
     /// Visits what the engine does not have as it is, and takes it for written: sessions to remove, which have no value, and
@@ -149,9 +157,10 @@ impl<A> Sessions<A> {
         Ok(())
     }
 
-    /// Bytes outside of the row.
+    /// Bytes outside of the row; those of values, about.
     pub(super) fn heap_bytes(&self) -> usize {
         let open = if self.open.spilled() { self.open.capacity() * size_of::<Open<A>>() } else { 0 };
-        open + self.past.capacity() * size_of::<Past<A>>()
+        let values: usize = self.open.iter().map(|open| open.heap_bytes as usize).sum();
+        open + values + self.past.capacity() * size_of::<Past<A>>()
     }
 }
