@@ -4,8 +4,7 @@ use std::{fmt, time::Duration};
 
 use headwater_core::{Error, Result, Timestamp};
 
-/// Spans beyond this are refused, so that sums of them do not overflow: a million years.
-const SPAN_MS_MAX: i64 = 1_000_000 * 366 * 24 * 3_600_000;
+use crate::windows::SPAN_MS_MAX;
 
 /// Which records of the right stream meet a record of the left one: those from `before` before it to `after` after it,
 /// both ends included (Kafka: `JoinWindows`).

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use headwater_core::{DefaultSerde, Error, Result, Serde, SerdeRef, Timestamp};
 
-use crate::{Windowed, Windows, windows::millis};
+use crate::{
+    Windowed, Windows,
+    windows::{SPAN_MS_MAX, millis},
+};
 
 /// The span of the records of one session: the first and the last of them, so that **both ends belong to it** (Kafka:
 /// `SessionWindow`), where the end of a [`Window`](crate::Window) does not. A session of one record begins and ends with it.
@@ -68,7 +71,8 @@ impl SessionWindows {
     /// Sessions whose records lie no more than `gap` apart, with no grace (Kafka:
     /// `SessionWindows.ofInactivityGapWithNoGrace`).
     ///
-    /// Gaps are counted in whole milliseconds. [`StreamsBuilder::build`](crate::StreamsBuilder::build) refuses a gap of 0.
+    /// Gaps are counted in whole milliseconds. [`StreamsBuilder::build`](crate::StreamsBuilder::build) refuses a gap of 0,
+    /// and a gap or grace of more than a million years.
     #[must_use]
     pub fn gap(gap: Duration) -> Self {
         Self { gap_ms: millis(gap), grace_ms: 0 }
@@ -108,6 +112,11 @@ impl SessionWindows {
 
 impl Windows for SessionWindows {
     fn check(&self) -> Result<()> {
+        if self.gap_ms.max(self.grace_ms) > SPAN_MS_MAX {
+            return Err(Error::invalid(format!(
+                "the gap of sessions or their grace is too long. windows=`{self}`, ms_max={SPAN_MS_MAX}"
+            )));
+        }
         if self.gap_ms > 0 {
             return Ok(());
         }

@@ -4,6 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use headwater_core::{DefaultSerde, Error, Result, Serde, SerdeRef, Timestamp};
 
+/// Spans beyond this are refused, so that sums of them do not overflow: a million years.
+pub(crate) const SPAN_MS_MAX: i64 = 1_000_000 * 366 * 24 * 3_600_000;
+
 /// A span of event time: `start` belongs to it, `end` does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Window {
@@ -64,7 +67,7 @@ impl TimeWindows {
     /// as soon as its end is reached (Kafka: `TimeWindows.ofSizeWithNoGrace`).
     ///
     /// Sizes are counted in whole milliseconds. [`StreamsBuilder::build`](crate::StreamsBuilder::build) refuses a size
-    /// of 0.
+    /// of 0, and a size or grace of more than a million years.
     #[must_use]
     pub fn tumbling(size: Duration) -> Self {
         Self { size_ms: millis(size), advance_ms: millis(size), overlap_ms: 0, grace_ms: 0 }
@@ -151,6 +154,11 @@ impl TimeWindows {
 
 impl Windows for TimeWindows {
     fn check(&self) -> Result<()> {
+        if self.size_ms.max(self.grace_ms) > SPAN_MS_MAX {
+            return Err(Error::invalid(format!(
+                "a window or its grace is too long. windows=`{self}`, ms_max={SPAN_MS_MAX}"
+            )));
+        }
         if self.size_ms <= 0 {
             return Err(Error::invalid("a window has a size of at least one millisecond. size=0 ms"));
         }
@@ -286,7 +294,7 @@ mod tests {
             assert!(error.to_string().contains("no more than their size"), "{error}");
         }
         let long = TimeWindows::hopping(Duration::MAX, ms(1));
-        assert!(long.check().is_ok() && long.slot_of(Timestamp(1)).is_err());
+        assert!(long.check().is_err() && long.slot_of(Timestamp(1)).is_err());
     }
 
     #[test]

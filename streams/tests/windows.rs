@@ -702,6 +702,17 @@ fn windows_that_cannot_be_are_told_by_build() {
         drop(grouped.windowed_by(SessionWindows::gap(Duration::ZERO)).count("c"));
     });
     assert!(gap.contains("gap=0 ms"), "{gap}");
+    // A grace without end would make an error of every record.
+    let grace = fails(|b| {
+        let grouped = b.stream::<String, u64>("in").group_by_key();
+        drop(grouped.windowed_by(TimeWindows::tumbling(ms(10)).grace(Duration::MAX)).count("c"));
+    });
+    assert!(grace.contains("a window or its grace is too long"), "{grace}");
+    let grace = fails(|b| {
+        let grouped = b.stream::<String, u64>("in").group_by_key();
+        drop(grouped.windowed_by(SessionWindows::gap(ms(10)).grace(Duration::MAX)).count("c"));
+    });
+    assert!(grace.contains("the gap of sessions or their grace is too long"), "{grace}");
 }
 
 /// At the end of time no session could close: such a timestamp is the record's own error, and closes nothing.
