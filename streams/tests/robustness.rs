@@ -277,6 +277,35 @@ fn a_sub_topology_that_would_wait_for_itself_is_refused() {
     assert!(builder.build().unwrap_err().to_string().contains("would wait for itself"));
 }
 
+/// The same where no store is shared: a join that brings a stream together with its own repartition. Through a topic it may.
+#[test]
+fn a_stream_that_meets_its_own_repartition_is_told_to_go_through_a_topic() {
+    let topology = |through_a_topic: bool| {
+        let builder = StreamsBuilder::new();
+        let input = builder.stream::<String, u64>("in");
+        let by_value = input.select_key(|_, n| n.to_string());
+        let by_value = if through_a_topic {
+            by_value.to("by-value");
+            builder.stream("by-value")
+        } else {
+            by_value.repartition("by-value")
+        };
+        let counts = by_value.group_by_key().count("counts");
+        input.join_table(&counts, |_, n, count| n + count).to("out");
+        builder.build()
+    };
+    let error = topology(false).unwrap_err().to_string();
+    assert!(
+        error.contains("together with its own repartition") && error.contains("write it there with `to`"),
+        "{error}"
+    );
+    let mut driver = TopologyTestDriver::new(topology(true).unwrap()).unwrap();
+    driver.pipe("in", &"7".to_owned(), &7u64, Timestamp(0)).unwrap();
+    driver.pipe("in", &"7".to_owned(), &1u64, Timestamp(1)).unwrap();
+    let last = driver.read::<String, u64>("out").unwrap().pop();
+    assert_eq!(last.map(|r| r.value), Some(2));
+}
+
 #[test]
 fn a_null_key_is_dropped_and_counted() {
     let builder = StreamsBuilder::new();

@@ -91,7 +91,9 @@ impl Topology {
                 if subtopology == start {
                     return Err(Error::invalid(format!(
                         "a sub-topology reads, directly or through others, what it repartitions itself, and would wait for \
-                         itself: do they share a store? sub-topology={start}\n{self}"
+                         itself: a join, a merge or a shared store brings a stream together with its own repartition. \
+                         Let it go through a topic instead: write it there with `to`, and read that with `stream`. \
+                         sub-topology={start}\n{self}"
                     )));
                 }
                 if !seen.contains(&subtopology) {
