@@ -143,7 +143,7 @@ fn aggregates_count_what_is_out_of_order_and_may_delete_their_row() {
         builder
             .stream::<String, i64>("in")
             .group_by_key()
-            .aggregate_or_delete("sums", || 0, |_, n, sum| (n != 0).then_some(sum + n), i64::default_serde())
+            .aggregate_or_delete("sums", || 0, |_, n: i64, sum: i64| (n != 0).then_some(sum + n))
             .to_stream()
             .to("out");
     });

@@ -1,6 +1,5 @@
 //! Streams that are grouped and aggregated without windows.
 
-use headwater_core::DefaultSerde;
 use headwater_streams::{KGroupedStream, KTable};
 
 use crate::{
@@ -40,10 +39,7 @@ pub(crate) const TOPOLOGIES: Topologies = &[
     ("aggregate-that-deletes", |w| {
         let add = |_: &Text, value: Text, all: String| (shown(&value) != "x").then(|| all + shown(&value));
         let group = w.stream("in").group_by_key();
-        group
-            .aggregate_or_delete("texts", || "<".to_owned(), add, String::default_serde())
-            .to_stream()
-            .to("out");
+        group.aggregate_or_delete("texts", || "<".to_owned(), add).to_stream().to("out");
     }),
     ("aggregate-sum", |w| {
         let numbers = w.stream("in").map_values(|_, value| shown(&value).parse::<i64>().unwrap());

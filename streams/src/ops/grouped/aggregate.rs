@@ -51,27 +51,20 @@ impl<K: Data + DefaultSerde, V: Data> KGroupedStream<K, V> {
     /// let open_orders = builder
     ///     .stream::<u64, String>("order-events")
     ///     .group_by_key()
-    ///     .aggregate_or_delete("open-orders", Vec::new, |_, event, mut events| {
-    ///         let open = event != "shipped";
-    ///         events.push(event);
-    ///         open.then_some(events)
-    ///     }, headwater_core::serdes::json());
-    /// # let _: headwater_streams::KTable<u64, Vec<String>> = open_orders;
+    ///     .aggregate_or_delete("open-orders", String::new, |_, event, events| {
+    ///         (event != "shipped").then(|| events + &event + ";")
+    ///     });
+    /// # let _: headwater_streams::KTable<u64, String> = open_orders;
     /// # builder.build()?;
     /// # Ok::<(), headwater_core::Error>(())
     /// ```
-    pub fn aggregate_or_delete<A: Data>(
+    pub fn aggregate_or_delete<A: Data + DefaultSerde>(
         &self,
         store: &str,
         init: impl Fn() -> A + Send + Sync + 'static,
         add: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
-        serde: SerdeRef<A>,
     ) -> KTable<K, A> {
-        let update = move |key: &K, value: V, row: &mut Option<A>| {
-            let so_far = row.take().unwrap_or_else(&init);
-            *row = add(key, value, so_far);
-        };
-        super::update_rows(&self.0, store, (K::default_serde(), serde), Arc::new(update))
+        self.aggregate_or_delete_with(store, (K::default_serde(), A::default_serde()), init, add)
     }
 }
 
@@ -86,6 +79,38 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     ) -> KTable<K, A> {
         let update = move |key: &K, value: V, row: &mut Option<A>| {
             add(key, value, row.get_or_insert_with(&init));
+        };
+        super::update_rows(&self.0, store, serdes, Arc::new(update))
+    }
+
+    /// As [`KGroupedStream::aggregate_or_delete`], with serdes of your own for key and value.
+    ///
+    /// ```
+    /// use headwater_core::{DefaultSerde, serdes::json};
+    /// use headwater_streams::{KTable, StreamsBuilder};
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let open_orders: KTable<u64, Vec<String>> = builder
+    ///     .stream::<u64, String>("order-events")
+    ///     .group_by_key()
+    ///     .aggregate_or_delete_with("open-orders", (u64::default_serde(), json()), Vec::new, |_, event, mut events| {
+    ///         let open = event != "shipped";
+    ///         events.push(event);
+    ///         open.then_some(events)
+    ///     });
+    /// # builder.build()?;
+    /// # Ok::<(), headwater_core::Error>(())
+    /// ```
+    pub fn aggregate_or_delete_with<A: Data>(
+        &self,
+        store: &str,
+        serdes: (SerdeRef<K>, SerdeRef<A>),
+        init: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        let update = move |key: &K, value: V, row: &mut Option<A>| {
+            let so_far = row.take().unwrap_or_else(&init);
+            *row = add(key, value, so_far);
         };
         super::update_rows(&self.0, store, serdes, Arc::new(update))
     }
