@@ -360,3 +360,33 @@ fn a_deleted_row_stays_deleted_however_long_the_engine_lags() {
     let out = driver.read::<String, u64>("out").unwrap();
     assert!(out.is_empty(), "{out:?}");
 }
+
+/// Kafka: `KTableRepartitionMap` skips the side of a change whose key or value is null.
+#[test]
+fn a_row_whose_new_key_or_value_is_null_is_in_no_group() {
+    let mut driver = driver(|builder| {
+        builder
+            .table::<String, String>("in", "rows")
+            .group_by("by-length", |_, value| {
+                let length = u64::try_from(value.len()).unwrap();
+                (Some(length).filter(|n| *n != 5), Some(value.clone()).filter(|value| value != "none"))
+            })
+            .aggregate(
+                "lists",
+                String::new,
+                |_, value, list| *list += &format!("+{value:?}"),
+                |_, value, list| *list += &format!("-{value:?}"),
+            )
+            .to_stream()
+            .map(|key, list| (key.map_or_else(|| text("null"), |key| key.to_string()), list))
+            .to("out");
+    });
+    for (at, value) in (0..).zip(["none", "some", "none", "more", "three", "none"]) {
+        driver.pipe("in", &text("k"), &Some(text(value)), Timestamp(at)).unwrap();
+    }
+    let list = r#"+Some("some")-Some("some")+Some("more")-Some("more")"#;
+    let up_to = |sides: usize| format!("4={}", &list[..sides * 13]);
+    let expected = [(1, 1), (2, 2), (3, 3), (4, 4)].map(|(sides, at)| format!("{}@{at}", up_to(sides)));
+    assert_eq!(out::<String>(&mut driver), expected);
+    assert_eq!(driver.metrics().total().null_keys, 0);
+}

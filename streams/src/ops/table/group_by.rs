@@ -18,7 +18,8 @@ impl<K: Data, V: Data> KTable<K, V> {
     /// through the topic `<application id>-<name>-repartition`.
     ///
     /// When a row changes, the group that it was in takes its old value out, and the group that it is in now takes its new
-    /// one in; those may be two tasks, so for a moment it may be in neither (Kafka: `KTableRepartitionMap`).
+    /// one in; those may be two tasks, so for a moment it may be in neither (Kafka: `KTableRepartitionMap`). A row to which
+    /// `select` gives a key or a value that is Kafka's null by its serde is in no group.
     ///
     /// ```
     /// use headwater_core::Timestamp;
@@ -61,8 +62,12 @@ impl<K: Data, V: Data> KTable<K, V> {
     ) -> KGroupedTable<K2, V2> {
         self.old_wanted.want();
         let select = Arc::new(select);
-        let moves =
-            self.changes.then("table-group-by", &[], move || MoveRows { select: Arc::clone(&select) });
+        let serdes = (SerdeRef::clone(&key), SerdeRef::clone(&value));
+        let moves = self.changes.then("table-group-by", &[], move || MoveRows {
+            select: Arc::clone(&select),
+            key: SerdeRef::clone(&serdes.0),
+            value: SerdeRef::clone(&serdes.1),
+        });
         let change: SerdeRef<Change<V2>> = Arc::new(ChangeSerde(SerdeRef::clone(&value)));
         let changes = moves.repartition_with(
             name,
@@ -73,11 +78,13 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 }
 
-struct MoveRows<F> {
+struct MoveRows<K2, V2, F> {
     select: Arc<F>,
+    key: SerdeRef<K2>,
+    value: SerdeRef<V2>,
 }
 
-impl<K, V, K2, V2, F> Processor<K, Change<V>, K2, Change<V2>> for MoveRows<F>
+impl<K, V, K2, V2, F> Processor<K, Change<V>, K2, Change<V2>> for MoveRows<K2, V2, F>
 where
     K: Data,
     V: Data,
@@ -91,8 +98,12 @@ where
         cx: &mut ProcessorContext<'_, K2, Change<V2>>,
     ) -> Result<()> {
         let Record { key, value: Change { old, new }, timestamp, headers } = record;
-        let old = old.map(|value| (self.select)(&key, &value));
-        let new = new.map(|value| (self.select)(&key, &value));
+        // A change has no bytes for null. Kafka skips such a side, too.
+        let grouped = |row: Option<V>| {
+            row.map(|value| (self.select)(&key, &value))
+                .filter(|(key, value)| !self.key.is_null(key) && !self.value.is_null(value))
+        };
+        let (old, new) = (grouped(old), grouped(new));
         let mut send = |key, old, new| {
             cx.forward(Record { key, value: Change { old, new }, timestamp, headers: headers.clone() })
         };
