@@ -361,6 +361,36 @@ fn a_deleted_row_stays_deleted_however_long_the_engine_lags() {
     assert!(out.is_empty(), "{out:?}");
 }
 
+/// In a table of a stream, or of a topic, a null is no row either: not only behind a restart.
+#[test]
+fn a_table_of_nulls_is_the_same_after_a_crash() {
+    let run = |crash: bool| {
+        let mut driver = driver(|builder| {
+            let seen = builder.stream::<String, Option<u64>>("seen").to_table("seen");
+            let read = builder.table::<String, ()>("read", "read");
+            let stream = builder.stream::<String, u64>("in");
+            stream.join_table(&read, |_, n, ()| n).to("out");
+            stream
+                .left_join_table(&seen, |_, n, seen| n + seen.map_or(0, |seen| seen.unwrap_or(1000)))
+                .to("out");
+        });
+        let mut results = Vec::new();
+        for (at, seen) in (0..).zip([None, Some(100u64), None]) {
+            driver.pipe("seen", &text("k"), &seen, Timestamp(at)).unwrap();
+            driver.append_bytes("read", Some(b"k"), Some(b""), Timestamp(at)).unwrap();
+            driver.run().unwrap();
+            if crash {
+                driver.crash().unwrap();
+            }
+            driver.pipe("in", &text("k"), &7u64, Timestamp(at)).unwrap();
+            results.extend(out::<u64>(&mut driver));
+        }
+        results
+    };
+    assert_eq!(run(false), ["k=7@0", "k=107@1", "k=7@2"]);
+    assert_eq!(run(true), run(false));
+}
+
 /// Kafka: `KTableRepartitionMap` skips the side of a change whose key or value is null.
 #[test]
 fn a_row_whose_new_key_or_value_is_null_is_in_no_group() {

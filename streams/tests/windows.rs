@@ -727,6 +727,95 @@ fn the_end_of_time_closes_no_session() {
     assert_eq!((out(&mut driver), driver.metrics().total().skipped), (vec!["[a@1/2]=2@2".to_owned()], 1));
 }
 
+/// Takes the later value, and tells it from a combination of both.
+fn hundred(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    b.map(|b| a.map_or(1000, |a| a * 100) + b)
+}
+
+/// A row that became Kafka's null is none at once, however much memory there is and whenever it restarts.
+#[test]
+fn a_window_of_nulls_is_the_same_after_a_crash() {
+    let run = |emit: Emit, memory_bytes: usize, crashes: bool| {
+        let builder = StreamsBuilder::new();
+        builder
+            .stream::<String, Option<u64>>("in")
+            .group_by_key()
+            .windowed_by(TimeWindows::tumbling(ms(10)))
+            .emit(emit)
+            .reduce("last", hundred)
+            .to_stream()
+            .map(|at, n| (at.key, n.map_or("null".to_owned(), |n| n.to_string())))
+            .to("out");
+        let settings = Settings { memory_bytes, ..Settings::new("nulls") };
+        let mut driver = TopologyTestDriver::with(builder.build().unwrap(), settings, 1).unwrap();
+        for (n, at) in [(None, 5), (Some(1u64), 3), (Some(2), 2), (None, 4), (None, 1), (Some(3), 0)] {
+            driver.pipe("in", &"k".to_owned(), &n, Timestamp(at)).unwrap();
+            if crashes {
+                restart(&mut driver, false);
+            }
+        }
+        for (n, at) in [(Some(4u64), 10), (None, 11), (Some(5), 20)] {
+            driver.pipe("in", &"k".to_owned(), &n, Timestamp(at)).unwrap();
+            if crashes {
+                restart(&mut driver, false);
+            }
+        }
+        out(&mut driver)
+    };
+    let updates = ["null@5", "1@3", "102@3", "null@4", "null@1", "3@0", "4@10", "null@11", "5@20"];
+    let changes = ["1@3", "102@3", "null@4", "3@0", "4@10", "null@11", "5@20"];
+    for (memory_bytes, crashes) in [(1 << 20, false), (1 << 20, true), (1, true)] {
+        let run = |emit| run(emit, memory_bytes, crashes);
+        assert_eq!(run(Emit::OnUpdate), updates);
+        assert_eq!(run(Emit::OnCommit), updates, "each record is a commit of its own");
+        assert_eq!(run(Emit::OnChange), changes);
+        assert_eq!(run(Emit::OnClose), ["3@0"], "the second window closes as null");
+    }
+}
+
+/// A session that became Kafka's null would lose its span with its row: what makes it so is an error, the same after a crash.
+#[test]
+fn a_session_does_not_become_null() {
+    let run = |crashes: bool| {
+        let builder = StreamsBuilder::new();
+        builder
+            .stream::<String, Option<u64>>("in")
+            .group_by_key()
+            .windowed_by(SessionWindows::gap(ms(10)).grace(ms(100)))
+            .reduce("last", hundred)
+            .to_stream()
+            .map(|at, n| (at.key.clone(), show(&at, n.flatten())))
+            .to("out");
+        let settings = Settings { on_error: ErrorPolicy::Skip, ..Settings::new("nulls") };
+        let mut driver = TopologyTestDriver::with(builder.build().unwrap(), settings, 1).unwrap();
+        for (n, at) in [(None, 0), (Some(1u64), 5), (None, 12), (Some(2), 15), (Some(3), 22)] {
+            driver.pipe("in", &"k".to_owned(), &n, Timestamp(at)).unwrap();
+            if crashes {
+                restart(&mut driver, false);
+            }
+        }
+        out(&mut driver)
+    };
+    let sessions =
+        ["[k@5/5]=1@5", "[k@5/5]=null@5", "[k@5/15]=102@15", "[k@5/15]=null@15", "[k@5/22]=10203@22"];
+    assert_eq!(run(false), sessions);
+    assert_eq!(run(true), sessions);
+}
+
+#[test]
+fn an_aggregate_of_a_session_that_is_null_says_what_to_do() {
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, u64>("in").group_by_key().windowed_by(SessionWindows::gap(ms(10))).aggregate(
+        "visits",
+        || (),
+        |_, _, ()| (),
+        |_, (), ()| (),
+    );
+    let mut driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    let error = driver.pipe("in", &"k".to_owned(), &0u64, Timestamp(3)).unwrap_err().to_string();
+    assert!(error.contains("filter out the records") && error.contains("start=3, end=3"), "{error}");
+}
+
 /// What values of sessions keep on the heap is memory, so they go to the engine like others when they are too many.
 #[test]
 fn large_values_of_sessions_count_as_memory() {

@@ -202,15 +202,20 @@ impl<A: Data> WindowStore<A> {
         starts
     }
 
-    /// The rows of a window that changed since the last commit, in the order of their keys.
-    pub(crate) fn changed_rows(&self, start: Timestamp) -> Vec<WindowRow<A>> {
+    /// The rows of a window that changed since the last commit, in the order of their keys. One without a value became Kafka's
+    /// null, which the serde knows how to say.
+    pub(crate) fn changed_rows(&self, start: Timestamp) -> Result<Vec<WindowRow<A>>> {
         let panes = self.closed.iter().chain(&self.panes).filter(|pane| pane.start == start);
-        let mut rows: Vec<_> = panes
+        let mut rows = panes
             .flat_map(|pane| pane.table.changed())
-            .filter_map(|(key, value, timestamp)| Some((key.to_vec(), value?.clone(), timestamp)))
-            .collect();
+            .map(|(key, value, timestamp)| {
+                let value =
+                    value.map_or_else(|| self.value.decode_nullable(None), |value| Ok(value.clone()))?;
+                Ok((key.to_vec(), value, timestamp))
+            })
+            .collect::<Result<Vec<_>>>()?;
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        rows
+        Ok(rows)
     }
 
     /// Closes a window: it takes no more records, and its rows go with the next commit.

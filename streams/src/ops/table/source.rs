@@ -39,7 +39,8 @@ impl StreamsBuilder {
         self.table_with(topic, store, Consumed::with(K::default_serde(), V::default_serde()))
     }
 
-    /// As [`StreamsBuilder::table`], with serdes of your own; that of the value is not asked about nulls.
+    /// As [`StreamsBuilder::table`], with serdes of your own. That of the value does not see the nulls of the topic; a value that
+    /// it would write as Kafka's null deletes its row, too.
     pub fn table_with<K: Data, V: Data>(
         &self,
         topic: &str,
@@ -54,8 +55,8 @@ impl StreamsBuilder {
 impl<K: Data + DefaultSerde, V: Data + DefaultSerde> KStream<K, V> {
     /// Makes a table of the latest value of each key. A record without key is dropped and counted.
     ///
-    /// `store` is its durable name; see [`StreamsBuilder::table`]. Where a `None` shall delete a row, use
-    /// [`KStream::to_table_nullable`].
+    /// `store` is its durable name; see [`StreamsBuilder::table`]. A value that its serde makes Kafka's null deletes the row of
+    /// its key, as it does in the changelog; [`KStream::to_table_nullable`] is for values in an `Option`.
     ///
     /// ```
     /// use headwater_streams::StreamsBuilder;
@@ -93,10 +94,11 @@ impl<K: Data, V: Data> KStream<K, Option<V>> {
         (key, value): (SerdeRef<K>, SerdeRef<V>),
     ) -> KTable<K, V> {
         self.needs_keys("to_table(..)");
-        let rows = StreamsBuilder::over(&self.graph).key_value_store_with(store, key, value);
+        let rows =
+            StreamsBuilder::over(&self.graph).key_value_store_with(store, key, SerdeRef::clone(&value));
         let supplier = {
             let rows = rows.clone();
-            move || SetRow { rows: rows.clone() }
+            move || SetRow { rows: rows.clone(), serde: SerdeRef::clone(&value) }
         };
         let changes = self.then("table", &[rows.index], supplier);
         KTable::stored(changes, &rows, OldWanted::default())
@@ -105,6 +107,7 @@ impl<K: Data, V: Data> KStream<K, Option<V>> {
 
 struct SetRow<K, V> {
     rows: KeyValueHandle<K, V>,
+    serde: SerdeRef<V>,
 }
 
 impl<K: Data, V: Data> Processor<K, Option<V>, K, Change<V>> for SetRow<K, V> {
@@ -118,6 +121,8 @@ impl<K: Data, V: Data> Processor<K, Option<V>, K, Change<V>> for SetRow<K, V> {
             cx.task.null_keys += 1;
             return Ok(());
         };
+        // Kafka's null is no row, whatever the table would hold in its place.
+        let record = record.map_value(|value| value.filter(|value| !self.serde.is_null(value)));
         let old = row.replace(record.value.clone(), record.timestamp);
         cx.forward(record.map_value(|new| Change { old, new }))
     }

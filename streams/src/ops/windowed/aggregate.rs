@@ -19,7 +19,8 @@ impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V> {
     ///
     /// `name` is the name of the store and, with the application's id before it and `-changelog` behind it, of its
     /// changelog topic. A record is left out of a window that is closed, and counted as late. The result's timestamp is the
-    /// highest one in the window (Kafka: `KStreamWindowAggregate`).
+    /// highest one in the window (Kafka: `KStreamWindowAggregate`). A value that its serde makes Kafka's null is sent on, but it
+    /// is no row: the next record of its key and window begins with `init()`, and nothing is sent when the window closes.
     ///
     /// ```
     /// use std::time::Duration;
@@ -172,6 +173,8 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
             store.count_late();
         } else {
             let mut row = store.row(window.start, &self.key_bytes, place, state)?;
+            // A row that became null has no time, either.
+            let time = if row.peek().is_some() { row.timestamp().max(timestamp) } else { timestamp };
             let aggregate = row.slot();
             if self.emit == Emit::OnChange {
                 self.comparison.begin(&*self.value, aggregate.as_ref())?;
@@ -183,9 +186,11 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
                 Emit::OnClose | Emit::OnCommit => false,
             };
             let result = if sent { aggregate.clone() } else { None };
-            let highest = row.raise_timestamp(timestamp);
+            // Kafka's null is sent as what it is, but it is no row, whatever the table holds in its place.
+            aggregate.take_if(|value| self.value.is_null(value));
+            row.set_timestamp(time);
             if let Some(value) = result {
-                cx.forward(Record { key: Windowed { key, window }, value, timestamp: highest, headers })?;
+                cx.forward(Record { key: Windowed { key, window }, value, timestamp: time, headers })?;
             }
         }
         if due {
@@ -265,7 +270,7 @@ where
         let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
         for start in store.changed_windows() {
             let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-            let rows = store.changed_rows(start);
+            let rows = store.changed_rows(start)?;
             self.send(start, rows, &Headers::new(), cx)?;
         }
         Ok(())

@@ -21,7 +21,8 @@ pub struct WindowedStream<K, V, W = TimeWindows> {
     pub(crate) on_late: Option<OnLate<K, V>>,
 }
 
-/// One value per key and window. Rows appear and change but are never deleted, so there is no null in it.
+/// One value per key and window. Rows appear and change but no operator deletes them, so there is a null in it only
+/// where the aggregate itself is one, by its serde.
 pub struct WindowedTable<K, V>(pub(crate) KStream<Windowed<K>, V>);
 
 /// One value per key and session. A session that becomes part of a longer one is deleted, so there is null in it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use headwater_core::{Data, DefaultSerde, Headers, Record, Result, SerdeRef, Timestamp};
+use headwater_core::{Data, DefaultSerde, Error, Headers, Record, Result, SerdeRef, Timestamp};
 
 use super::{
     emit::Comparison,
@@ -21,7 +21,8 @@ impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V, SessionWindows> {
     ///
     /// `name` is the name of the store and, with the application's id before it and `-changelog` behind it, of its
     /// changelog topic. A record that belongs to no open session and could not be one itself is dropped, and counted as late
-    /// (Kafka: `KStreamSessionWindowAggregate`).
+    /// (Kafka: `KStreamSessionWindowAggregate`). One that makes the value Kafka's null, by its serde, is a processing error: a
+    /// session without a row would be forgotten.
     ///
     /// ```
     /// use std::time::Duration;
@@ -142,6 +143,15 @@ struct SessionAggregate<K, A, F, M> {
     comparison: Comparison,
 }
 
+#[cold]
+fn null_aggregate(session: Session) -> Error {
+    let Session { start, end } = session;
+    Error::processing(format!(
+        "the aggregate of a session became null, which its store cannot keep: filter out the records that make it so, or \
+         aggregate into a value that is never null. start={start}, end={end}"
+    ))
+}
+
 /// A result has no headers but on close: as in Kafka.
 fn result<K, A>(key: K, session: Session, value: Option<A>) -> Record<Windowed<K, Session>, Option<A>> {
     Record { key: Windowed { key, window: session }, value, timestamp: session.end, headers: Headers::new() }
@@ -211,6 +221,10 @@ where
                 (self.merge)(&key, other, aggregate);
             }
             (self.fold)(&key, value, aggregate);
+            // As Kafka's null it would have no row, and with the row the session's span would be lost.
+            if aggregate.as_ref().is_some_and(|value| self.value.is_null(value)) {
+                return Err(null_aggregate(session));
+            }
             let sent = match self.emit {
                 Emit::OnUpdate => true,
                 Emit::OnChange => !same_span || self.comparison.differs(&*self.value, aggregate.as_ref())?,
