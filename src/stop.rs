@@ -1,10 +1,7 @@
 //! When the process is asked to end.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -21,14 +18,15 @@ static LISTENER: Mutex<Option<Arc<Listener>>> = Mutex::new(None);
 #[derive(Debug, Default)]
 struct Listener {
     raised: Signal,
-    /// How many wait to be asked. A signal that nobody waits for ends the process, as it does without us.
-    waiting: AtomicUsize,
+    /// How many wait to be asked, since the last signal. A signal that nobody waits for ends the process, as it does without us.
+    waiting: Mutex<usize>,
 }
 
 /// Somebody who ends in good order at the next SIGTERM or SIGINT (Ctrl-C). The one after that ends the process.
 #[derive(Debug)]
 pub(crate) struct Asked {
     listener: Arc<Listener>,
+    /// How many signals there were when it began to wait: whether it is still one of those that wait.
     seen: u64,
 }
 
@@ -39,8 +37,11 @@ impl Asked {
             Some(listener) => Arc::clone(listener),
             None => Arc::clone(listener.insert(Listener::start()?)),
         };
-        let seen = listener.raised.count();
-        listener.waiting.fetch_add(1, Ordering::SeqCst);
+        let seen = {
+            let mut waiting = listener.waiting();
+            *waiting += 1;
+            listener.raised.count()
+        };
         Ok(Self { listener, seen })
     }
 
@@ -52,12 +53,19 @@ impl Asked {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        let fewer = |waiting: usize| Some(waiting.saturating_sub(1));
-        let _ = self.listener.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
+        let mut waiting = self.listener.waiting();
+        // A signal since then has taken it away already: those that wait now are others.
+        if self.listener.raised.count() == self.seen {
+            *waiting -= 1;
+        }
     }
 }
 
 impl Listener {
+    fn waiting(&self) -> MutexGuard<'_, usize> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn start() -> Result<Arc<Self>> {
         let failed = |e| Error::io("cannot listen to signals", e);
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
@@ -65,10 +73,13 @@ impl Listener {
         let told = Arc::clone(&listener);
         let listen = move || {
             for signal in signals.forever() {
-                if told.waiting.swap(0, Ordering::SeqCst) > 0 {
-                    told.raised.raise();
-                } else {
+                let mut waiting = told.waiting();
+                if *waiting == 0 {
                     let _ = emulate_default_handler(signal);
+                } else {
+                    // Both under the lock, so that whoever comes counts either before or behind this signal.
+                    *waiting = 0;
+                    told.raised.raise();
                 }
             }
         };
