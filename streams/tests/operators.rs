@@ -253,6 +253,25 @@ fn dead_letters_keep_the_bytes_and_say_why() {
     assert_eq!(driver.metrics().total().dead_letters, 3);
 }
 
+/// Its bytes can be read where it lies.
+#[test]
+fn the_largest_record_becomes_a_dead_letter_without_its_value() {
+    let settings =
+        Settings { on_error: ErrorPolicy::DeadLetter("letters".to_owned()), ..Settings::new("dlq") };
+    let mut driver = TopologyTestDriver::with(changes(), settings, 1).unwrap();
+    let value = vec![b'x'; (1 << 20) - 1100];
+    driver.append_bytes("in", Some(b"k"), Some(&value), Timestamp(7)).unwrap();
+    driver.run().unwrap();
+    let letters = driver.read::<String, Option<Vec<u8>>>("letters").unwrap();
+    assert_eq!((letters[0].key.as_str(), &letters[0].value), ("k", &None));
+    let header = |name: &str| String::from_utf8_lossy(letters[0].headers.last(name).unwrap()).into_owned();
+    assert_eq!(header("__headwater.errors.cut"), "message, value");
+    assert_eq!(
+        (header("__streams.errors.topic"), header("__streams.errors.offset")),
+        ("in".into(), "0".into())
+    );
+}
+
 #[test]
 fn windowed_state_of_a_failed_record_is_taken_back() {
     let builder = StreamsBuilder::new();

@@ -6,14 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use headwater_core::{
-    BatchBuilder, BatchMark, Data, Error, ErrorKind, Headers, Offset, Partition, Producer, RecordRef, Result,
-    TaskId, TaskState, Timestamp, TopicName, TopicPartition, ledger,
+    BatchBuilder, BatchMark, Data, Error, ErrorKind, Headers, Partition, Producer, RecordRef, Result, TaskId,
+    TaskState, Timestamp, TopicName, TopicPartition, ledger,
 };
 
 use super::{
     calls::{Calls, Finished, RawRecord},
+    dead_letters::Failed,
     lanes::{LANE_HEADER, LaneMark},
     metrics::TaskMetrics,
     punctuation::Punctuators,
@@ -27,7 +27,7 @@ use crate::{
 /// small enough to stay in the processor's cache while it is filled.
 const BATCH_BYTES: usize = 64 << 10;
 /// A record must leave room for the header of its batch and the lengths of its fields.
-const RECORD_BYTES_MAX: usize = ledger::BATCH_BYTES_MAX - 1024;
+pub(super) const RECORD_BYTES_MAX: usize = ledger::BATCH_BYTES_MAX - 1024;
 
 /// What a failed record becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,13 +249,9 @@ impl TaskContext {
                 tracing::warn!(task = %self.id, what, error = error.report(), "sent to the dead-letter topic");
                 let sink = &mut self.sinks[sink];
                 let partition = keyless_partition(self.id, sink.partitions());
-                let headers = failed.headers(headers, &error);
-                sink.push(
-                    partition,
-                    failed.timestamp,
-                    (failed.key, failed.value),
-                    (&headers, Timestamp::MIN),
-                )?;
+                let letter = failed.letter(headers, &error);
+                let record = (letter.key, letter.value);
+                sink.push(partition, failed.timestamp, record, (&letter.headers, Timestamp::MIN))?;
                 self.dead_letters += 1;
             }
             OnError::Skip | OnError::Fail => {
@@ -264,32 +260,6 @@ impl TaskContext {
             }
         }
         Ok(())
-    }
-}
-
-/// What is known of a record that is left out.
-struct Failed<'a> {
-    place: Option<(&'a TopicPartition, Offset)>,
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
-    timestamp: Timestamp,
-}
-
-impl Failed<'_> {
-    /// Its own headers, and those that say why, called as in KIP-1034.
-    fn headers(&self, own: &Headers, error: &Error) -> Headers {
-        let text = |text: String| Bytes::from(text.into_bytes());
-        let mut headers = own
-            .clone()
-            .with("__streams.errors.exception", text(format!("{:?}", error.kind())))
-            .with("__streams.errors.message", text(error.report()));
-        if let Some((partition, offset)) = self.place {
-            headers = headers
-                .with("__streams.errors.topic", text(partition.topic.to_string()))
-                .with("__streams.errors.partition", text(partition.partition.to_string()))
-                .with("__streams.errors.offset", text(offset.to_string()));
-        }
-        headers
     }
 }
 
@@ -429,7 +399,8 @@ impl Buffer {
     }
 }
 
-fn headers_size(headers: &Headers) -> usize {
+/// About how many bytes they take, and never less.
+pub(super) fn headers_size(headers: &Headers) -> usize {
     if headers.is_empty() {
         return 0;
     }

@@ -7,6 +7,7 @@ pub(crate) mod punctuation;
 
 mod board;
 mod commit;
+mod dead_letters;
 mod inputs;
 mod life;
 mod metrics;

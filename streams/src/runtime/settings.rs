@@ -19,7 +19,8 @@ pub enum ErrorPolicy {
     Skip,
     /// The record is left out and counted, and its original bytes go to this topic in the same commit, with the error
     /// and its place in the headers that Kafka Streams uses (KIP-1034): `__streams.errors.exception`, `.message`,
-    /// `.topic`, `.partition`, `.offset`.
+    /// `.topic`, `.partition`, `.offset`. A record that would be too large with them loses what it must: the end of the
+    /// message, its value, then its key and headers. `__headwater.errors.cut` says what, and it can be read at its place.
     DeadLetter(String),
 }
 
