@@ -45,9 +45,14 @@ impl<K: Data + DefaultSerde, V: Data> KStream<K, V> {
     /// behind it, records of one key are in one task.
     ///
     /// Each record counts exactly once, but `call` is made again for records whose results were not committed before a
-    /// crash. A call that fails is an error of its record, about which the error policy decides; what should be tried again,
-    /// or end after a time, `call` does itself. A task takes no more records while `concurrency` is reached, and a commit waits
-    /// for all calls that are open.
+    /// crash. A call that fails, with an error of whatever kind, or whose result is too large for the topic, is an error of its
+    /// record, about which the error policy decides; what should be tried again, or end after a time, `call` does itself.
+    ///
+    /// A task takes no more records and makes no punctuations while `concurrency` is reached. One record may become more calls
+    /// than that; the rest then waits. A task is committed when none of its calls is open: when it is time for a commit, and a
+    /// call is over since the last one, it takes nothing more until all are. What a record gives is so committed after at most
+    /// about twice the time that the slowest call takes, and [`Settings::commit_interval`](crate::Settings::commit_interval).
+    /// Other tasks go on meanwhile. [`Streams::close`](crate::Streams::close) waits for calls that are open.
     ///
     /// Futures run on the worker's own tokio runtime. [`testing::TopologyTestDriver`](crate::testing::TopologyTestDriver) has
     /// none: calls must do without tokio's timers and sockets there.
@@ -183,7 +188,6 @@ where
             keyless_partition(task.id, partitions)
         };
         let (serde, sink, stream_time) = (SerdeRef::clone(&self.value), self.sink, task.stream_time);
-        let raw = task.raw.clone();
         let call = (self.call)(key, value);
         let finished = async move {
             let answer = caught(call).await.and_then(|value| {
@@ -192,7 +196,7 @@ where
                 let (key, value) = (has_key.then_some(key_bytes), has_value.then_some(bytes));
                 Ok(Answer { partition, key, value })
             });
-            Finished { answer, sink, timestamp, headers, stream_time, raw }
+            Finished { answer, sink, timestamp, headers, stream_time }
         };
         let place =
             self.place.expect("a task tells its processors that it is opened before their first record");

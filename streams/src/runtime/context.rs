@@ -55,9 +55,8 @@ pub(crate) struct TaskContext {
     /// the application started.
     pub(crate) computed: HashMap<String, usize>,
     pub(crate) topics: Arc<BTreeMap<TopicName, NonZeroU32>>,
-    /// Those of each `map_async`; and the record that was taken, which a call that fails needs, if there is any.
+    /// Those of each `map_async`.
     pub(crate) calls: Vec<Calls>,
-    pub(crate) raw: Option<RawRecord>,
     /// Where a sink encodes keys and values before they are copied into a batch.
     pub(crate) scratch: Vec<u8>,
     pub(crate) on_error: OnError,
@@ -189,33 +188,36 @@ impl TaskContext {
         )
     }
 
-    /// Sends on what a call of `map_async` gave, or leaves out the record that it was made for.
-    pub(crate) fn finish_call(&mut self, finished: Finished) -> Result<()> {
-        let Finished { answer, sink, timestamp, headers, stream_time, raw } = finished;
+    /// Keeps what is needed of the record for the case that a call fails that it began.
+    #[inline]
+    pub(crate) fn name_calls(&mut self, record: RecordRef<'_>, partition: &TopicPartition) {
+        if self.on_error != OnError::Fail && self.calls.iter().any(Calls::has_begun) {
+            let raw = RawRecord::of(record, partition, matches!(self.on_error, OnError::DeadLetter(_)));
+            self.calls.iter_mut().for_each(|calls| calls.begun_by(&raw));
+        }
+    }
+
+    /// Sends on what a call of `map_async` gave, or leaves out the record that began it.
+    pub(crate) fn finish_call(&mut self, finished: Finished, raw: Option<&RawRecord>) -> Result<()> {
+        let Finished { answer, sink, timestamp, headers, stream_time } = finished;
         // What is taken back for a call that failed is nothing of the records taken since.
         self.begin_record();
-        match answer {
-            Ok(answer) => {
-                let record = (answer.key.as_deref(), answer.value.as_deref());
-                self.sinks[sink].push(answer.partition, timestamp, record, (&headers, stream_time))
-            }
-            Err(error) => match &raw {
-                None => self.leave_out(
-                    error,
-                    &headers,
-                    &Failed { place: None, key: None, value: None, timestamp },
-                ),
-                Some(raw) => {
-                    let failed = Failed {
-                        place: Some((&raw.partition, raw.offset)),
-                        key: raw.key.as_deref(),
-                        value: raw.value.as_deref(),
-                        timestamp: raw.timestamp,
-                    };
-                    self.leave_out(error, &raw.headers, &failed)
-                }
-            },
-        }
+        let sent = answer.and_then(|answer| {
+            let record = (answer.key.as_deref(), answer.value.as_deref());
+            self.sinks[sink].push(answer.partition, timestamp, record, (&headers, stream_time))
+        });
+        let Err(error) = sent else { return Ok(()) };
+        let Some(raw) = raw else {
+            let failed = Failed { place: None, key: None, value: None, timestamp };
+            return self.leave_out(error, &headers, &failed);
+        };
+        let failed = Failed {
+            place: Some((&raw.partition, raw.offset)),
+            key: raw.key.as_deref(),
+            value: raw.value.as_deref(),
+            timestamp: raw.timestamp,
+        };
+        self.leave_out(error, &raw.headers, &failed)
     }
 
     /// As [`TaskContext::forgive`], for a row that a store sends on by itself.

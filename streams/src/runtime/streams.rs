@@ -1,10 +1,7 @@
 //! A running application.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -37,8 +34,10 @@ struct Shared {
     board: Arc<Board>,
     metrics: MetricsSink,
     stop: Signal,
-    /// Set when the application is dropped without being closed: workers end after their turn, and make no last commit.
-    abandoned: AtomicBool,
+    /// Raised when the application is dropped without being closed: workers end after their turn, and make no last commit.
+    abandoned: Signal,
+    /// How many workers have ended.
+    ended: Signal,
     /// Why it stopped; kept, so that everybody who asks is told.
     failure: Mutex<Option<(ErrorKind, String)>>,
     log: Arc<dyn Log>,
@@ -71,7 +70,8 @@ impl Streams {
             board: Arc::new(Board::new(plan.tasks())),
             metrics: MetricsSink::new(),
             stop: Signal::default(),
-            abandoned: AtomicBool::new(false),
+            abandoned: Signal::default(),
+            ended: Signal::default(),
             failure: Mutex::new(None),
             log: Arc::clone(&ports.log),
         });
@@ -81,10 +81,10 @@ impl Streams {
             let own: Vec<TaskId> =
                 tasks.iter().copied().skip(number).step_by(plan.settings.workers).collect();
             let (plan, ports) = (Arc::clone(&plan), ports.clone());
-            let shared = Arc::clone(&streams.shared);
+            let ending = Ending(Arc::clone(&streams.shared));
             let handle = std::thread::Builder::new()
                 .name(format!("headwater-worker-{number}"))
-                .spawn(move || shared.run_worker(&plan, &ports, &own))
+                .spawn(move || ending.0.run_worker(&plan, &ports, &own))
                 .map_err(|e| Error::io("cannot start a worker thread", e))?;
             streams.workers.push(handle);
         }
@@ -147,12 +147,17 @@ impl Streams {
         }
     }
 
-    /// Takes no more records, commits, writes state out and waits for the workers to end.
+    /// Takes no more records, waits for calls of [`KStream::map_async`](crate::KStream::map_async) that are open, however long
+    /// they take, commits, writes state out and waits for the workers to end. Who does not want to wait that long drops it, or
+    /// this future: the application then ends as by a crash.
     ///
     /// # Errors
     /// Why the application stopped before, or why the last commit failed. Nothing is lost then: it goes on from the
     /// last commit.
     pub async fn close(mut self) -> Result<Metrics> {
+        self.stop();
+        // Not by joining them: who answers their calls may need this thread.
+        self.shared.ended.after((self.workers.len() as u64).saturating_sub(1)).await;
         self.join();
         match self.shared.failure() {
             Some(error) => Err(error),
@@ -182,9 +187,12 @@ impl Streams {
         self.close().await
     }
 
-    fn join(&mut self) {
+    fn stop(&self) {
         self.shared.life.becomes(StreamsState::Closing);
         self.shared.stop.raise();
+    }
+
+    fn join(&mut self) {
         for worker in self.workers.drain(..) {
             // A worker reports its own panic; see `run_worker`.
             let _ = worker.join();
@@ -197,9 +205,19 @@ impl Streams {
 impl Drop for Streams {
     fn drop(&mut self) {
         if !self.workers.is_empty() {
-            self.shared.abandoned.store(true, Ordering::SeqCst);
+            self.shared.abandoned.raise();
+            self.stop();
             self.join();
         }
+    }
+}
+
+/// Tells when a worker has ended, in whatever way.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ended.raise();
     }
 }
 
@@ -238,7 +256,8 @@ impl Shared {
     }
 
     fn work(&self, plan: &Arc<Plan>, ports: &Ports, tasks: &[TaskId], is_open: &mut bool) -> Result<()> {
-        runtime()?.block_on(async {
+        let runtime = runtime()?;
+        let outcome = runtime.block_on(async {
             let board = (Arc::clone(&self.board), self.metrics.clone());
             let mut worker = Worker::open(Arc::clone(plan), ports.clone(), board, tasks).await?;
             *is_open = true;
@@ -246,8 +265,11 @@ impl Shared {
             let stop = async {
                 self.stop.after(0).await;
             };
-            worker.run(stop, || self.abandoned.load(Ordering::SeqCst)).await
-        })
+            worker.run(stop, &self.abandoned).await
+        });
+        // What calls have left running on other threads is not waited for.
+        runtime.shutdown_background();
+        outcome
     }
 
     /// Waits for the time, or until the application stops; whether it did.

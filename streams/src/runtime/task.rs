@@ -55,6 +55,20 @@ pub(crate) struct Task {
     uncommitted: u64,
     /// Bytes held by the producer since the last commit.
     pub(super) pending_bytes: usize,
+    nearing: Nearing,
+    /// Whether a call was over since the last commit.
+    is_answered: bool,
+}
+
+/// How near the next commit is, for a task with calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nearing {
+    /// Records are taken.
+    Far,
+    /// None are taken: calls must be over first.
+    Draining,
+    /// Nor after the processors have been told.
+    Told,
 }
 
 /// The changelog of one store.
@@ -98,7 +112,6 @@ impl Task {
                 computed: std::collections::HashMap::new(),
                 topics: Arc::clone(&plan.topics),
                 calls: Vec::new(),
-                raw: None,
                 scratch: Vec::new(),
                 on_error,
                 in_record: false,
@@ -122,6 +135,8 @@ impl Task {
             committed_records: 0,
             uncommitted: 0,
             pending_bytes: 0,
+            nearing: Nearing::Far,
+            is_answered: false,
         };
         let clocks = task.seek(log).await?;
         for (slot, store) in (0..).zip(indexes) {
@@ -245,11 +260,15 @@ impl Task {
         self.uncommitted > 0
     }
 
-    /// Hands all output and the changelogs to the producer, and says which positions go with them.
-    pub(super) fn prepare_commit(&mut self) -> Result<Positions> {
+    /// Lets processors send what they keep until a commit.
+    fn before_commit(&mut self) -> Result<()> {
         let sent =
             self.sources.iter_mut().try_for_each(|source| source.call(Call::BeforeCommit, &mut self.context));
-        sent.map_err(|e| e.context(format!("task={}, before a commit", self.id)))?;
+        sent.map_err(|e| e.context(format!("task={}, before a commit", self.id)))
+    }
+
+    /// Hands all output and the changelogs to the producer, and says which positions go with them.
+    pub(super) fn prepare_commit(&mut self) -> Result<Positions> {
         self.close_batches(true)?;
         for changelog in &mut self.changelogs {
             let store =
@@ -300,6 +319,7 @@ impl Task {
         self.metrics.written += written.iter().map(|w| w.next.0 - w.base.0).sum::<u64>();
         self.uncommitted = 0;
         self.pending_bytes = 0;
+        (self.nearing, self.is_answered) = (Nearing::Far, false);
         for changelog in &mut self.changelogs {
             if let Some(end) = written.iter().find(|w| w.partition == changelog.partition) {
                 changelog.next = end.next;

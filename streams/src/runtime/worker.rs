@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use headwater_core::{Log, LogVersion, Result, TaskId};
+use headwater_core::{Log, LogVersion, Result, Signal, TaskId};
 
 use super::{board::Board, commit::commit, metrics::MetricsSink, plan::Plan, ports::Ports, task::Task};
 
@@ -31,7 +31,7 @@ pub(crate) struct Worker {
 pub(crate) enum Turn {
     /// Something was processed or committed: there may be more.
     Busy,
-    /// Everything is committed, and nothing can be taken until the log or the board changes.
+    /// Everything is committed that can be, and nothing can be taken until the log or the board changes, or a call is over.
     Idle,
 }
 
@@ -71,13 +71,8 @@ impl Worker {
                 taken += finished?;
             }
         }
-        let due = self.commit_is_due();
-        if taken == 0 || due {
-            taken += self.commit(due).await?;
-        }
-        if taken == 0 && self.tasks.iter().any(|task| task.open_calls() > 0) {
-            self.wait_for_a_call().await?;
-            taken += 1;
+        if self.commit_is_due() || taken == 0 {
+            taken += self.commit().await?;
         }
         for task in &mut self.tasks {
             let is_committed = !task.is_dirty();
@@ -90,33 +85,40 @@ impl Worker {
         Ok(if taken > 0 { Turn::Busy } else { Turn::Idle })
     }
 
-    /// Waits for the end of any open call, or for something else to do.
-    async fn wait_for_a_call(&mut self) -> Result<()> {
-        let tasks = &mut self.tasks;
-        let any = poll_fn(|cx| {
-            let mut over =
-                tasks.iter_mut().filter(|task| task.open_calls() > 0).map(|task| task.poll_calls(cx));
-            over.find(Poll::is_ready).unwrap_or(Poll::Pending)
-        });
-        tokio::select! {
-            finished = any => finished.map(drop),
-            appended = self.ports.log.appended(self.seen.0) => appended.map(drop),
-        }
+    /// Whether a call of any task is open.
+    pub(crate) fn has_open_calls(&self) -> bool {
+        self.tasks.iter().any(|task| task.open_calls() > 0)
     }
 
+    /// Waits until a call of any task is over, for ever when none is open.
+    pub(crate) async fn a_call_is_over(&mut self) -> Result<()> {
+        let tasks = &mut self.tasks;
+        let finished = poll_fn(|cx| {
+            let mut open =
+                tasks.iter_mut().filter(|task| task.open_calls() > 0).map(|task| task.poll_calls(cx));
+            open.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        });
+        finished.await.map(drop)
+    }
+
+    /// Whether it is time to commit. Tasks whose calls are in the way take nothing more then, until they are over; all others
+    /// are not held up.
     fn commit_is_due(&mut self) -> bool {
         let bytes: usize = self.tasks.iter_mut().map(Task::uncommitted_bytes).sum();
-        bytes >= self.plan.settings.uncommitted_bytes_max
-            || Instant::now().duration_since(self.last_commit) >= self.plan.settings.commit_interval
+        let urgent = bytes >= self.plan.settings.uncommitted_bytes_max;
+        let due =
+            urgent || Instant::now().duration_since(self.last_commit) >= self.plan.settings.commit_interval;
+        if due {
+            self.tasks.iter_mut().for_each(|task| task.drain(urgent));
+        }
+        due
     }
 
-    /// Commits what tasks took; of those with open calls only when it may `wait` for them. How many tasks those were.
-    async fn commit(&mut self, wait: bool) -> Result<usize> {
+    /// Commits what tasks took that have no open calls. How many tasks those were.
+    async fn commit(&mut self) -> Result<usize> {
         let start = Instant::now();
-        let ready = |task: &&Task| wait || task.open_calls() == 0;
-        let newest: Vec<_> = self.tasks.iter().filter(ready).filter_map(Task::newest).collect();
-        let committed = match commit(&mut self.tasks, wait).await {
-            Ok(committed) => committed,
+        let newest = match commit(&mut self.tasks).await {
+            Ok(newest) => newest,
             Err(error) => {
                 // Some may have committed before another failed: they have counted.
                 for task in self.tasks.iter_mut().filter(|task| !task.is_dirty()) {
@@ -125,7 +127,9 @@ impl Worker {
                 return Err(error);
             }
         };
+        let committed = newest.len();
         if committed > 0 {
+            let newest: Vec<_> = newest.into_iter().flatten().collect();
             self.metrics.committed_at(self.ports.clock.now(), &newest);
             self.last_commit = Instant::now();
             self.metrics.commit_took(self.last_commit.duration_since(start));
@@ -133,13 +137,9 @@ impl Worker {
         Ok(committed)
     }
 
-    /// Runs until `stop`, then commits and writes the state out, so that the next start has nothing to restore; unless
-    /// the application was `abandoned`.
-    pub(crate) async fn run(
-        &mut self,
-        stop: impl Future<Output = ()>,
-        abandoned: impl Fn() -> bool,
-    ) -> Result<()> {
+    /// Runs until `stop`, then waits for open calls, commits and writes the state out, so that the next start has nothing to
+    /// restore; unless the application was `abandoned`.
+    pub(crate) async fn run(&mut self, stop: impl Future<Output = ()>, abandoned: &Signal) -> Result<()> {
         let mut stop = std::pin::pin!(stop.fuse());
         loop {
             // A turn is never cut short: a commit that was begun is waited for.
@@ -147,18 +147,22 @@ impl Worker {
                 break;
             }
             if self.turn().await? == Turn::Idle {
-                let changed = self.board.changed();
-                let due = self.until_punctuation();
+                let (board, log) = (Arc::clone(&self.board), Arc::clone(&self.ports.log));
+                let (seen, due) = (self.seen, self.until_punctuation());
                 tokio::select! {
                     biased;
                     () = &mut stop => break,
-                    version = self.ports.log.appended(self.seen.0) => { version?; }
-                    count = changed.after(self.seen.1) => self.seen.1 = count.unwrap_or(u64::MAX),
+                    version = log.appended(seen.0) => { version?; }
+                    count = board.changed().after(seen.1) => self.seen.1 = count.unwrap_or(u64::MAX),
+                    over = self.a_call_is_over() => over?,
                     () = wait(due) => {}
                 }
+            } else if self.has_open_calls() {
+                // Timers and sockets of calls have their turn as well.
+                tokio::task::yield_now().await;
             }
         }
-        if abandoned() { Ok(()) } else { self.close().await }
+        self.close(abandoned).await
     }
 
     /// How long until a punctuation by the wall clock is due, or state must be written to the engine.
@@ -173,9 +177,22 @@ impl Worker {
         )
     }
 
-    /// Commits what was taken, and spills all state.
-    pub(crate) async fn close(&mut self) -> Result<()> {
-        self.commit(true).await?;
+    /// Commits what was taken once calls are over, and spills all state; ends as it is when the application was `abandoned`.
+    pub(crate) async fn close(&mut self, abandoned: &Signal) -> Result<()> {
+        loop {
+            if abandoned.count() > 0 {
+                return Ok(());
+            }
+            // A call may wait for what another task commits.
+            self.commit().await?;
+            if !self.tasks.iter().any(Task::is_dirty) {
+                break;
+            }
+            tokio::select! {
+                over = self.a_call_is_over() => over?,
+                _ = abandoned.after(0) => {}
+            }
+        }
         for task in &mut self.tasks {
             task.spill(false)?;
             self.metrics.set(task.id(), task.metrics(), true);

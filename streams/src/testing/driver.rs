@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::executor::block_on;
 use headwater_core::{
     BatchBuilder, DefaultSerde, Error, GroupId, Headers, Log, ManualClock, Offset, Partition, Producer,
-    ProducerName, Record, Result, Serde, StateBackend, Timestamp, TopicName, TopicPartition, TopicSpec,
+    ProducerName, Record, Result, Serde, Signal, StateBackend, Timestamp, TopicName, TopicPartition,
+    TopicSpec,
     memory::{MemoryBackend, MemoryLog},
     partition_for_key,
 };
@@ -189,9 +190,16 @@ impl TopologyTestDriver {
         loop {
             // What a task posts at the end of a turn concerns those behind it, which may go on then: also after an idle turn.
             let posted = board.changed().count();
-            match block_on(worker.turn()) {
-                Ok(Turn::Idle) if board.changed().count() == posted => return Ok(()),
-                Ok(_) => {}
+            let outcome = block_on(async {
+                let is_idle = worker.turn().await? == Turn::Idle && board.changed().count() == posted;
+                if is_idle && worker.has_open_calls() {
+                    return worker.a_call_is_over().await.map(|()| false);
+                }
+                Ok(is_idle)
+            });
+            match outcome {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
                 Err(error) => {
                     self.worker = None;
                     return Err(error);
@@ -237,7 +245,7 @@ impl TopologyTestDriver {
     /// Those of the commit, and of opening tasks.
     pub fn close_and_reopen(&mut self) -> Result<()> {
         if let Some(worker) = &mut self.worker {
-            block_on(worker.close())?;
+            block_on(worker.close(&Signal::default()))?;
         }
         block_on(self.restart())
     }

@@ -4,11 +4,11 @@ use std::task::{Context, Poll};
 
 use headwater_core::Result;
 
-use super::Task;
+use super::{Nearing, Task};
 use crate::runtime::calls::{Calls, poll_any};
 
 impl Task {
-    pub(super) fn calls_are_full(&self) -> bool {
+    fn calls_are_full(&self) -> bool {
         self.context.calls.iter().any(Calls::is_full)
     }
 
@@ -22,8 +22,10 @@ impl Task {
         let mut finished = 0;
         loop {
             match poll_any(&mut self.context.calls, cx) {
-                Poll::Ready(Some(call)) => {
-                    let outcome = self.context.finish_call(call).and_then(|()| self.close_batches(false));
+                Poll::Ready(Some((call, raw))) => {
+                    self.is_answered = true;
+                    let outcome =
+                        self.context.finish_call(call, raw.as_ref()).and_then(|()| self.close_batches(false));
                     if let Err(error) = outcome {
                         let context = format!("task={}, a call of `map_async`", self.id);
                         return Poll::Ready(Err(error.context(context)));
@@ -36,11 +38,26 @@ impl Task {
         }
     }
 
-    /// Waits until all calls are over.
-    pub(in crate::runtime) async fn finish_calls(&mut self) -> Result<()> {
-        while self.open_calls() > 0 {
-            std::future::poll_fn(|cx| self.poll_calls(cx)).await?;
+    /// Whether it takes records and makes punctuations: not while calls must be over first.
+    pub(crate) fn may_take(&self) -> bool {
+        self.nearing == Nearing::Far && !self.calls_are_full()
+    }
+
+    /// Begins nothing more until its calls are over and it is committed. Not before a call is over, unless it is `urgent`:
+    /// there would be little to commit, and where records come one by one each would be alone with its call.
+    pub(crate) fn drain(&mut self, urgent: bool) {
+        if self.nearing == Nearing::Far && self.open_calls() > 0 && (urgent || self.is_answered) {
+            self.nearing = Nearing::Draining;
         }
-        Ok(())
+    }
+
+    /// Whether it can be committed now. Lets processors send what they keep until a commit, once; if that begins calls, they
+    /// must be over first.
+    pub(crate) fn is_ready_to_commit(&mut self) -> Result<bool> {
+        if self.nearing != Nearing::Told && self.open_calls() == 0 {
+            self.before_commit()?;
+            self.nearing = Nearing::Told;
+        }
+        Ok(self.open_calls() == 0)
     }
 }

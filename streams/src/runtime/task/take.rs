@@ -6,7 +6,7 @@ use super::Task;
 use crate::{
     process::Call,
     runtime::{
-        calls::{Calls, RawRecord},
+        calls::Calls,
         lanes::{Choice, choose},
         panic::{catch, panicked},
         punctuation::Punctuate,
@@ -17,7 +17,7 @@ impl Task {
     /// Takes up to `records_max` records from its lanes; fewer when they have no more, or one must be looked at again.
     pub(crate) fn process(&mut self, records_max: usize) -> Result<usize> {
         let mut taken = 0;
-        while taken < records_max && !self.calls_are_full() {
+        while taken < records_max && self.may_take() {
             match choose(&self.inputs.lanes) {
                 Choice::Look => break,
                 Choice::Take { lane, below } => {
@@ -55,9 +55,9 @@ impl Task {
         Ok(called)
     }
 
-    /// When the wall clock reaches the next punctuation.
+    /// When the wall clock reaches the next punctuation; `None` also while calls must be over first.
     pub(crate) fn next_punctuation(&self) -> Option<Timestamp> {
-        self.context.punctuators.next_wall_clock()
+        self.context.punctuators.next_wall_clock().filter(|_| self.may_take())
     }
 
     /// Calls the processors whose time has come, one after the other, each with effects of its own.
@@ -127,14 +127,12 @@ impl Task {
             context.stream_time = context.time_before.max(record.timestamp);
             context.begin_record();
             context.in_record = true;
-            if !context.calls.is_empty() {
-                context.raw = Some(RawRecord::of(record, &input.partition));
-            }
             let outcome = source.process(record, context).map(|()| true).or_else(|error| {
                 context.forgive(error, record, &input.partition)?;
                 Ok(false)
             });
-            (context.in_record, context.raw) = (false, None);
+            context.in_record = false;
+            context.name_calls(record, &input.partition);
             let timely = outcome.and_then(|timely| {
                 while std::mem::take(&mut context.wake) {
                     source.advance(context)?;
