@@ -75,8 +75,13 @@ async fn run(folder: &std::path::Path) -> Result<u64> {
     // Only that a row was changed is sent on; what it holds stays in the store.
     let rows = rows.reduce("rows", |_, value| value);
     rows.to_stream().map_values(|_, value| value.map_or(0, |value| value.len() as u64)).to("out");
-    let settings =
-        Settings { memory_bytes: BUDGET, uncommitted_bytes_max: 8 << 20, ..Settings::new("large-store") };
+    // What waits for a commit is memory, too, and has a limit of its own.
+    let settings = Settings {
+        memory_bytes: BUDGET,
+        uncommitted_bytes_max: 2 << 20,
+        turn_records_max: 1000,
+        ..Settings::new("large-store")
+    };
     let streams = embedded.start(builder.build()?, settings).await?;
     for (round, keys) in [(0, 0..KEYS), (1, KEYS..RECORDS)] {
         for chunk in keys.collect::<Vec<_>>().chunks(1000) {
