@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use headwater_core::{Error, Result, Timestamp};
 
-use crate::windows::SPAN_MS_MAX;
+use crate::windows::{SPAN_MS_MAX, millis};
 
 /// Which records of the right stream meet a record of the left one: those from `before` before it to `after` after it,
 /// both ends included (Kafka: `JoinWindows`).
@@ -100,10 +100,6 @@ impl fmt::Display for JoinWindows {
         let Self { before_ms, after_ms, grace_ms } = self;
         write!(f, "{before_ms} ms before to {after_ms} ms after, grace {grace_ms} ms")
     }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// [`JoinWindows`] as one of the two sides sees them, and the rules that follow. `now` is the highest timestamp of either

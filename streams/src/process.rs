@@ -379,6 +379,12 @@ impl<K: Data, V: Data> Shared<K, V> {
     }
 }
 
+/// Counts one more of `parents`; whether that was the last, and counting begins anew.
+fn have_all(count: &mut usize, parents: usize) -> bool {
+    *count = (*count + 1) % parents;
+    *count == 0
+}
+
 /// A child that has a record; it goes back to its place also when it panics.
 struct TakenOut<'a> {
     task: &'a mut TaskContext,
@@ -405,26 +411,16 @@ impl<K: Data, V: Data> Process<K, V> for Shared<K, V> {
     /// When all parents are done, so that the child has everything that they send, and once.
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
         self.with(task, |child, task| {
-            child.flushed += 1;
-            if child.flushed < child.parents {
-                return Ok(());
-            }
-            child.flushed = 0;
-            child.next.flush(task)
+            let all = have_all(&mut child.flushed, child.parents);
+            if all { child.next.flush(task) } else { Ok(()) }
         })
     }
 
     /// Before a commit as for [`Shared::flush`]; all else a processor knows by itself when it is come by again.
     fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
         self.with(task, |child, task| {
-            if call == Call::BeforeCommit {
-                child.ready += 1;
-                if child.ready < child.parents {
-                    return Ok(());
-                }
-                child.ready = 0;
-            }
-            child.next.call(call, task)
+            let all = call != Call::BeforeCommit || have_all(&mut child.ready, child.parents);
+            if all { child.next.call(call, task) } else { Ok(()) }
         })
     }
 }

@@ -88,18 +88,8 @@ pub(super) trait DataFile: Debug + Send + Sync {
 
     /// Writes all of `bytes` from `at` on and puts them on disk, and as little as can be of what else was written to the
     /// file. After an error nothing is known of them.
-    fn write_through(&self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.write_at(bytes, at) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    bytes = bytes.get(count..).unwrap_or_default();
-                    at += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+    fn write_through(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        write_all(bytes, at, |bytes, at| self.write_at(bytes, at))?;
         self.sync_data()
     }
 
@@ -134,19 +124,8 @@ impl dyn DataFile + '_ {
     }
 
     /// Writes all of `bytes`. After an error some of them may be there.
-    pub(super) fn write_all_at(&self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.write_at(bytes, at) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    bytes = bytes.get(count..).unwrap_or_default();
-                    at += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    pub(super) fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        write_all(bytes, at, |bytes, at| self.write_at(bytes, at))
     }
 
     /// Writes all of `pieces`, one behind the other. After an error some of them may be there.
@@ -165,6 +144,26 @@ impl dyn DataFile + '_ {
         }
         Ok(())
     }
+}
+
+/// Calls `write`, which may write a part, until all of `bytes` are written.
+fn write_all(
+    mut bytes: &[u8],
+    mut at: u64,
+    write: impl Fn(&[u8], u64) -> io::Result<usize>,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write(bytes, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = bytes.get(count..).unwrap_or_default();
+                at += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl dyn FileSystem + '_ {

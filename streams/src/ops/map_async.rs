@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use headwater_core::{Data, DefaultSerde, Error, Record, Result, SerdeRef, partition_for_key};
+use headwater_core::{Data, DefaultSerde, Error, Record, Result, SerdeRef};
 
 use super::{Consumed, Produced};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     process::{Call, Process, RecordType},
     runtime::{
         calls::{Answer, Calls, Finished, caught},
-        context::{TaskContext, keyless_partition},
+        context::{TaskContext, partition_of},
     },
     topology::{BuildNode, ErasedNext, NodeKind, SinkTopic, Slots},
 };
@@ -182,19 +182,15 @@ where
         let partitions = task.sinks[self.sink].partitions();
         let mut key_bytes = Vec::new();
         let has_key = self.key.encode_nullable(&key, &mut key_bytes)?;
-        let partition = if has_key {
-            partition_for_key(self.key.partition_bytes(&key_bytes), partitions)
-        } else {
-            keyless_partition(task.id, partitions)
-        };
+        let key_bytes = has_key.then_some(key_bytes);
+        let partition = partition_of(&*self.key, key_bytes.as_deref(), (task.id, partitions));
         let (serde, sink, stream_time) = (SerdeRef::clone(&self.value), self.sink, task.stream_time);
         let call = (self.call)(key, value);
         let finished = async move {
             let answer = caught(call).await.and_then(|value| {
                 let mut bytes = Vec::new();
                 let has_value = serde.encode_nullable(&value, &mut bytes)?;
-                let (key, value) = (has_key.then_some(key_bytes), has_value.then_some(bytes));
-                Ok(Answer { partition, key, value })
+                Ok(Answer { partition, key: key_bytes, value: has_value.then_some(bytes) })
             });
             Finished { answer, sink, timestamp, headers, stream_time }
         };

@@ -2,12 +2,12 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use headwater_core::{Data, DefaultSerde, Error, Partition, Record, Result, SerdeRef, partition_for_key};
+use headwater_core::{Data, DefaultSerde, Error, Partition, Record, Result, SerdeRef};
 
 use crate::{
     KStream,
     process::{Call, Process, RecordType},
-    runtime::context::{TaskContext, keyless_partition},
+    runtime::context::{TaskContext, partition_of},
     topology::{BuildNode, ErasedNext, NodeKind, SinkTopic, Slots, TopicRef},
 };
 
@@ -156,13 +156,12 @@ impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
         let middle = scratch.len();
         let has_value = self.produced.value.encode_nullable(&record.value, scratch)?;
         let (key, value) = scratch.split_at(middle);
+        let (key, value) = (has_key.then_some(key), has_value.then_some(value));
         let sink = &mut task.sinks[sink];
         let partition = match &self.produced.partitioner {
             Some(choose) => chosen(choose(&record.key, &record.value, sink.partitions()), sink.partitions())?,
-            None if has_key => partition_for_key(self.produced.key.partition_bytes(key), sink.partitions()),
-            None => keyless_partition(task.id, sink.partitions()),
+            None => partition_of(&*self.produced.key, key, (task.id, sink.partitions())),
         };
-        let (key, value) = (has_key.then_some(key), has_value.then_some(value));
         sink.push(partition, record.timestamp, (key, value), (&record.headers, task.stream_time))
     }
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use headwater_core::{
-    BatchBuilder, BatchMark, Data, Error, ErrorKind, Headers, Partition, Producer, RecordRef, Result, TaskId,
-    TaskState, Timestamp, TopicName, TopicPartition, ledger,
+    BatchBuilder, BatchMark, Data, Error, ErrorKind, Headers, Partition, Producer, RecordRef, Result, Serde,
+    TaskId, TaskState, Timestamp, TopicName, TopicPartition, ledger, partition_for_key,
 };
 
 use super::{
@@ -197,6 +197,12 @@ impl TaskContext {
         }
     }
 
+    /// Whether some calls must be over before others begin.
+    #[inline]
+    pub(crate) fn calls_are_full(&self) -> bool {
+        self.calls.iter().any(Calls::is_full)
+    }
+
     /// Sends on what a call of `map_async` gave, or leaves out the record that began it.
     pub(crate) fn finish_call(&mut self, finished: Finished, raw: Option<&RawRecord>) -> Result<()> {
         let Finished { answer, sink, timestamp, headers, stream_time } = finished;
@@ -265,8 +271,21 @@ impl TaskContext {
     }
 }
 
+/// Where a record goes whose key has these bytes, or none, unless its writer chooses.
+#[inline]
+pub(crate) fn partition_of<K: 'static>(
+    serde: &dyn Serde<K>,
+    key: Option<&[u8]>,
+    (task, partitions): (TaskId, NonZeroU32),
+) -> Partition {
+    match key {
+        Some(key) => partition_for_key(serde.partition_bytes(key), partitions),
+        None => keyless_partition(task, partitions),
+    }
+}
+
 /// Where a record without key goes. Any partition would do; this one makes the output a function of the input.
-pub(crate) fn keyless_partition(task: TaskId, partitions: NonZeroU32) -> Partition {
+fn keyless_partition(task: TaskId, partitions: NonZeroU32) -> Partition {
     Partition(task.partition.0 % partitions)
 }
 

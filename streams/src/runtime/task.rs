@@ -86,7 +86,7 @@ struct Changelog {
 impl Task {
     /// Fences earlier owners of the task, brings its state up to date and goes to where the last commit was.
     pub(crate) async fn open(id: TaskId, plan: &Plan, ports: &Ports, metrics: &MetricsSink) -> Result<Self> {
-        let log = &*ports.log;
+        let (log, now) = (&*ports.log, ports.clock.now());
         let resolved = &plan.subtopologies[id.subtopology as usize];
         let (sinks, on_error) = sinks(id, plan);
         let indexes = plan.topology.stores_of(id.subtopology);
@@ -116,7 +116,7 @@ impl Task {
                 on_error,
                 in_record: false,
                 time_before: Timestamp::MIN,
-                punctuators: Punctuators::new(ports.clock.now()),
+                punctuators: Punctuators::new(now),
                 wake: false,
                 wake_before: false,
                 null_keys: 0,
@@ -128,8 +128,8 @@ impl Task {
             producer,
             metrics: TaskMetrics::default(),
             earlier: metrics.committed(id).counters(),
-            now: Timestamp::MIN,
-            written_at: Timestamp::MIN,
+            now,
+            written_at: now,
             unwritten: 0,
             store_bytes_max: plan.settings.table_bytes() / plan.store_count().max(1),
             committed_records: 0,

@@ -12,7 +12,7 @@ use headwater_core::{Log, LogVersion, Result, Signal, TaskId};
 
 use super::{board::Board, commit::commit, metrics::MetricsSink, plan::Plan, ports::Ports, task::Task};
 
-/// An idle worker looks at the clock at least this often when a punctuation is scheduled.
+/// An idle worker looks at the clock at least this often when it has something to do by it.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Worker {
@@ -148,7 +148,7 @@ impl Worker {
             }
             if self.turn().await? == Turn::Idle {
                 let (board, log) = (Arc::clone(&self.board), Arc::clone(&self.ports.log));
-                let (seen, due) = (self.seen, self.until_punctuation());
+                let (seen, due) = (self.seen, self.until_due());
                 tokio::select! {
                     biased;
                     () = &mut stop => break,
@@ -166,7 +166,7 @@ impl Worker {
     }
 
     /// How long until a punctuation by the wall clock is due, or state must be written to the engine.
-    fn until_punctuation(&self) -> Option<Duration> {
+    fn until_due(&self) -> Option<Duration> {
         let due = |task: &Task| task.next_punctuation().into_iter().chain(task.next_spill()).min();
         let due = self.tasks.iter().filter_map(due).min()?;
         let millis = due.0.saturating_sub(self.ports.clock.now().0);

@@ -8,7 +8,7 @@ use headwater_core::{
 
 use super::{
     BuildStore, ChangeSink, Store, room,
-    table::{RowMut, Table, decode_stored, encode_stored},
+    table::{RowMut, Table, decode_stored, encode_stored, restore_stored},
 };
 
 /// A key-value store of a topology; processors reach it through [`ProcessorContext::store`](crate::ProcessorContext::store).
@@ -201,10 +201,7 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
         timestamp: Timestamp,
         batch: &mut StateBatch,
     ) -> Result<()> {
-        match value {
-            Some(value) => batch.put(self.slot, key, &[&timestamp.0.to_be_bytes(), value].concat()),
-            None => batch.delete(self.slot, key),
-        }
+        restore_stored((self.slot, key), value, timestamp, batch);
         Ok(())
     }
 

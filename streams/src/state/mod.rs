@@ -39,6 +39,11 @@ pub(crate) struct StoreClock {
     pub(crate) closed: Timestamp,
 }
 
+impl StoreClock {
+    /// Nothing has reached the operator yet.
+    pub(crate) const START: Self = Self { time: Timestamp::MIN, closed: Timestamp::MIN };
+}
+
 /// A store of one task, of any kind. What all kinds share is written once, in `table` and in the runtime; a kind is a
 /// key layout and a typed view.
 pub(crate) trait Store: Send {

@@ -2,7 +2,7 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table::Entry};
-use headwater_core::{Error, Result, Serde, Timestamp};
+use headwater_core::{Error, Result, Serde, StateBatch, StoreId, Timestamp};
 use smallvec::SmallVec;
 use std::{
     collections::BTreeMap,
@@ -417,6 +417,19 @@ pub(crate) fn encode_stored<V: 'static>(
     out.clear();
     out.extend_from_slice(&timestamp.0.to_be_bytes());
     value.map_or(Ok(false), |value| serde.encode_nullable(value, out))
+}
+
+/// What the engine must do to a row that a changelog holds: the value there is that of the serde.
+pub(crate) fn restore_stored(
+    (slot, key): (StoreId, &[u8]),
+    value: Option<&[u8]>,
+    timestamp: Timestamp,
+    batch: &mut StateBatch,
+) {
+    match value {
+        Some(value) => batch.put(slot, key, &[&timestamp.0.to_be_bytes(), value].concat()),
+        None => batch.delete(slot, key),
+    }
 }
 
 /// The other way round. An error is not the current record's: what is stored is of another type.

@@ -11,7 +11,7 @@ use headwater_core::{
 
 use super::{
     BuildStore, ChangeSink, Store, StoreClock, room,
-    table::{Loaded, RowMut, Table, decode_stored, encode_stored},
+    table::{Loaded, RowMut, Table, decode_stored, encode_stored, restore_stored},
 };
 use crate::{TimeWindows, Window};
 
@@ -37,7 +37,7 @@ impl<A: Data> BuildStore for WindowStoreSpec<A> {
             recent: 0,
             closed: Vec::new(),
             expired: Vec::new(),
-            clock: StoreClock { time: Timestamp::MIN, closed: Timestamp::MIN },
+            clock: StoreClock::START,
             late: 0,
             undo: None,
             opened: Vec::new(),
@@ -320,10 +320,7 @@ impl<A: Data> Store for WindowStore<A> {
         };
         let start = &suffix[..START_BYTES];
         let key = [start, key].concat();
-        match value {
-            Some(value) => batch.put(self.slot, &key, &[&timestamp.0.to_be_bytes(), value].concat()),
-            None => batch.delete(self.slot, &key),
-        }
+        restore_stored((self.slot, &key), value, timestamp, batch);
         Ok(())
     }
 

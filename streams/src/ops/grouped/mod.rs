@@ -2,7 +2,7 @@
 
 mod aggregate;
 mod count;
-mod reduce;
+pub(crate) mod reduce;
 
 use std::sync::Arc;
 

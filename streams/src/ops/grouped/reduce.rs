@@ -31,12 +31,15 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         serdes: (SerdeRef<K>, SerdeRef<V>),
         combine: impl Fn(V, V) -> V + Send + Sync + 'static,
     ) -> KTable<K, V> {
-        let update = move |_: &K, value: V, row: &mut Option<V>| {
-            *row = Some(match row.take() {
-                Some(so_far) => combine(so_far, value),
-                None => value,
-            });
-        };
+        let update = move |_: &K, value: V, row: &mut Option<V>| combine_into(&combine, value, row);
         super::update_rows(&self.0, store, serdes, Arc::new(update))
     }
+}
+
+/// What every `reduce` does to its row: the first value is taken as it is.
+pub(crate) fn combine_into<V>(combine: &impl Fn(V, V) -> V, value: V, row: &mut Option<V>) {
+    *row = Some(match row.take() {
+        Some(so_far) => combine(so_far, value),
+        None => value,
+    });
 }

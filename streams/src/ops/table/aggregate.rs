@@ -5,7 +5,11 @@ use std::sync::Arc;
 use headwater_core::{Data, DefaultSerde, SerdeRef};
 
 use super::KGroupedTable;
-use crate::{KTable, ops::grouped, table::Change};
+use crate::{
+    KTable,
+    ops::grouped::{self, reduce::combine_into},
+    table::Change,
+};
 
 impl<K: Data, V: Data> KGroupedTable<K, V> {
     /// How many rows each group has. A group that had rows once stays, with 0. `store` names the store and its changelog; see
@@ -38,10 +42,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
                 *row = row.take().map(|so_far| subtract(so_far, old));
             }
             if let Some(new) = change.new {
-                *row = Some(match row.take() {
-                    Some(so_far) => add(so_far, new),
-                    None => new,
-                });
+                combine_into(&add, new, row);
             }
         })
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use headwater_core::{Data, DefaultSerde, SerdeRef};
 
-use crate::{SessionTable, SessionWindows, WindowedStream, WindowedTable};
+use crate::{
+    SessionTable, SessionWindows, WindowedStream, WindowedTable, ops::grouped::reduce::combine_into,
+};
 
 impl<K: Data + DefaultSerde, V: Data + DefaultSerde> WindowedStream<K, V> {
     /// Makes one value of all those of a key and window: the first is the first result, and each that follows is combined with
@@ -49,7 +51,7 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
         serdes: (SerdeRef<K>, SerdeRef<V>),
         reduce: impl Fn(V, V) -> V + Send + Sync + 'static,
     ) -> WindowedTable<K, V> {
-        self.fold("reduce", name, serdes, move |_, value, so_far| combine(&reduce, value, so_far))
+        self.fold("reduce", name, serdes, move |_, value, so_far| combine_into(&reduce, value, so_far))
     }
 }
 
@@ -77,16 +79,9 @@ impl<K: Data, V: Data> WindowedStream<K, V, SessionWindows> {
         let reduce = Arc::new(reduce);
         let merge = {
             let reduce = Arc::clone(&reduce);
-            move |_: &K, other, so_far: &mut Option<V>| combine(&*reduce, other, so_far)
+            move |_: &K, other, so_far: &mut Option<V>| combine_into(&*reduce, other, so_far)
         };
-        let fold = move |_: &K, value, so_far: &mut Option<V>| combine(&*reduce, value, so_far);
+        let fold = move |_: &K, value, so_far: &mut Option<V>| combine_into(&*reduce, value, so_far);
         self.fold("reduce", name, serdes, (fold, merge))
     }
-}
-
-fn combine<V>(reduce: &impl Fn(V, V) -> V, value: V, so_far: &mut Option<V>) {
-    *so_far = Some(match so_far.take() {
-        Some(so_far) => reduce(so_far, value),
-        None => value,
-    });
 }

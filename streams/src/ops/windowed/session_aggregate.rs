@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use headwater_core::{Data, DefaultSerde, Error, Headers, Record, Result, SerdeRef, Timestamp};
+use headwater_core::{Data, DefaultSerde, Error, Headers, Record, Result, SerdeRef};
 
 use super::{
     emit::Comparison,
@@ -258,10 +258,11 @@ where
                     rows.push((key.to_vec(), session, Some(value.clone())));
                 }
             })?;
-            let place = |(key, session, _): &SessionRow<A>| -> (Timestamp, Vec<u8>, Timestamp) {
-                (session.end, key.clone(), session.start)
-            };
-            rows.sort_by_cached_key(place);
+            let place = |row: &SessionRow<A>| (row.1.end, row.1.start);
+            rows.sort_unstable_by(|a, b| {
+                let ((a_end, a_start), (b_end, b_start)) = (place(a), place(b));
+                a_end.cmp(&b_end).then_with(|| a.0.cmp(&b.0)).then_with(|| a_start.cmp(&b_start))
+            });
             self.send(rows, &self.trigger, cx)?;
         }
     }

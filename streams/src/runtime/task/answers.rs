@@ -8,10 +8,6 @@ use super::{Nearing, Task};
 use crate::runtime::calls::{Calls, poll_any};
 
 impl Task {
-    fn calls_are_full(&self) -> bool {
-        self.context.calls.iter().any(Calls::is_full)
-    }
-
     /// Calls that are not over.
     pub(crate) fn open_calls(&self) -> usize {
         self.context.calls.iter().map(Calls::in_flight).sum()
@@ -40,7 +36,7 @@ impl Task {
 
     /// Whether it takes records and makes punctuations: not while calls must be over first.
     pub(crate) fn may_take(&self) -> bool {
-        self.nearing == Nearing::Far && !self.calls_are_full()
+        self.nearing == Nearing::Far && !self.context.calls_are_full()
     }
 
     /// Begins nothing more until its calls are over and it is committed. Not before a call is over, unless it is `urgent`:

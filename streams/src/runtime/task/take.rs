@@ -6,7 +6,6 @@ use super::Task;
 use crate::{
     process::Call,
     runtime::{
-        calls::Calls,
         lanes::{Choice, choose},
         panic::{catch, panicked},
         punctuation::Punctuate,
@@ -40,9 +39,6 @@ impl Task {
     /// Makes the punctuations that the wall clock has reached; how many those were.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Result<usize> {
         self.context.punctuators.set_now(now);
-        if self.now == Timestamp::MIN {
-            self.written_at = now;
-        }
         self.now = now;
         if !self.is_dirty() && self.next_spill().is_some_and(|due| due <= now) {
             self.spill(false)?;
@@ -149,7 +145,7 @@ impl Task {
             if !more || *taken == records_max || lane.head_time().is_none_or(|time| (time, at) >= below) {
                 break;
             }
-            if context.punctuators.is_due(context.stream_time) || context.calls.iter().any(Calls::is_full) {
+            if context.punctuators.is_due(context.stream_time) || context.calls_are_full() {
                 break;
             }
         }

@@ -112,7 +112,7 @@ impl<V: Data> JoinStore<V> {
             expired: Vec::new(),
             cleared: Timestamp(-1),
             pending: Pending::default(),
-            clock: StoreClock { time: Timestamp::MIN, closed: Timestamp::MIN },
+            clock: StoreClock::START,
             late: 0,
             undo: None,
             key_bytes: Vec::new(),

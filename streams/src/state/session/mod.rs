@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     BuildStore, ChangeSink, Store, StoreClock, room,
-    table::{Loaded, RowMut, Table, decode_stored, encode_stored},
+    table::{Loaded, RowMut, Table, decode_stored, encode_stored, restore_stored},
 };
 use crate::{Session, SessionWindows};
 
@@ -48,7 +48,7 @@ impl<A: Data> BuildStore for SessionStoreSpec<A> {
             timers: Timers::default(),
             stored_from: None,
             expired: Vec::new(),
-            clock: StoreClock { time: Timestamp::MIN, closed: Timestamp::MIN },
+            clock: StoreClock::START,
             late: 0,
             undo: None,
             scratch: Scratch::default(),
@@ -342,15 +342,11 @@ impl<A: Data> Store for SessionStore<A> {
         let (mut by_key, mut by_end) = (Vec::new(), Vec::new());
         layout::by_key(key, session, &mut by_key)?;
         layout::by_end(key, session, &mut by_end);
-        match value.filter(|_| session.end > self.clock.closed) {
-            Some(value) => {
-                batch.put(self.slot, &by_key, &[&timestamp.0.to_be_bytes(), value].concat());
-                batch.put(self.slot, &by_end, &[]);
-            }
-            None => {
-                batch.delete(self.slot, &by_key);
-                batch.delete(self.slot, &by_end);
-            }
+        let value = value.filter(|_| session.end > self.clock.closed);
+        restore_stored((self.slot, &by_key), value, timestamp, batch);
+        match value {
+            Some(_) => batch.put(self.slot, &by_end, &[]),
+            None => batch.delete(self.slot, &by_end),
         }
         Ok(())
     }
