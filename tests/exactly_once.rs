@@ -68,8 +68,9 @@ fn killed(folder: &Path, kills: u64, work: u64, random: &mut Random) -> Story {
             story.early_kills += 1;
             story.add(&early);
         }
-        // Somewhere in its part of the work; where a turn of the loop is, or a commit, only chance knows.
-        let part = work / (kills + 1);
+        // Somewhere in its part of the work; where a turn of the loop is, or a commit, only chance knows. A fifth of the work is
+        // left for the last run: a kill that comes late must not come too late.
+        let part = work * 4 / 5 / (kills + 1);
         let target = part * (story.kills + 1) / 2 + random.below(part) + part * story.kills / 2;
         let before = story.progress;
         let killed = run(folder, Some(target), random.below(3_000_000));
