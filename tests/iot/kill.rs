@@ -86,6 +86,8 @@ struct Kills {
     hit: usize,
     starts: usize,
     restored: Vec<u64>,
+    /// How far the work was, now and then.
+    told: Vec<String>,
 }
 
 /// One life: killed and started again in `log` until the work is done. Every fifth kill, what is there must be a prefix of
@@ -114,17 +116,14 @@ fn live(
         assert!(heard.commits > 0, "killed before the first commit");
         kills.hit += 1;
         killed_in_this_life += 1;
-        if kills.hit % 5 == 0 {
+        if kills.hit.is_multiple_of(5) {
             let outputs = contents(log);
             let now: usize = outputs.iter().map(|(_, records)| records.len()).sum();
             assert!(now > written && now <= total, "{written} then {now} of {total} records");
             for ((partition, records), (_, wanted)) in outputs.iter().zip(expected) {
                 assert!(wanted.starts_with(records), "{partition} is no prefix of what it should become");
             }
-            println!(
-                "after {} kills: {now} of {total} output records, a prefix in every partition",
-                kills.hit
-            );
+            kills.told.push(format!("after {} kills: {now} of {total} output records", kills.hit));
             written = now;
         }
     }
@@ -156,6 +155,7 @@ fn killed_at_thirty_moments_it_writes_what_it_would_have_written() {
         live(&folder.path().join(format!("killed-{lives}")), &expected, &mut kills, &mut grace);
     }
     let (sum, most) = (kills.restored.iter().sum::<u64>(), kills.restored.iter().max().copied().unwrap_or(0));
+    println!("{}: a prefix in every partition", kills.told.join("; "));
     println!(
         "{} kills in {} starts and {lives} lives, outputs equal; changelog records replayed: {sum} in all, {most} at most",
         kills.hit, kills.starts
