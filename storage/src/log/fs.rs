@@ -108,19 +108,10 @@ impl dyn DataFile + '_ {
     ///
     /// # Errors
     /// `UnexpectedEof` when the file ends before that.
-    pub(super) fn read_exact_at(&self, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.read_at(bytes, at) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => {
-                    bytes = bytes.get_mut(count..).unwrap_or_default();
-                    at += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    pub(super) fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        until_all(bytes.len(), io::ErrorKind::UnexpectedEof, |done| {
+            self.read_at(bytes.get_mut(done..).unwrap_or_default(), at + done as u64)
+        })
     }
 
     /// Writes all of `bytes`. After an error some of them may be there.
@@ -129,41 +120,46 @@ impl dyn DataFile + '_ {
     }
 
     /// Writes all of `pieces`, one behind the other. After an error some of them may be there.
-    pub(super) fn write_all_pieces_at(&self, mut pieces: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
+    pub(super) fn write_all_pieces_at(&self, mut pieces: &mut [IoSlice<'_>], at: u64) -> io::Result<()> {
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        // A write of empty pieces alone would be one of nothing.
         IoSlice::advance_slices(&mut pieces, 0);
-        while !pieces.is_empty() {
-            match self.write_pieces_at(pieces, at) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    IoSlice::advance_slices(&mut pieces, count);
-                    at += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        until_all(bytes, io::ErrorKind::WriteZero, |done| {
+            let count = self.write_pieces_at(pieces, at + done as u64)?;
+            IoSlice::advance_slices(&mut pieces, count);
+            Ok(count)
+        })
     }
 }
 
-/// Calls `write`, which may write a part, until all of `bytes` are written.
-fn write_all(
-    mut bytes: &[u8],
-    mut at: u64,
-    write: impl Fn(&[u8], u64) -> io::Result<usize>,
+/// Calls `step`, which does a part of what is left and gets what is done, until all `bytes` are done. A part of nothing is the
+/// error `none`.
+fn until_all(
+    bytes: usize,
+    none: io::ErrorKind,
+    mut step: impl FnMut(usize) -> io::Result<usize>,
 ) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match write(bytes, at) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                bytes = bytes.get(count..).unwrap_or_default();
-                at += count as u64;
-            }
+    let mut done = 0;
+    while done < bytes {
+        match step(done) {
+            Ok(0) => return Err(none.into()),
+            Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Calls `write`, which may write a part, until all of `bytes` are written.
+fn write_all(
+    bytes: &[u8],
+    at: u64,
+    mut write: impl FnMut(&[u8], u64) -> io::Result<usize>,
+) -> io::Result<()> {
+    until_all(bytes.len(), io::ErrorKind::WriteZero, |done| {
+        write(bytes.get(done..).unwrap_or_default(), at + done as u64)
+    })
 }
 
 impl dyn FileSystem + '_ {
@@ -282,24 +278,18 @@ impl DataFile for File {
 const PIECES_MAX: usize = 1024;
 
 #[cfg(target_os = "linux")]
-fn write_through(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+fn write_through(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
-    while !bytes.is_empty() {
+    write_all(bytes, at, |bytes, at| {
         match pwritev2(file, &[IoSlice::new(bytes)], at, ReadWriteFlags::DSYNC) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                bytes = bytes.get(count..).unwrap_or_default();
-                at += count as u64;
-            }
-            Err(Errno::INTR) => {}
             // A file system that syncs whole files only.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 file.write_all_at(bytes, at)?;
-                return file.sync_data();
+                file.sync_data()?;
+                Ok(bytes.len())
             }
-            Err(error) => return Err(error.into()),
+            written => Ok(written?),
         }
-    }
-    Ok(())
+    })
 }
