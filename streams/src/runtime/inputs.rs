@@ -99,9 +99,16 @@ impl Inputs {
 
     /// Reads until every lane has something to take, or is known to be at its end.
     pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<()> {
-        for at in 0..self.inputs.len() {
-            if self.lanes.iter().any(|lane| lane.input == at && lane.is_empty()) {
-                self.scan(at, log, board).await?;
+        loop {
+            let closing = board.is_closing();
+            for at in 0..self.inputs.len() {
+                if self.lanes.iter().any(|lane| lane.input == at && lane.is_empty()) {
+                    self.scan(at, log, (board, closing)).await?;
+                }
+            }
+            // If it was said just now, what was read may be of an upstream task whose time ends, and others are behind.
+            if board.is_closing() == closing {
+                break;
             }
         }
         for at in 0..self.lanes.len() {
@@ -133,8 +140,9 @@ impl Inputs {
         Ok(())
     }
 
-    /// Reads on while one of the input's lanes is empty.
-    async fn scan(&mut self, at: usize, log: &dyn Log, board: &Board) -> Result<()> {
+    /// Reads on while one of the input's lanes is empty. When windows are `closing`, all upstream tasks are behind whose time has
+    /// not ended.
+    async fn scan(&mut self, at: usize, log: &dyn Log, (board, closing): (&Board, bool)) -> Result<()> {
         // Progress first, then the log to its end: see `Board`.
         let progress: Vec<(usize, Option<Progress>)> = self
             .lanes
@@ -150,7 +158,9 @@ impl Inputs {
             if fetched.batches.is_empty() {
                 for (lane, progress) in progress {
                     match progress {
-                        Some(progress) => self.lanes[lane].progress(progress.time, progress.behind),
+                        Some(Progress { time, behind, ended, .. }) => {
+                            self.lanes[lane].progress(time, behind || closing && !ended);
+                        }
                         None => {
                             let lane = &mut self.lanes[lane];
                             lane.progress(lane.time, false);

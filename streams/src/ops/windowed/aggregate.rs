@@ -254,8 +254,16 @@ where
     #[cold]
     fn advance(&mut self, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
         loop {
+            let passing = cx.task.passing();
             let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-            let Some(start) = store.next_to_close() else { return Ok(()) };
+            let Some(start) = store.next_to_close() else {
+                match passing.filter(|time| store.is_before(*time)) {
+                    Some(time) => store.observe(time),
+                    None => return Ok(()),
+                }
+                self.trigger = Headers::new();
+                continue;
+            };
             if self.emit == Emit::OnClose {
                 for (key, value, timestamp) in store.rows(start, state)? {
                     self.send((start, &key), value, timestamp, &self.trigger, cx)?;
