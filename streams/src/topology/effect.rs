@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{NodeId, NodeKind, SinkTopic, Topology};
+use super::{NodeId, NodeKind, SinkTopic, TopicRef, Topology};
 use crate::{Emit, JoinWindows, OutputKind, SessionWindows, TimeWindows};
 
 /// What a node makes of what comes.
@@ -265,13 +265,22 @@ impl Topology {
         carried
     }
 
-    /// Whether all that reads a source are tables: a replay reads such a source from its beginning.
+    /// Whether all that comes from a source becomes rows of tables, be it through steps that keep nothing, or a repartition: a
+    /// replay reads such a source from its beginning.
     fn fills_only_tables(&self, node: NodeId) -> bool {
         let children = &self.nodes[node.0].children;
-        let fills = |child: &NodeId| match self.nodes[child.0].effect {
-            Effect::SetsRows => true,
-            Effect::Keeps => self.fills_only_tables(*child),
-            _ => false,
+        let fills = |child: &NodeId| {
+            let node = &self.nodes[child.0];
+            match &node.kind {
+                NodeKind::Processor { .. } if node.effect == Effect::SetsRows => true,
+                NodeKind::Processor { stores, .. } => stores.is_empty() && self.fills_only_tables(*child),
+                NodeKind::Sink { topic: SinkTopic::Fixed(topic @ TopicRef::Repartition(_)), .. } => {
+                    let reads = |kind: &NodeKind| matches!(kind, NodeKind::Source { topic: read, .. } if read == topic);
+                    let reader = self.nodes.iter().position(|node| reads(&node.kind));
+                    reader.is_some_and(|reader| self.fills_only_tables(NodeId(reader)))
+                }
+                NodeKind::Sink { .. } | NodeKind::Source { .. } => false,
+            }
         };
         !children.is_empty() && children.iter().all(fills)
     }

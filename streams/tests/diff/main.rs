@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod differences;
+mod model;
+mod outputs;
+mod ranges;
 
 use std::num::NonZeroUsize;
 

@@ -33,23 +33,21 @@ pub(super) struct Bounds {
     until: Option<Timestamp>,
     /// The first instant of which the replay knew the records.
     known_from: Option<Timestamp>,
-    /// The instant after the last.
-    known_until: Option<Timestamp>,
-    /// Whether one of the two runs may not have sent what waits for time to pass.
-    waiting: bool,
+    /// Up to when time has passed in the run that may not have sent what waits for it: the replay, or the live run, if the replay
+    /// closed its windows.
+    passed: Option<Timestamp>,
     carried: Carried,
 }
 
 impl Bounds {
-    /// `latest_live`: see [`Comparison::latest_live`](super::Comparison::latest_live).
+    /// `latest_live`: up to when time has passed in the live run, as far as its results show it.
     pub(super) fn new(scope: &Scope, output: &Output, latest_live: Option<Timestamp>) -> Self {
         let warm_up_ms = i64::try_from(scope.warm_up.as_millis()).unwrap_or(i64::MAX);
         Self {
             from: scope.from,
             until: scope.until,
             known_from: scope.from.map(|from| Timestamp(from.0.saturating_sub(warm_up_ms))),
-            known_until: scope.until.or(latest_live),
-            waiting: !scope.windows_closed || scope.until.is_none(),
+            passed: if scope.windows_closed { latest_live } else { scope.until },
             carried: output.carried,
         }
     }
@@ -74,10 +72,10 @@ impl Bounds {
                 return Some(Border::Before);
             }
         }
-        let waits_ms = if self.waiting { reach.waits_ms } else { 0 };
-        let over = end.plus_ms(reach.ahead_ms).plus_ms(waits_ms);
-        // With an end that nobody gave both sides know the same records, and only what waits may differ.
-        let waits_only = self.until.is_none() && reach.waits_ms == 0;
-        (!waits_only && self.known_until.is_some_and(|until| over > until)).then_some(Border::After)
+        let end = end.plus_ms(reach.ahead_ms);
+        let over = self.until.is_some_and(|until| end > until);
+        let waiting =
+            reach.waits_ms > 0 && self.passed.is_some_and(|passed| end.plus_ms(reach.waits_ms) > passed);
+        (over || waiting).then_some(Border::After)
     }
 }

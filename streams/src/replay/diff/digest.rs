@@ -17,9 +17,12 @@ pub(super) struct Digest {
     pub(super) border: Option<Border>,
     /// Of value, timestamp and headers; the latter where they are the record's own.
     pub(super) full: u64,
-    /// Of value and timestamp.
+    /// Of value and timestamp; [`NO_ROW`] for a null value.
     pub(super) value: u64,
 }
+
+/// A row that was deleted is none, whenever that was.
+pub(super) const NO_ROW: u64 = 0;
 
 pub(super) struct Digester<'a> {
     pub(super) output: &'a Output,
@@ -43,7 +46,7 @@ impl<'a> Digester<'a> {
         let mut content = self.hashers[0].build_hasher();
         write(&mut content, record.value);
         content.write_i64(record.timestamp.0);
-        let value = content.finish();
+        let value = if record.value.is_none() { NO_ROW } else { content.finish().max(NO_ROW + 1) };
         if !self.output.carried.borrowed_headers {
             for (name, value) in record.headers.iter() {
                 write(&mut content, Some(name));

@@ -15,7 +15,7 @@
 //! |---|---|
 //! | of one record each | never |
 //! | of a window, after each record | when the window begins before `from - warm_up`, or ends after `until` |
-//! | of a window, on close | the same; and without `windows_closed` also when the window may still be open at `until` |
+//! | of a window, on close | the same; and when the window may still be open in one of the two runs |
 //! | of a session | as of a window that is longer by the gap, on both ends |
 //! | of a join of streams | when the other record may lie before `from - warm_up`; of one that met nobody, also when it may lie after `until`, or is still waited for |
 //! | of an aggregate without windows, or of a join with one | always, where there is a `from`: it depends on everything before |
@@ -25,7 +25,8 @@
 //! every window counts in which the result's timestamp may lie. What lies behind several of these operators adds up.
 //!
 //! Time only moves with records, and so it may stop before `until`. That a window is still open is believed when its end and
-//! grace lie no further before `until` than size and grace.
+//! grace lie no further before `until` than size and grace. A window that the replay closed may still be open in the live run:
+//! that is believed when they lie no further than that before the last that the live run wrote into any output.
 //!
 //! A processor of the user's with stores may look back however far; a warm-up is taken to be enough for it. Without one, the
 //! topic has a note ([`TopicDiff::notes`]).
@@ -127,6 +128,13 @@ pub async fn compare(
     }
     let logs = Sides { live, replayed };
     let topics = Sides { live: partitions(live).await?, replayed: partitions(replayed).await? };
+    let mut latest_live = None;
+    if scope.windows_closed {
+        for topic in outputs.iter().filter_map(Output::topic) {
+            let partitions = topics.live.get(topic).copied().unwrap_or(0);
+            latest_live = latest_live.max(parts::latest(live, topic, partitions).await?);
+        }
+    }
     let mut diff = Diff::default();
     for output in outputs {
         let Some(topic) = output.topic() else {
@@ -138,7 +146,7 @@ pub async fn compare(
             replayed: topics.replayed.get(topic).copied().unwrap_or(0),
         };
         let units = Unit::all(topic, partitions, logs, scope.from).await?;
-        let comparison = Comparison { output, scope, limits, units };
+        let comparison = Comparison { output, scope, limits, units, latest_live };
         diff.topics.push(comparison.run(topic, partitions).await?);
     }
     Ok(diff)
@@ -154,11 +162,12 @@ struct Comparison<'a> {
     scope: &'a Scope,
     limits: Limits,
     units: Vec<Unit<'a>>,
+    latest_live: Option<Timestamp>,
 }
 
 impl Comparison<'_> {
     async fn run(&self, topic: &TopicName, partitions: Sides<u32>) -> Result<TopicDiff> {
-        let bounds = Bounds::new(self.scope, self.output, self.latest_live().await?);
+        let bounds = Bounds::new(self.scope, self.output, self.latest_live);
         let digester = Digester::new(self.output, bounds);
         let mut counts = Counts::default();
         let mut candidates = Candidates::new(self.limits.examples_max);
@@ -233,25 +242,6 @@ impl Comparison<'_> {
             tally.judge(self.output.kind(), &mut counts, |found| candidates.offer(at, found));
         }
         Ok(Some((counts, candidates)))
-    }
-
-    /// The highest timestamp of the live topic, where it says what may still be open there.
-    async fn latest_live(&self) -> Result<Option<Timestamp>> {
-        let carried = &self.output.carried;
-        let waits = carried.reach.waits_ms > 0 || carried.window.is_some_and(|it| it.reach.waits_ms > 0);
-        if !waits || !self.scope.windows_closed || self.scope.until.is_some() {
-            return Ok(None);
-        }
-        let mut latest = Timestamp::MIN;
-        for part in self.units.iter().flat_map(|unit| unit.of(Side::Live)) {
-            let _ = part
-                .each(&mut |record| {
-                    latest = latest.max(record.timestamp);
-                    ControlFlow::Continue(())
-                })
-                .await?;
-        }
-        Ok(Some(latest))
     }
 
     fn notes(&self, partitions: Sides<u32>) -> Vec<String> {

@@ -2,7 +2,9 @@
 
 use std::{fmt, ops::ControlFlow};
 
-use headwater_core::{Log, Offset, Partition, RecordRef, Result, Timestamp, TopicName, TopicPartition};
+use headwater_core::{
+    Error, Log, Offset, Partition, RecordBatch, RecordRef, Result, Timestamp, TopicName, TopicPartition,
+};
 
 use super::{Sides, reading, tally::Side};
 
@@ -58,6 +60,25 @@ impl fmt::Display for Unit<'_> {
     }
 }
 
+/// The highest timestamp among the last records of a topic.
+pub(super) async fn latest(log: &dyn Log, topic: &TopicName, partitions: u32) -> Result<Option<Timestamp>> {
+    let mut latest = None;
+    for number in 0..partitions {
+        let partition = TopicPartition::new(topic.clone(), Partition(number));
+        let read = async {
+            let offsets = log.offsets(&partition).await?;
+            if offsets.earliest == offsets.end {
+                return Ok(None);
+            }
+            let last = Offset(offsets.end.0 - 1);
+            let fetched = log.read(&partition, last.max(offsets.earliest), 0).await?;
+            Ok(fetched.batches.iter().map(RecordBatch::max_timestamp).max())
+        };
+        latest = latest.max(read.await.map_err(|error: Error| error.context(reading(&partition)))?);
+    }
+    Ok(latest)
+}
+
 /// What is read of one partition of one log.
 pub(super) struct Part<'a> {
     log: &'a dyn Log,
@@ -86,8 +107,7 @@ impl<'a> Part<'a> {
             };
             Ok((from.max(offsets.earliest), offsets.end))
         };
-        let (from, end) =
-            read.await.map_err(|error: headwater_core::Error| error.context(reading(&partition)))?;
+        let (from, end) = read.await.map_err(|error: Error| error.context(reading(&partition)))?;
         Ok(Part { log, partition, from, end, since })
     }
 

@@ -7,7 +7,7 @@ use headwater_core::Offset;
 
 use super::{
     Class, Sides,
-    digest::{Digest, Digester},
+    digest::{Digest, Digester, NO_ROW},
 };
 use crate::OutputKind;
 
@@ -177,7 +177,10 @@ impl Entry {
     /// What the two sides are to each other; `None` when they are the same.
     fn class(&self, kind: OutputKind) -> Option<Class> {
         let same = self.sequence.live == self.sequence.replayed && self.count.live == self.count.replayed;
+        let no_rows = self.last.live == NO_ROW && self.last.replayed == NO_ROW;
         match (self.count, kind) {
+            // A row that one side made and deleted, as sessions that became longer, and the other never had.
+            (_, OutputKind::Updates) if no_rows && !same => Some(Class::Intermediate),
             (Sides { replayed: 0, .. }, _) => Some(Class::Missing),
             (Sides { live: 0, .. }, _) => Some(Class::Extra),
             (_, OutputKind::Updates) if self.last.live != self.last.replayed => Some(Class::Different),
