@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Emit, Processor, ProcessorContext, TimeWindows, WindowedStream, WindowedTable,
     state::{WindowStore, WindowStoreSpec},
+    topology::Effect,
     windows::{Window, Windowed},
 };
 
@@ -84,7 +85,8 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
         let fold = Arc::new(fold);
         let is_late = is_late::<K, A>(store, windows, SerdeRef::clone(&key));
         let stream = in_time(stream, on_late, store, is_late);
-        WindowedTable(stream.then(role, &[store], move || WindowAggregate {
+        let effect = Effect::windowed(windows, emit);
+        let results = stream.then(role, &[store], move || WindowAggregate {
             store,
             windows,
             emit,
@@ -95,7 +97,8 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
             slot: Window { start: Timestamp(0), end: Timestamp(0) },
             trigger: Headers::new(),
             comparison: Comparison::default(),
-        }))
+        });
+        WindowedTable(results.marked(effect))
     }
 }
 
