@@ -16,6 +16,8 @@ pub(crate) enum Effect {
     Rekeys,
     /// A record becomes any number of them.
     Multiplies,
+    /// Records come in another order each time.
+    Shuffles,
     /// A record sets the row of its key.
     SetsRows,
     /// What is not wanted of a table is deleted, if it was there.
@@ -98,6 +100,8 @@ pub(crate) struct Carried {
     per_commit: bool,
     /// Whether records may carry the headers of the record that moved time.
     pub(crate) borrowed_headers: bool,
+    /// Whether records of a key may come in any order.
+    pub(crate) shuffled: bool,
     /// Whether it was read from its beginning, before the range: a table's source.
     whole: bool,
     /// Whether a processor of the user's, with stores, is before it.
@@ -114,6 +118,7 @@ impl Carried {
             kind: OutputKind::Events,
             per_commit: false,
             borrowed_headers: false,
+            shuffled: false,
             whole,
             remembers: false,
             reach: Reach::default(),
@@ -134,6 +139,7 @@ impl Carried {
             kind: if updates { OutputKind::Updates } else { OutputKind::Events },
             per_commit: self.per_commit || other.per_commit,
             borrowed_headers: self.borrowed_headers || other.borrowed_headers,
+            shuffled: self.shuffled || other.shuffled,
             whole: self.whole && other.whole,
             remembers: self.remembers || other.remembers,
             reach: self.reach.max(other.reach),
@@ -176,6 +182,7 @@ impl Carried {
                 self
             }
             Effect::Multiplies => Self { kind: OutputKind::Events, ..self },
+            Effect::Shuffles => Self { shuffled: true, ..self },
             Effect::FiltersRows => {
                 if self.whole {
                     self

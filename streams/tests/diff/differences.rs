@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 
 use futures::executor::block_on;
-use headwater_core::{ErrorKind, Headers, Timestamp};
+use headwater_core::{Admin, ErrorKind, Headers, Offset, Partition, Timestamp, TopicName, TopicPartition};
 use headwater_streams::{
-    OutputKind,
+    Concurrency, OutputKind, StreamsBuilder,
     replay::diff::{self, Class, Limits, Scope, Sides, TopicDiff},
 };
 
@@ -195,6 +195,37 @@ fn a_key_in_another_partition_is_another_unless_their_number_changed() {
     assert_eq!(counts(&two.topics[0]), [0, 3, 3, 0, 0]);
     let one = compare_logs(&output, &Scope::default(), &log_of(1, &five()), &log_of(2, &moved));
     assert_eq!((counts(&one.topics[0]), one.topics[0].notes.len()), ([3, 0, 0, 0, 0], 1));
+}
+
+#[test]
+fn records_that_are_gone_are_said_to_be() {
+    let log = log_of(1, &five());
+    let partition = TopicPartition::new(TopicName::new("results").unwrap(), Partition(0));
+    block_on(log.delete_records(&partition, Offset(1))).unwrap();
+    let all = log_of(1, &five());
+    let diff = compare_logs(&output(OutputKind::Events), &Scope::default(), &log, &all);
+    assert_eq!(diff.topics[0].notes.len(), 1);
+    assert!(diff.to_string().contains("are gone from the live log, in 1 of 1 partitions"), "{diff}");
+    // They are older than what is asked for.
+    let scope = Scope { from: Some(Timestamp(12)), ..Scope::default() };
+    let diff = compare_logs(&output(OutputKind::Events), &scope, &log, &all);
+    assert!(diff.is_empty() && diff.topics[0].notes.is_empty(), "{diff}");
+}
+
+/// Calls of `map_async` may end in another order in each run.
+#[test]
+fn where_the_order_says_nothing_it_is_not_compared() {
+    let builder = StreamsBuilder::new();
+    let texts = builder.stream::<String, String>("texts");
+    texts.map_async("ask", Concurrency::unordered(2), |_, text| async move { Ok(text) }).to("results");
+    let output = builder.build().unwrap().outputs().remove(0);
+    let compare = |replayed: &[Written]| {
+        compare_logs(&output, &Scope::default(), &log_of(1, &five()), &log_of(1, replayed)).topics.remove(0)
+    };
+    let swapped = compare(&changed(|records| records.swap(0, 2)));
+    assert_eq!((counts(&swapped), swapped.notes.len()), ([3, 0, 0, 0, 0], 1));
+    assert_eq!(counts(&compare(&changed(|records| drop(records.remove(0))))), [2, 0, 0, 1, 0]);
+    assert_eq!(counts(&compare(&changed(|records| records[0].time = 9))), [2, 0, 0, 1, 0]);
 }
 
 /// It runs beside whatever else an application does.

@@ -6,6 +6,7 @@ mod differences;
 mod model;
 mod outputs;
 mod ranges;
+mod report;
 
 use std::num::NonZeroUsize;
 
@@ -18,6 +19,13 @@ use headwater_streams::{
     Output, OutputKind, StreamsBuilder,
     replay::diff::{self, Diff, Limits, Scope, TopicDiff},
 };
+use proptest::test_runner::Config as ProptestConfig;
+
+/// `HEADWATER_CASES` says how many; proptest prints the seed of one that fails.
+fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("HEADWATER_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
 
 const TOPIC: &str = "results";
 

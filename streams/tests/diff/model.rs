@@ -10,7 +10,7 @@ use headwater_streams::{
 };
 use proptest::prelude::*;
 
-use super::{Written, log_of, output};
+use super::{Written, cases, log_of, output};
 
 /// Partition and key, and for each side what it says of them, in order.
 type ByKey = BTreeMap<(u32, Option<&'static str>), [Vec<(Option<String>, i64, Headers)>; 2]>;
@@ -93,6 +93,8 @@ fn both() -> impl Strategy<Value = (Vec<Written>, Vec<Written>)> {
 }
 
 proptest! {
+    #![proptest_config(cases(500))]
+
     #[test]
     fn finds_what_a_comparison_finds_that_keeps_everything(
         (live, replayed) in both(),

@@ -15,6 +15,8 @@ use headwater_streams::{
 };
 use proptest::prelude::*;
 
+use super::cases;
+
 /// How far records may be out of order; nothing is late.
 const GRACE: i64 = 5;
 const WINDOW: i64 = 10;
@@ -192,7 +194,7 @@ fn in_order_at(border: i64, inputs: Vec<Input>) -> Vec<Input> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(48) })]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn nothing_differs_that_can_be_compared(Case { inputs, scope, crossing } in case()) {

@@ -3,8 +3,11 @@
 //! An event topic is compared by the sequence of a key's records: value, timestamp and headers of each. An update topic (what
 //! comes out of a table, or of windows that do not wait until they are closed) is compared by the last value and timestamp of
 //! each key; the updates before it may come in another order on a live tail, so differences among them are counted apart, as
-//! *intermediate*. Order across keys never matters. A null value is a value like any other. What a topic is says
-//! [`Output::kind`].
+//! *intermediate*. Order across keys never matters. A null value is a value like any other among events; as the last update of
+//! a key it says that there is no row, and so it is the same as nothing. What a topic is says [`Output::kind`].
+//!
+//! Headers that a result has from whichever record moved time (results on close, records of a join that met nobody) do not
+//! count, nor does the order of what went through a [`map_async`](crate::KStream::map_async) of any order.
 //!
 //! # Which records belong to the range
 //! Those of both sides whose own timestamp lies in `[from, until)`, out-of-order ones too. A result near a border of the range
@@ -31,6 +34,10 @@
 //! A processor of the user's with stores may look back however far; a warm-up is taken to be enough for it. Without one, the
 //! topic has a note ([`TopicDiff::notes`]).
 //!
+//! Records that are out of order across `from` or `until` come to a replay in another order than they came to the live run. What
+//! depends on their order, results by key of what windows, joins or tables gave around these two instants, may then differ
+//! although the program is the same. What each window gives last does not depend on it.
+//!
 //! The full range (neither `from` nor `until`) compares everything, but for windows that only the replay closed.
 
 mod bounds;
@@ -53,7 +60,7 @@ use self::{
     parts::Unit,
     tally::{Counts, Side, Tally},
 };
-use crate::Output;
+use crate::{Output, OutputKind};
 
 /// Which records are compared, and what the replay knew of those around them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -228,7 +235,7 @@ impl Comparison<'_> {
                             };
                             records += 1;
                             if digest.key[1] % shares == share {
-                                fits = tally.add(side, &digest, record.offset);
+                                fits = tally.add(side, digester, (&digest, record.offset));
                             }
                             if fits { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                         })
@@ -254,6 +261,19 @@ impl Comparison<'_> {
                 "compared across partitions, of which the live log has {live} and the replay {replayed}"
             )),
             Sides { .. } => {}
+        }
+        for (side, name) in [(Side::Live, "live log"), (Side::Replayed, "replay")] {
+            let parts = || self.units.iter().flat_map(|unit| unit.of(side));
+            let cut = parts().filter(|part| part.is_cut).count();
+            if cut > 0 {
+                let all = parts().count();
+                notes.push(format!(
+                    "records that may belong to the range are gone from the {name}, in {cut} of {all} partitions"
+                ));
+            }
+        }
+        if self.output.carried.shuffled && self.output.kind() == OutputKind::Events {
+            notes.push("compared without order, which a `map_async` of any order is before".to_owned());
         }
         if self.output.carried.remembers && self.scope.from.is_some() && self.scope.warm_up.is_zero() {
             notes.push(

@@ -3,7 +3,8 @@
 use std::{fmt, ops::ControlFlow};
 
 use headwater_core::{
-    Error, Log, Offset, Partition, RecordBatch, RecordRef, Result, Timestamp, TopicName, TopicPartition,
+    Error, ErrorKind, Log, Offset, Partition, RecordBatch, RecordRef, Result, Timestamp, TopicName,
+    TopicPartition,
 };
 
 use super::{Sides, reading, tally::Side};
@@ -86,6 +87,8 @@ pub(super) struct Part<'a> {
     from: Offset,
     end: Offset,
     since: Option<Timestamp>,
+    /// Whether records may be gone that would belong to the range.
+    pub(super) is_cut: bool,
 }
 
 impl<'a> Part<'a> {
@@ -105,10 +108,11 @@ impl<'a> Part<'a> {
                     log.offset_at(&partition, since).await?.map_or(offsets.end, |found| found.offset)
                 }
             };
-            Ok((from.max(offsets.earliest), offsets.end))
+            let is_cut = Offset(0) < offsets.earliest && from <= offsets.earliest;
+            Ok((from.max(offsets.earliest), offsets.end, is_cut))
         };
-        let (from, end) = read.await.map_err(|error: Error| error.context(reading(&partition)))?;
-        Ok(Part { log, partition, from, end, since })
+        let (from, end, is_cut) = read.await.map_err(|error: Error| error.context(reading(&partition)))?;
+        Ok(Part { log, partition, from, end, since, is_cut })
     }
 
     /// Shows every record to `visit`, in the order of their offsets, until it has seen enough.
@@ -126,8 +130,14 @@ impl<'a> Part<'a> {
         let mut next = self.from;
         while next < self.end {
             let fetched = self.log.read(&self.partition, next, READ_BYTES).await?;
-            let Some(last) = fetched.batches.last() else { break };
-            let after = last.next_offset();
+            let after = fetched.batches.last().map_or(next, RecordBatch::next_offset);
+            if after <= next {
+                let end = self.end;
+                let message = format!(
+                    "the log gave nothing where it said there is something. offset={next}, end={end}"
+                );
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
             for batch in &fetched.batches {
                 let too_old = self.since.is_some_and(|since| batch.max_timestamp() < since);
                 if batch.is_control() || too_old {

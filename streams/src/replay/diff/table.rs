@@ -37,11 +37,27 @@ impl fmt::Display for Diff {
         for topic in &self.topics {
             write_details(f, topic)?;
         }
-        if self.computed > 0 {
-            writeln!(f, "\nnot compared: {} outputs whose topics the records choose", self.computed)?;
-        }
-        Ok(())
+        writeln!(f, "\n{}", verdict(self))
     }
+}
+
+/// The last line: whether anything differs, and what is not known.
+fn verdict(diff: &Diff) -> String {
+    let sum = |count: fn(&TopicDiff) -> u64| diff.topics.iter().map(count).sum::<u64>();
+    let differ = sum(|topic| topic.missing + topic.extra + topic.different);
+    let mut verdict = match differ {
+        0 => "no difference".to_owned(),
+        1 => "1 key differs".to_owned(),
+        differ => format!("{differ} keys differ"),
+    };
+    match sum(|topic| topic.not_comparable) {
+        0 => {}
+        not_comparable => verdict += &format!(", {not_comparable} cannot be compared"),
+    }
+    if diff.computed > 0 {
+        verdict += &format!("; not compared: {} outputs whose topics the records choose", diff.computed);
+    }
+    verdict
 }
 
 fn row(topic: &TopicDiff) -> [String; 9] {

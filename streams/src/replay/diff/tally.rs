@@ -111,7 +111,12 @@ impl Tally {
     }
 
     /// `false` when there is no room for another key.
-    pub(super) fn add(&mut self, side: Side, digest: &Digest, offset: Offset) -> bool {
+    pub(super) fn add(
+        &mut self,
+        side: Side,
+        digester: &Digester<'_>,
+        (digest, offset): (&Digest, Offset),
+    ) -> bool {
         let held = self.inside.allocation_size() + self.border.allocation_size();
         let table = if digest.border.is_some() { &mut self.border } else { &mut self.inside };
         let entry = table.find_mut(digest.key[0], |entry| entry.key == digest.key);
@@ -135,7 +140,7 @@ impl Tally {
             }
         };
         let sequence = entry.sequence.of_mut(side);
-        *sequence = Digester::longer(*sequence, digest.full);
+        *sequence = digester.longer(*sequence, digest.full);
         *entry.last.of_mut(side) = digest.value;
         let count = entry.count.of_mut(side);
         *count = count.saturating_add(1);
