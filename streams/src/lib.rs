@@ -16,6 +16,7 @@ mod table;
 mod topology;
 mod windows;
 
+pub mod replay;
 pub mod testing;
 
 /// So that the examples of the guide are compiled and run.

@@ -58,6 +58,8 @@ pub(crate) struct Task {
     nearing: Nearing,
     /// Whether a call was over since the last commit.
     is_answered: bool,
+    /// See [`Task::held_at`].
+    held_at: Option<Timestamp>,
 }
 
 /// How near the next commit is, for a task with calls.
@@ -137,6 +139,7 @@ impl Task {
             pending_bytes: 0,
             nearing: Nearing::Far,
             is_answered: false,
+            held_at: None,
         };
         let clocks = task.seek(log).await?;
         for (slot, store) in (0..).zip(indexes) {

@@ -61,11 +61,12 @@ impl Worker {
         let version = version(&*self.ports.log)?;
         self.seen.0 = version;
         let now = self.ports.clock.now();
+        let before = self.plan.pace.map(|pace| pace.before(now));
         self.tasks.sort_by_key(|task| (task.stream_time(), task.id()));
         let mut taken = 0;
         for task in &mut self.tasks {
             task.fill(&*self.ports.log, &self.board).await?;
-            taken += task.process(self.plan.settings.turn_records_max)?;
+            taken += task.process(self.plan.settings.turn_records_max, before)?;
             taken += task.tick(now)?;
             if let Some(finished) = poll_fn(|cx| task.poll_calls(cx)).now_or_never() {
                 taken += finished?;
@@ -165,9 +166,12 @@ impl Worker {
         self.close(abandoned).await
     }
 
-    /// How long until a punctuation by the wall clock is due, or state must be written to the engine.
+    /// How long until a punctuation by the wall clock or a record at its pace is due, or state must be written to the engine.
     fn until_due(&self) -> Option<Duration> {
-        let due = |task: &Task| task.next_punctuation().into_iter().chain(task.next_spill()).min();
+        let paced = |task: &Task| Some(self.plan.pace?.due(task.held_at()?));
+        let due = |task: &Task| {
+            task.next_punctuation().into_iter().chain(task.next_spill()).chain(paced(task)).min()
+        };
         let due = self.tasks.iter().filter_map(due).min()?;
         let millis = due.0.saturating_sub(self.ports.clock.now().0);
         // A clock in whole milliseconds may be behind the timer: one more, and the next turn does not come too early.
