@@ -178,7 +178,9 @@ impl fmt::Display for Plan {
                 write!(f, "{phase:<8} {partition:<width$} {:>14} {:>14}", cut.begin.0, cut.end.0)?;
                 match (cut.from, cut.until) {
                     (None, None) => writeln!(f, "  all")?,
-                    (from, until) => writeln!(f, "  {} .. {}", time(from, ""), time(until, ""))?,
+                    (Some(from), None) => writeln!(f, "  from {}", Utc(from))?,
+                    (None, Some(until)) => writeln!(f, "  before {}", Utc(until))?,
+                    (Some(from), Some(until)) => writeln!(f, "  {} .. {}", Utc(from), Utc(until))?,
                 }
             }
         }

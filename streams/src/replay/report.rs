@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use headwater_core::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::plan::Phase;
 
@@ -41,8 +41,13 @@ pub struct Report {
     pub until: Option<Timestamp>,
     /// The highest timestamp that was taken of the range.
     pub reached: Option<Timestamp>,
-    /// How long it took, in all runs that ended in order.
+    /// How long it took, in all runs that ended in order; in milliseconds for serde.
+    #[serde(rename = "duration_ms", serialize_with = "millis")]
     pub duration: Duration,
+}
+
+fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl fmt::Display for Report {

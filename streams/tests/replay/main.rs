@@ -2,8 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "what only the other tests with faults need")]
+#[path = "../faults/ports.rs"]
+mod ports;
+
+mod crashed;
 mod cuts;
+mod own_log;
 mod refused;
 mod resumed;
+mod same;
+mod sources;
 mod warm_up;
 mod world;

@@ -3,10 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::executor::block_on;
-use headwater_core::memory::{MemoryBackend, MemoryLog};
+use headwater_core::{
+    ManualClock,
+    memory::{MemoryBackend, MemoryLog},
+};
 use headwater_streams::{
-    StreamsBuilder, TimeWindows, Topology,
-    replay::{Options, Phase},
+    Ports, StreamsBuilder, TimeWindows, Topology,
+    replay::{Options, Phase, Run},
 };
 
 use crate::world::{Sent, contents, live, plan, replay, send, settings, start};
@@ -59,4 +62,50 @@ fn stopped_at_once_and_gone_on_with_it_comes_to_the_same() {
     let run = start(&topology(), settings(), &plan, (&log, &own, &state)).unwrap();
     let again = block_on(run.finish()).unwrap();
     assert_eq!((again.finished, &again.sources, &again.outputs), (true, &report.sources, &report.outputs));
+}
+
+/// A clock that stands: a replay at its pace goes no further than it says.
+#[test]
+fn stopped_again_and_again_it_comes_to_the_same() {
+    let log = crate::same::world();
+    let (topology, options) = (crate::same::topology(), crate::same::options());
+    let (expected_report, expected) = replay(&topology, &options, &log);
+    let plan = plan(&topology, &Options { pace: Some(1.0), ..options }, &log).unwrap();
+    let (own, state) = (MemoryLog::default(), Arc::new(MemoryBackend::default()));
+    let mut stops = 0;
+    loop {
+        let clock = Arc::new(ManualClock::default());
+        let ports =
+            Ports { log: Arc::new(own.clone()), state: Arc::clone(&state) as _, clock: clock.clone() };
+        let run = Run::start_on(&topology, settings(), &plan, Arc::new(log.clone()), ports);
+        let run = block_on(run).unwrap();
+        let watch = run.watch();
+        // Until some of the few records are committed that the clock lets through, or a phase is over.
+        clock.advance_ms(12);
+        let before = watch.progress();
+        let enough = futures::future::poll_fn(|cx| {
+            let now = watch.progress();
+            if now.is_finished || now.phase != before.phase || now.records > before.records {
+                return std::task::Poll::Ready(());
+            }
+            std::thread::yield_now();
+            cx.waker().wake_by_ref();
+            std::task::Poll::Pending
+        });
+        let report = block_on(run.run_until(enough)).unwrap();
+        if report.finished {
+            assert_eq!(report.sources, expected_report.sources);
+            assert_eq!(
+                (&report.before, &report.outputs),
+                (&expected_report.before, &expected_report.outputs)
+            );
+            assert_eq!((&report.dropped, report.late), (&expected_report.dropped, expected_report.late));
+            break;
+        }
+        stops += 1;
+        assert!(stops < 200, "{report}");
+    }
+    // The range is longer than 190 ms, and two phases come before it.
+    assert!(stops > 15, "{stops}");
+    assert!(crate::same::results(&own) == crate::same::results(&expected));
 }
