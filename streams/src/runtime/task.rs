@@ -246,8 +246,8 @@ impl Task {
         self.metrics.opening = time;
     }
 
-    /// Reads what the task can take next.
-    pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<()> {
+    /// Reads what the task can take next; see [`Inputs::fill`].
+    pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<usize> {
         self.inputs.fill(log, board).await.map_err(|e| e.context(format!("task={}", self.id)))
     }
 

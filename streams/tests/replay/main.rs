@@ -12,6 +12,7 @@ mod own_log;
 mod refused;
 mod resumed;
 mod same;
+mod skipped;
 mod sources;
 mod warm_up;
 mod world;
