@@ -184,7 +184,7 @@ where
         let has_key = self.key.encode_nullable(&key, &mut key_bytes)?;
         let key_bytes = has_key.then_some(key_bytes);
         let partition = partition_of(&*self.key, key_bytes.as_deref(), (task.id, partitions));
-        let (serde, sink, stream_time) = (SerdeRef::clone(&self.value), self.sink, task.stream_time);
+        let (serde, sink, stream_time) = (SerdeRef::clone(&self.value), self.sink, task.lane_time());
         let call = (self.call)(key, value);
         let finished = async move {
             let answer = caught(call).await.and_then(|value| {

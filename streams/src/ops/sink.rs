@@ -150,6 +150,7 @@ impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
             None => self.sink,
             Some(choose) => task.sink_of(&choose(&record.key, &record.value))?,
         };
+        let lane_time = task.lane_time();
         let scratch = &mut task.scratch;
         scratch.clear();
         let has_key = self.produced.key.encode_nullable(&record.key, scratch)?;
@@ -162,7 +163,7 @@ impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
             Some(choose) => chosen(choose(&record.key, &record.value, sink.partitions()), sink.partitions())?,
             None => partition_of(&*self.produced.key, key, (task.id, sink.partitions())),
         };
-        sink.push(partition, record.timestamp, (key, value), (&record.headers, task.stream_time))
+        sink.push(partition, record.timestamp, (key, value), (&record.headers, lane_time))
     }
 
     fn advance(&mut self, _: &mut TaskContext) -> Result<()> {

@@ -164,7 +164,13 @@ impl PositionsTopic {
             }
         }
         let lane = LanePosition { number: 0, offset: begin.0, time: i64::MIN };
-        let task = Metadata { lanes: vec![lane], stream_time: i64::MIN, clocks: Vec::new(), by_lanes: false };
+        let task = Metadata {
+            lanes: vec![lane],
+            stream_time: i64::MIN,
+            clocks: Vec::new(),
+            by_lanes: false,
+            passed: i64::MIN,
+        };
         Ok(Read { records: 0, task })
     }
 }

@@ -205,8 +205,9 @@ impl Run {
     /// Runs the phase to its end, and starts the next; `false` when it was stopped before.
     async fn phase(&mut self, mut stop: std::pin::Pin<&mut Fuse<impl Future<Output = ()>>>) -> Result<bool> {
         let Some(Running { streams, view, since }) = self.running.take() else { return Ok(false) };
+        let closes = self.plan.close_windows && self.over + 1 == self.plan.phases.len();
         let is_over = {
-            let done = std::pin::pin!(Self::is_over(&streams));
+            let done = std::pin::pin!(Self::is_over(&streams, closes));
             // Asked first: who wants to stop at once does not wait for anything.
             match futures::future::select(stop.as_mut(), done).await {
                 futures::future::Either::Left(_) => false,
@@ -231,8 +232,8 @@ impl Run {
         Ok(is_over)
     }
 
-    async fn is_over(streams: &Streams) -> Result<()> {
-        streams.caught_up().await
+    async fn is_over(streams: &Streams, closes: bool) -> Result<()> {
+        if closes { streams.close_windows().await } else { streams.caught_up().await }
     }
 
     async fn report(&self) -> Result<Report> {
@@ -310,9 +311,6 @@ fn check(topology: &Topology, settings: &Settings, plan: &Plan) -> Result<()> {
             "the topology is not the one that the replay was planned for: begin a new one. planned:\n{}now:\n{described}",
             plan.topology
         )));
-    }
-    if plan.close_windows {
-        return Err(Error::invalid("windows cannot be closed at the end of a replay yet"));
     }
     Ok(())
 }

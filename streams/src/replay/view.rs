@@ -156,6 +156,7 @@ impl Inner {
             )));
         }
         self.gauges[at].looked_at(from.0);
+        source.counted().read(from);
         let mut fetched = Fetched { batches: Vec::new(), end: cut.end };
         if from >= cut.end {
             return Ok(fetched);
@@ -172,7 +173,6 @@ impl Inner {
             )));
         }
         let mut counted = source.counted();
-        counted.taken(from);
         fetched.batches.reserve_exact(read.batches.len());
         let mut skipped: Option<(Offset, Offset)> = None;
         for batch in read.batches {
@@ -285,7 +285,7 @@ impl Log for View {
         let place = (self.0.phase, at);
         let read = self.0.positions.resumed(&*self.0.own, place, source.cut.begin).await?;
         let committed = read.task.commit()?;
-        *source.counted() = Counted::new(committed.offset, read.records);
+        source.counted().committed(committed.offset, read.records);
         self.0.gauges[at].committed(committed.offset.0, read.records, read.time());
         Ok(Some(committed))
     }

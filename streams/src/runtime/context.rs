@@ -42,6 +42,10 @@ pub(crate) struct TaskContext {
     pub(crate) id: TaskId,
     /// Highest timestamp of the records taken so far.
     pub(crate) stream_time: Timestamp,
+    /// How far time has passed behind the end of the input: not at all, step by step, or to its own end.
+    pub(crate) passed: Timestamp,
+    /// Whether processors are told just now that time has passed.
+    pub(crate) is_passing: bool,
     /// Of the current record among those whose keys the stores have seen ahead.
     pub(crate) place: usize,
     /// By their place in the topology; those of other sub-topologies are missing.
@@ -76,6 +80,17 @@ pub(crate) struct TaskContext {
 }
 
 impl TaskContext {
+    /// The time of what is sent now, for those who read it as a lane.
+    #[inline]
+    pub(crate) fn lane_time(&self) -> Timestamp {
+        self.stream_time.max(self.passed)
+    }
+
+    /// The time that has come without a record, while processors are told of it.
+    pub(crate) fn passing(&self) -> Option<Timestamp> {
+        self.is_passing.then_some(self.passed)
+    }
+
     /// The store at `index`, and the engine under it.
     #[inline]
     pub(crate) fn store_and_state<S: Store + 'static>(&mut self, index: usize) -> (&mut S, &dyn TaskState) {

@@ -103,10 +103,18 @@ impl Inputs {
     /// Reads until every lane has something to take, or is known to be at its end. How many partitions there are of which
     /// more must be read than a turn has time for.
     pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<usize> {
-        let mut unread = 0;
-        for at in 0..self.inputs.len() {
-            if self.lanes.iter().any(|lane| lane.input == at && lane.is_empty()) {
-                unread += usize::from(!self.scan(at, log, board).await?);
+        let mut unread;
+        loop {
+            let closing = board.is_closing();
+            unread = 0;
+            for at in 0..self.inputs.len() {
+                if self.lanes.iter().any(|lane| lane.input == at && lane.is_empty()) {
+                    unread += usize::from(!self.scan(at, log, (board, closing)).await?);
+                }
+            }
+            // If it was said just now, what was read may be of an upstream task whose time ends, and others are behind.
+            if board.is_closing() == closing {
+                break;
             }
         }
         for at in 0..self.lanes.len() {
@@ -138,8 +146,9 @@ impl Inputs {
         Ok(())
     }
 
-    /// Reads on while one of the input's lanes is empty; `false` when that must go on in the next turn.
-    async fn scan(&mut self, at: usize, log: &dyn Log, board: &Board) -> Result<bool> {
+    /// Reads on while one of the input's lanes is empty; `false` when that must go on in the next turn. When windows are
+    /// `closing`, all upstream tasks are behind whose time has not ended.
+    async fn scan(&mut self, at: usize, log: &dyn Log, (board, closing): (&Board, bool)) -> Result<bool> {
         // Progress first, then the log to its end: see `Board`.
         let progress: Vec<(usize, Option<Progress>)> = self
             .lanes
@@ -155,7 +164,9 @@ impl Inputs {
             if fetched.batches.is_empty() {
                 for (lane, progress) in progress {
                     match progress {
-                        Some(progress) => self.lanes[lane].progress(progress.time, progress.behind),
+                        Some(Progress { time, behind, ended, .. }) => {
+                            self.lanes[lane].progress(time, behind || closing && !ended);
+                        }
                         None => {
                             let lane = &mut self.lanes[lane];
                             lane.progress(lane.time, false);

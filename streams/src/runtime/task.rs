@@ -1,7 +1,10 @@
 //! One sub-topology on one partition. Processing is synchronous: no I/O but its own state, no clock, no await.
 
 mod answers;
+mod passing;
 mod take;
+
+pub(crate) use self::passing::was_begun;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +39,9 @@ pub(crate) struct Task {
     id: TaskId,
     group: headwater_core::GroupId,
     inputs: Inputs,
+    /// The tasks whose time ends before that of this one; and whether that of this one has, and everything is closed.
+    before: Vec<TaskId>,
+    has_ended: bool,
     sources: Vec<Box<dyn Source>>,
     context: TaskContext,
     changelogs: Vec<Changelog>,
@@ -102,10 +108,14 @@ impl Task {
             id,
             group: plan.group.clone(),
             inputs: Inputs::new(id, resolved, plan.settings.input_order),
+            before: plan.tasks_before(id.subtopology),
+            has_ended: false,
             sources,
             context: TaskContext {
                 id,
                 stream_time: Timestamp::MIN,
+                passed: Timestamp::MIN,
+                is_passing: false,
                 place: 0,
                 stores: (0..plan.topology.stores.len()).map(|_| None).collect(),
                 state,
@@ -172,6 +182,7 @@ impl Task {
             }
             if let Some(metadata) = metadata {
                 self.context.stream_time = self.context.stream_time.max(metadata.stream_time());
+                self.context.passed = self.context.passed.max(Timestamp(metadata.passed));
                 clocks.extend(metadata.clocks);
             }
         }
@@ -221,8 +232,9 @@ impl Task {
         self.id
     }
 
-    pub(crate) fn stream_time(&self) -> Timestamp {
-        self.context.stream_time
+    /// How far it is in time.
+    pub(crate) fn time(&self) -> Timestamp {
+        self.context.lane_time()
     }
 
     pub(crate) fn metrics(&mut self) -> TaskMetrics {
@@ -295,6 +307,7 @@ impl Task {
                 stream_time: self.context.stream_time.0,
                 clocks: clocks.clone(),
                 by_lanes: self.inputs.is_by_lanes(at),
+                passed: self.context.passed.0,
             };
             committed.push((input.partition.clone(), metadata.commit()?));
         }
@@ -372,7 +385,7 @@ impl Task {
     /// How far the task is, once everything it took is committed.
     pub(crate) fn progress(&self, looked_at: LogVersion) -> Progress {
         let behind = self.is_dirty() || !self.inputs.are_caught_up();
-        Progress { time: self.context.stream_time, behind, looked_at }
+        Progress { time: self.time(), behind, ended: self.has_ended && !self.is_dirty(), looked_at }
     }
 }
 

@@ -10,7 +10,14 @@ use std::{
 use futures::FutureExt as _;
 use headwater_core::{Log, LogVersion, Result, Signal, TaskId};
 
-use super::{board::Board, commit::commit, metrics::MetricsSink, plan::Plan, ports::Ports, task::Task};
+use super::{
+    board::Board,
+    commit::commit,
+    metrics::MetricsSink,
+    plan::Plan,
+    ports::Ports,
+    task::{Task, was_begun},
+};
 
 /// An idle worker looks at the clock at least this often when it has something to do by it.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -43,6 +50,9 @@ impl Worker {
         (board, metrics): (Arc<Board>, MetricsSink),
         tasks: &[TaskId],
     ) -> Result<Self> {
+        if !board.is_closing() && was_begun(&plan, &*ports.log).await? {
+            board.close_windows();
+        }
         let mut opened = Vec::with_capacity(tasks.len());
         for id in tasks {
             let start = Instant::now();
@@ -60,13 +70,17 @@ impl Worker {
     pub(crate) async fn turn(&mut self) -> Result<Turn> {
         let version = version(&*self.ports.log)?;
         self.seen.0 = version;
-        let now = self.ports.clock.now();
+        let (now, settings) = (self.ports.clock.now(), &self.plan.settings);
         let before = self.plan.pace.map(|pace| pace.before(now));
-        self.tasks.sort_by_key(|task| (task.stream_time(), task.id()));
+        self.tasks.sort_by_key(|task| (task.time(), task.id()));
         let mut taken = 0;
         for task in &mut self.tasks {
+            let may_end = task.may_end(&self.board);
             taken += task.fill(&*self.ports.log, &self.board).await?;
-            taken += task.process(self.plan.settings.turn_records_max, before)?;
+            taken += task.process(settings.turn_records_max, before)?;
+            if may_end {
+                taken += task.pass_time(settings.turn_records_max, settings.uncommitted_bytes_max)?;
+            }
             taken += task.tick(now)?;
             if let Some(finished) = poll_fn(|cx| task.poll_calls(cx)).now_or_never() {
                 taken += finished?;

@@ -97,6 +97,11 @@ pub(crate) trait Store: Send {
         None
     }
 
+    /// At which operator time something closes next, or may close, of those that have one.
+    fn next_closing(&self) -> Option<Timestamp> {
+        None
+    }
+
     /// Sets what [`Store::clock`] said at the last commit.
     fn set_clock(&mut self, clock: StoreClock) {
         let _ = clock;

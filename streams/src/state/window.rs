@@ -93,6 +93,11 @@ impl<A: Data> WindowStore<A> {
         self.clock.time = self.clock.time.max(timestamp);
     }
 
+    /// Whether the operator's time has not come to `time`.
+    pub(crate) fn is_before(&self, time: Timestamp) -> bool {
+        self.clock.time < time
+    }
+
     /// Whether `window` takes no more records, by the operator's own time (Kafka: `observedStreamTime`): the highest
     /// timestamp that reached it, not the task's.
     #[inline]
@@ -366,6 +371,10 @@ impl<A: Data> Store for WindowStore<A> {
 
     fn clock(&self) -> Option<StoreClock> {
         Some(self.clock)
+    }
+
+    fn next_closing(&self) -> Option<Timestamp> {
+        self.panes.first().map(|pane| self.closes_at(pane.start))
     }
 
     fn set_clock(&mut self, clock: StoreClock) {

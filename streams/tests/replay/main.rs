@@ -6,6 +6,7 @@
 #[path = "../faults/ports.rs"]
 mod ports;
 
+mod closed;
 mod crashed;
 mod cuts;
 mod own_log;

@@ -76,6 +76,7 @@ pub(crate) fn options() -> Options {
         from: Position::Time(Timestamp(203)),
         until: Position::Time(Timestamp(401)),
         warm_up: ms(50),
+        close_windows: true,
         ..Options::default()
     }
 }

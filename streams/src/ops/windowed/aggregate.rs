@@ -252,8 +252,16 @@ where
     #[cold]
     fn advance(&mut self, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
         loop {
+            let passing = cx.task.passing();
             let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-            let Some(start) = store.next_to_close() else { return Ok(()) };
+            let Some(start) = store.next_to_close() else {
+                match passing.filter(|time| store.is_before(*time)) {
+                    Some(time) => store.observe(time),
+                    None => return Ok(()),
+                }
+                self.trigger = Headers::new();
+                continue;
+            };
             if self.emit == Emit::OnClose {
                 let rows = store.rows(start, state)?;
                 self.send(start, rows, &self.trigger, cx)?;

@@ -248,9 +248,15 @@ where
     #[cold]
     fn advance(&mut self, cx: &mut ProcessorContext<'_, Windowed<K, Session>, Option<A>>) -> Result<()> {
         loop {
+            let passing = cx.task.passing();
             let (store, state) = cx.task.store_and_state::<SessionStore<A>>(self.store);
             if !store.closing_due() {
-                return Ok(());
+                match passing.filter(|time| store.is_before(*time)) {
+                    Some(time) => store.observe(time),
+                    None => return Ok(()),
+                }
+                self.trigger = Headers::new();
+                continue;
             }
             let mut rows: Vec<SessionRow<A>> = Vec::new();
             store.close_due(state, |key, session, value| {

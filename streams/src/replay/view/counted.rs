@@ -15,6 +15,8 @@ pub(super) struct Counted {
     /// Everything before was handed out.
     given: Offset,
     batches: VecDeque<Given>,
+    /// A position that was committed, and the records before it: where a task goes on that is opened anew.
+    committed: (Offset, u64),
 }
 
 /// The part of a batch that was not taken when it was handed out.
@@ -28,7 +30,20 @@ struct Given {
 impl Counted {
     /// From a position on, before which there were so many.
     pub(super) fn new(position: Offset, records: u64) -> Self {
-        Self { records, given: position, batches: VecDeque::new() }
+        Self { records, given: position, batches: VecDeque::new(), committed: (position, records) }
+    }
+
+    /// Hears what is committed. Who asked for that need not be who reads.
+    pub(super) fn committed(&mut self, position: Offset, records: u64) {
+        self.committed = (position, records);
+    }
+
+    /// Hears that the partition is read from `from` on, before which everything was taken.
+    pub(super) fn read(&mut self, from: Offset) {
+        if from != self.given && from == self.committed.0 {
+            *self = Self::new(from, self.committed.1);
+        }
+        self.taken(from);
     }
 
     pub(super) fn give(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -42,7 +57,7 @@ impl Counted {
     }
 
     /// Everything before was taken.
-    pub(super) fn taken(&mut self, position: Offset) {
+    fn taken(&mut self, position: Offset) {
         while let Some(given) = self.batches.front()
             && given.batch.next_offset() <= position
         {
@@ -83,7 +98,29 @@ mod tests {
         // 12, 15 and 18 are left of the second; the third was the second once more.
         assert_eq!(before, [100, 101, 106, 106, 107, 107, 108, 109, 109]);
         counted.give(&batch(25, 2)).unwrap();
-        counted.taken(Offset(27));
+        counted.read(Offset(27));
         assert_eq!((counted.before(Offset(27)).unwrap(), counted.batches.len()), (111, 0));
+    }
+
+    #[test]
+    fn a_task_that_is_opened_anew_counts_from_there_and_one_that_reads_on_is_not_disturbed() {
+        let mut counted = Counted::new(Offset(0), 0);
+        counted.read(Offset(0));
+        counted.give(&batch(0, 10)).unwrap();
+        assert_eq!(counted.before(Offset(10)).unwrap(), 10);
+        // Somebody else looks at what is committed, while the first goes on.
+        counted.committed(Offset(4), 4);
+        counted.read(Offset(10));
+        counted.give(&batch(10, 10)).unwrap();
+        assert_eq!(counted.before(Offset(20)).unwrap(), 20);
+        // That was not committed.
+        counted.committed(Offset(10), 10);
+        counted.read(Offset(10));
+        counted.give(&batch(10, 10)).unwrap();
+        assert_eq!(counted.before(Offset(15)).unwrap(), 15);
+        counted.committed(Offset(15), 15);
+        counted.read(Offset(15));
+        counted.give(&batch(10, 10)).unwrap();
+        assert_eq!(counted.before(Offset(20)).unwrap(), 20);
     }
 }
