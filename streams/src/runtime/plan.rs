@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     OffsetReset,
+    replay::Pace,
     topology::{TopicRef, Topology},
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) dead_letters: Option<(TopicName, NonZeroU32)>,
     /// How many partitions all topics of the log have.
     pub(crate) topics: Arc<BTreeMap<TopicName, NonZeroU32>>,
+    /// How fast a replay may go.
+    pub(crate) pace: Option<Pace>,
 }
 
 pub(crate) struct SubtopologyPlan {
@@ -66,6 +69,7 @@ impl Plan {
             subtopologies: Vec::new(),
             dead_letters: None,
             topics: Arc::default(),
+            pace: None,
         };
         for subtopology in 0..topology.subtopologies() {
             let resolved = plan.resolve_subtopology(subtopology, &partitions, &known)?;
@@ -174,18 +178,13 @@ impl Plan {
     fn topic_name(&self, topic: &TopicRef) -> Result<TopicName> {
         match topic {
             TopicRef::External(name) => Ok(name.clone()),
-            TopicRef::Repartition(name) => {
-                TopicName::new(format!("{}-{name}-repartition", self.settings.application_id))
-            }
+            TopicRef::Repartition(name) => repartition_topic(&self.settings.application_id, name),
         }
     }
 
-    /// Name of the changelog of the store at `store` (Kafka: `<application.id>-<store>-changelog`).
+    /// Name of the changelog of the store at `store`.
     pub(crate) fn changelog(&self, store: usize) -> Result<TopicName> {
-        TopicName::new(format!(
-            "{}-{}-changelog",
-            self.settings.application_id, self.topology.stores[store].name
-        ))
+        changelog_topic(&self.settings.application_id, &self.topology.stores[store].name)
     }
 
     async fn create_topics(&mut self, known: &BTreeMap<TopicName, NonZeroU32>, log: &dyn Log) -> Result<()> {
@@ -234,4 +233,24 @@ impl Plan {
         let tasks = self.subtopologies[subtopology as usize].tasks;
         (0..tasks).map(move |p| TaskId { subtopology, partition: Partition(p) })
     }
+}
+
+/// Kafka: `<application.id>-<name>-repartition`.
+pub(crate) fn repartition_topic(application_id: &str, name: &str) -> Result<TopicName> {
+    TopicName::new(format!("{application_id}-{name}-repartition"))
+}
+
+/// Kafka: `<application.id>-<store>-changelog`.
+pub(crate) fn changelog_topic(application_id: &str, store: &str) -> Result<TopicName> {
+    TopicName::new(format!("{application_id}-{store}-changelog"))
+}
+
+/// Whether the topology could run on a log with these topics.
+pub(crate) fn check(
+    topology: &Topology,
+    settings: &Settings,
+    known: &BTreeMap<TopicName, NonZeroU32>,
+) -> Result<()> {
+    settings.check()?;
+    Partitions::of(topology, known).map(drop)
 }

@@ -19,7 +19,7 @@ use super::{
     restarts::{Failure, Restarts},
     settings::Settings,
 };
-use crate::Topology;
+use crate::{Topology, replay::Pace};
 
 /// A topology that runs: its workers are threads of this process.
 ///
@@ -64,7 +64,19 @@ impl Streams {
     /// # Errors
     /// As [`Streams::start`].
     pub async fn start_on(topology: Topology, settings: Settings, ports: Ports) -> Result<Self> {
-        let plan = Arc::new(Plan::resolve(Arc::new(topology), settings, &*ports.log).await?);
+        Self::start_paced(topology, settings, ports, None).await
+    }
+
+    /// As [`Streams::start_on`], no faster than `pace` says.
+    pub(crate) async fn start_paced(
+        topology: Topology,
+        settings: Settings,
+        ports: Ports,
+        pace: Option<Pace>,
+    ) -> Result<Self> {
+        let mut plan = Plan::resolve(Arc::new(topology), settings, &*ports.log).await?;
+        plan.pace = pace;
+        let plan = Arc::new(plan);
         let shared = Arc::new(Shared {
             life: Arc::new(Life::new(plan.settings.workers)),
             board: Arc::new(Board::new(plan.tasks())),

@@ -64,6 +64,8 @@ pub(crate) struct Task {
     nearing: Nearing,
     /// Whether a call was over since the last commit.
     is_answered: bool,
+    /// See [`Task::held_at`].
+    held_at: Option<Timestamp>,
 }
 
 /// How near the next commit is, for a task with calls.
@@ -147,6 +149,7 @@ impl Task {
             pending_bytes: 0,
             nearing: Nearing::Far,
             is_answered: false,
+            held_at: None,
         };
         let clocks = task.seek(log).await?;
         for (slot, store) in (0..).zip(indexes) {
@@ -255,8 +258,8 @@ impl Task {
         self.metrics.opening = time;
     }
 
-    /// Reads what the task can take next.
-    pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<()> {
+    /// Reads what the task can take next; see [`Inputs::fill`].
+    pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<usize> {
         self.inputs.fill(log, board).await.map_err(|e| e.context(format!("task={}", self.id)))
     }
 

@@ -61,12 +61,14 @@ pub(crate) struct StoreNode {
     pub(crate) build: Arc<dyn BuildStore>,
 }
 
-/// A checked topology, made by [`StreamsBuilder::build`](crate::StreamsBuilder::build). Prints itself as text.
+/// A checked topology, made by [`StreamsBuilder::build`](crate::StreamsBuilder::build). Prints itself as text. Cheap to clone: an
+/// application, its replays and their plans share one graph.
+#[derive(Clone)]
 pub struct Topology {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) stores: Vec<StoreNode>,
+    pub(crate) nodes: Arc<[Node]>,
+    pub(crate) stores: Arc<[StoreNode]>,
     /// Sub-topology of each node.
-    pub(crate) subtopology: Vec<u32>,
+    pub(crate) subtopology: Arc<[u32]>,
 }
 
 impl std::fmt::Debug for Topology {
@@ -80,7 +82,7 @@ impl Topology {
         check_edges(&nodes)?;
         check_topics(&nodes)?;
         let subtopology = connected_components(&nodes);
-        let topology = Self { nodes, stores, subtopology };
+        let topology = Self { nodes: nodes.into(), stores: stores.into(), subtopology: subtopology.into() };
         topology.check_cycles()?;
         Ok(topology)
     }

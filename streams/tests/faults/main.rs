@@ -133,7 +133,12 @@ impl World {
     fn new(fault: Fault) -> Self {
         let log = MemoryLog::default();
         let ports: (Arc<dyn Log>, Arc<dyn headwater_core::StateBackend>) = (
-            Arc::new(FaultyLog { inner: log.clone(), fault: fault.clone(), small_reads: true }),
+            Arc::new(FaultyLog {
+                inner: log.clone(),
+                fault: fault.clone(),
+                small_reads: true,
+                fails_at_start: false,
+            }),
             Arc::new(FaultyBackend { inner: MemoryBackend::default(), fault: fault.clone() }),
         );
         block_on(async {
@@ -340,8 +345,11 @@ fn a_restore_that_ends_half_way_goes_on_where_it_was() {
         let fault = Fault::default();
         let (log, backend) = (MemoryLog::default(), MemoryBackend::default());
         let state = Arc::new(FaultyBackend { inner: backend, fault: fault.clone() });
-        let ports =
-            (Arc::new(FaultyLog { inner: log, fault: fault.clone(), small_reads: true }) as _, state as _);
+        let ports = (
+            Arc::new(FaultyLog { inner: log, fault: fault.clone(), small_reads: true, fails_at_start: false })
+                as _,
+            state as _,
+        );
         let mut driver = TopologyTestDriver::on(topology(), Settings::new("app"), 1, ports).unwrap();
         for n in 0..ROWS {
             driver.append("rows-in", &n.to_string(), &vec![7u8; 200 << 10], Timestamp(1)).unwrap();
