@@ -357,3 +357,21 @@ fn the_driver_is_done_when_nobody_waits_for_anybody() {
     let often = Way { turn_records_max: 7, commit_interval: Duration::ZERO, ..PLAIN };
     assert_eq!(run(&plan, &input, PLAIN).difference(&run(&plan, &input, often)), None);
 }
+
+/// A session that grew has a timer of when it was shorter, unless a crash forgot it. Time that passes stops there in one run and
+/// not in the other, and windows that are closed by it must be closed in both when the join gives out its row.
+#[test]
+fn a_step_of_time_in_which_nothing_closes_changes_nothing() {
+    let ops = vec![
+        Op::Merge(1, 0),
+        Op::Sessions { of: 0, gap: 8, grace: 6, emit: Emitted::Update },
+        Op::Join { of: 1, with: 2, kind: Kind::Left, before: 0, after: 1, grace: 6 },
+        Op::Filter(0, 2),
+        Op::Merge(0, 0),
+        Op::Filter(0, 2),
+        Op::Windows { of: 3, size: 1, advance: 1, grace: 0, emit: Emitted::Update },
+    ];
+    let plan = Plan { sources: 3, ops };
+    let input = Input { partitions: 3, records: vec![(2, "c", 0, 0, false), (1, "c", 0, 7, false)] };
+    check(&plan, &input, true).unwrap();
+}

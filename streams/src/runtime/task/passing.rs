@@ -52,10 +52,20 @@ impl Task {
         Ok(steps)
     }
 
-    /// One step: everything that is due closes, in each processor after those before it.
+    /// One step: everything that is due closes, in each processor after those before it. Time first passes to the millisecond before,
+    /// in which nothing closes: a step may have been for nothing, because stores know of no earlier time and not always of the
+    /// next one, and what comes out must not depend on whether there was such a step.
     fn pass(&mut self) -> Result<()> {
+        let to = self.context.passed;
+        if to > self.context.stream_time {
+            self.pass_to(to.plus_ms(-1))?;
+        }
+        self.pass_to(to)
+    }
+
+    fn pass_to(&mut self, time: Timestamp) -> Result<()> {
         let Self { sources, context, .. } = self;
-        context.is_passing = true;
+        (context.passed, context.is_passing) = (time, true);
         let passed = sources.iter_mut().try_for_each(|source| source.call(Call::Pass, context));
         context.is_passing = false;
         passed?;
