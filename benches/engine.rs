@@ -10,17 +10,11 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use headwater::{
-    core::{BatchBuilder, Log, Partition, ProducerName, TopicName, TopicPartition},
     prelude::*,
     storage::log::{Durability, LogOptions},
 };
-use headwater_benches::{
-    Power, PowerSerde, PowerStats, PowerStatsSerde, Sensor, SensorPower, SensorPowerSerde, SensorSerde,
-    XorShift, cpu, power_bytes,
-};
+use headwater_benches::{Power, SensorPower, SensorPowerSerde, cpu, fill, sensor, windowed};
 
-/// Size of the input batches.
-const BATCH_BYTES: usize = 16_384;
 const RUNS: usize = 3;
 /// Records between two commits of W2a.
 const COMMIT_RECORDS: usize = 100_000;
@@ -87,7 +81,7 @@ fn measure(workload: Workload, keys: u64, records: u64) -> Result<()> {
     let options = LogOptions { durability: workload.durability(), ..LogOptions::default() };
     let embedded = Embedded::open_with(folder.path(), options)?;
     futures::executor::block_on(async {
-        fill(&embedded, records, keys).await?;
+        fill(&embedded, records, (keys, 1)).await?;
         let mut costs = Vec::new();
         for run in 0..RUNS {
             costs.push(drain(&embedded, workload, records, run).await?);
@@ -104,38 +98,6 @@ fn measure(workload: Workload, keys: u64, records: u64) -> Result<()> {
     })
 }
 
-/// The records that the measuring stick makes, in one partition.
-async fn fill(embedded: &Embedded, records: u64, keys: u64) -> Result<()> {
-    embedded.create_topic("power", 1).await?;
-    let partition = TopicPartition::new(TopicName::new("power")?, Partition(0));
-    let mut producer = embedded.log().producer(&ProducerName("fill".to_owned())).await?;
-    let (mut random, mut batch, mut value) = (XorShift(42_424_242), BatchBuilder::default(), Vec::new());
-    let mut timestamp = 1_700_000_000_000;
-    for i in 0..records {
-        let key = format!("s_{}", random.number() % keys);
-        timestamp += i64::from(i % 1000 == 0);
-        #[expect(clippy::cast_precision_loss, reason = "below 97")]
-        let power = Power { timestamp, watts: 10.0 + (i % 97) as f64 };
-        power_bytes(key.as_bytes(), power, &mut value);
-        batch.push(Timestamp(timestamp), Some(key.as_bytes()), Some(&value), &Headers::new());
-        if batch.size() >= BATCH_BYTES {
-            producer.append(&partition, &mut batch)?;
-        }
-        if i % 100_000 == 99_999 {
-            producer.commit(None).await?;
-        }
-    }
-    if !batch.is_empty() {
-        producer.append(&partition, &mut batch)?;
-    }
-    producer.commit(None).await?;
-    Ok(())
-}
-
-fn sensor() -> SerdeRef<Sensor> {
-    Arc::new(SensorSerde)
-}
-
 fn stateless(builder: &StreamsBuilder) {
     let power = || Arc::new(SensorPowerSerde) as SerdeRef<SensorPower>;
     builder
@@ -146,20 +108,6 @@ fn stateless(builder: &StreamsBuilder) {
             power: Power { watts: power.watts * 0.908, ..power },
         })
         .to_with("reduced", Produced::with(sensor(), power()));
-}
-
-fn windowed(builder: &StreamsBuilder, emit: Emit) {
-    let stats = || Arc::new(PowerStatsSerde) as SerdeRef<PowerStats>;
-    builder
-        .stream_with("power", Consumed::with(sensor(), Arc::new(PowerSerde) as SerdeRef<Power>))
-        .group_by_key()
-        .windowed_by(TimeWindows::tumbling(Duration::from_secs(60)).grace(Duration::from_secs(10)))
-        .emit(emit)
-        .aggregate_with("stats", (sensor(), stats()), PowerStats::default, |_, power, stats| {
-            stats.add(power.watts);
-        })
-        .to_stream()
-        .to_with("stats", Produced::with(windowed_serde(sensor(), Duration::from_secs(60)), stats()));
 }
 
 /// Runs the application over the backlog; CPU nanoseconds per record.

@@ -1,14 +1,75 @@
 //! What benchmarks share: records as the measuring stick generates them, their serdes, and the CPU time of a run.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use headwater::prelude::*;
+use headwater::{
+    core::{BatchBuilder, Log, Partition, ProducerName, TopicName, TopicPartition},
+    prelude::*,
+};
+
+/// Size of the input batches.
+const BATCH_BYTES: usize = 16_384;
+/// When the first record happens.
+const FIRST_MS: i64 = 1_700_000_000_000;
 
 /// CPU time of this process so far, of all its threads.
 #[must_use]
 pub fn cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Writes the records that the measuring stick makes into one partition of the topic `power`: of so many keys, and a thousand
+/// times `apart_ms` milliseconds apart.
+///
+/// # Errors
+/// Those of the log.
+pub async fn fill(embedded: &Embedded, records: u64, (keys, apart_ms): (u64, i64)) -> Result<()> {
+    embedded.create_topic("power", 1).await?;
+    let partition = TopicPartition::new(TopicName::new("power")?, Partition(0));
+    let mut producer = embedded.log().producer(&ProducerName("fill".to_owned())).await?;
+    let (mut random, mut batch, mut value) = (XorShift(42_424_242), BatchBuilder::default(), Vec::new());
+    let mut timestamp = FIRST_MS;
+    for i in 0..records {
+        let key = format!("s_{}", random.number() % keys);
+        timestamp += if i % 1000 == 0 { apart_ms } else { 0 };
+        #[expect(clippy::cast_precision_loss, reason = "below 97")]
+        let power = Power { timestamp, watts: 10.0 + (i % 97) as f64 };
+        power_bytes(key.as_bytes(), power, &mut value);
+        batch.push(Timestamp(timestamp), Some(key.as_bytes()), Some(&value), &Headers::new());
+        if batch.size() >= BATCH_BYTES {
+            producer.append(&partition, &mut batch)?;
+        }
+        if i % 100_000 == 99_999 {
+            producer.commit(None).await?;
+        }
+    }
+    if !batch.is_empty() {
+        producer.append(&partition, &mut batch)?;
+    }
+    producer.commit(None).await?;
+    Ok(())
+}
+
+/// The serde of sensors.
+#[must_use]
+pub fn sensor() -> SerdeRef<Sensor> {
+    Arc::new(SensorSerde)
+}
+
+/// W2: statistics per sensor and minute.
+pub fn windowed(builder: &StreamsBuilder, emit: Emit) {
+    let stats = || Arc::new(PowerStatsSerde) as SerdeRef<PowerStats>;
+    builder
+        .stream_with("power", Consumed::with(sensor(), Arc::new(PowerSerde) as SerdeRef<Power>))
+        .group_by_key()
+        .windowed_by(TimeWindows::tumbling(Duration::from_secs(60)).grace(Duration::from_secs(10)))
+        .emit(emit)
+        .aggregate_with("stats", (sensor(), stats()), PowerStats::default, |_, power, stats| {
+            stats.add(power.watts);
+        })
+        .to_stream()
+        .to_with("stats", Produced::with(windowed_serde(sensor(), Duration::from_secs(60)), stats()));
 }
 
 /// Small, fast and the same everywhere: xorshift with the shifts 13, 7, 17.

@@ -19,6 +19,9 @@ use super::{
 /// a fraction of a millisecond at best, and minutes for those of ten thousand partitions on a slow disk.
 const SYNC_EACH_MAX: usize = 1000;
 
+/// No more files than this are synced before a checkpoint has to.
+const SYNC_EARLY_MAX: usize = 16;
+
 /// Files that readers share. The least recently used is closed when there are too many.
 ///
 /// They go by edition and path: the files of a deleted topic are never taken for those of a new one of its name, nor files
@@ -184,6 +187,15 @@ impl WriteFiles {
         self.open.retain(|path, _| !path.starts_with(folder));
         self.unsynced.retain(|path| !path.starts_with(folder));
         self.new_entries.retain(|path| !path.starts_with(folder));
+    }
+
+    /// Files that were written and are perhaps not on disk, if they are few. They stay what they are: a checkpoint syncs
+    /// everything, and finds less to do.
+    pub(super) fn few_unsynced(&self) -> Option<Unsynced> {
+        let dirty = self.open.iter().filter(|(_, open)| open.dirty).take(SYNC_EARLY_MAX + 1);
+        let files: Vec<_> = dirty.map(|(path, open)| (path.clone(), Arc::clone(&open.file))).collect();
+        let few = self.unsynced.is_empty() && (1..=SYNC_EARLY_MAX).contains(&files.len());
+        few.then(|| Unsynced { files, closed: BTreeSet::new(), folders: BTreeSet::new() })
     }
 
     /// All that was written and is perhaps not on disk.

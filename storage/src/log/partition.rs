@@ -28,6 +28,7 @@ pub(super) struct PartitionWriter {
     rolling: Rolling,
     active: Option<Active>,
     unwritten: Vec<RecordBatch>,
+    unwritten_bytes: usize,
 }
 
 /// When a new segment is begun (Kafka: `LogSegment.shouldRoll`).
@@ -58,7 +59,7 @@ pub(super) struct Active {
 
 impl PartitionWriter {
     pub(super) fn new(folder: PathBuf, config: &TopicConfig, active: Option<Active>) -> Self {
-        Self { folder, rolling: Rolling::of(config), active, unwritten: Vec::new() }
+        Self { folder, rolling: Rolling::of(config), active, unwritten: Vec::new(), unwritten_bytes: 0 }
     }
 
     /// The topic has other settings now.
@@ -71,9 +72,16 @@ impl PartitionWriter {
         self.active.map(|active| active.base)
     }
 
-    /// A batch that is in the journal, to be written some time.
-    pub(super) fn push(&mut self, batch: RecordBatch) {
+    /// A batch that is in the journal, to be written some time. How many bytes wait to be written.
+    pub(super) fn push(&mut self, batch: RecordBatch) -> usize {
+        self.unwritten_bytes += batch.bytes().len();
         self.unwritten.push(batch);
+        self.unwritten_bytes
+    }
+
+    /// How many bytes wait to be written.
+    pub(super) fn unwritten_bytes(&self) -> usize {
+        self.unwritten_bytes
     }
 
     /// Records before `before` are gone, and with them the segments `gone`.
@@ -81,8 +89,17 @@ impl PartitionWriter {
         self.active = self.active.filter(|active| gone.iter().all(|segment| segment.base != active.base));
         if self.active.is_none() {
             let unneeded = self.unwritten.partition_point(|batch| batch.next_offset() <= before);
-            self.unwritten.drain(..unneeded);
+            self.forget(unneeded);
         }
+    }
+
+    /// Lets the first batches go that waited to be written; gives the offset behind them.
+    fn forget(&mut self, count: usize) -> Option<Offset> {
+        let gone = self.unwritten.drain(..count);
+        gone.fold(None, |_, batch| {
+            self.unwritten_bytes -= batch.bytes().len();
+            Some(batch.next_offset())
+        })
     }
 
     /// Where it stands; everything pushed must have been written. `None` when nothing was ever written.
@@ -130,7 +147,7 @@ impl PartitionWriter {
                 },
             }
         };
-        (self.unwritten.drain(..done).last().map(|batch| batch.next_offset()), result)
+        (self.forget(done), result)
     }
 
     /// Writes those at the front of `batches` that go to one segment; returns the segment and their number.

@@ -1,7 +1,7 @@
 //! What entries change, live and in recovery: the ledger, and what is to be written and removed.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     iter,
     path::PathBuf,
     sync::Arc,
@@ -29,6 +29,8 @@ const BATCH_OVERHEAD_BYTES: usize = 96;
 const FREED_AT_ONCE_BYTES_MAX: u64 = 1 << 20;
 /// But no more of them than this, because they are open meanwhile.
 const UNLINKED_MAX: usize = 16;
+/// A partition is written when it has this part of what makes a checkpoint.
+const EARLY_PARTS: u64 = 256;
 /// So many batches may be listed that are gone.
 const STALE_MAX: usize = 4096;
 
@@ -43,6 +45,10 @@ pub(in crate::log) struct Books {
     tail_bytes: usize,
     /// How many of them were deleted.
     stale: usize,
+    /// Partitions of which so much is in memory only that it is worth a write of its own.
+    long: BTreeSet<Place>,
+    /// Bytes written to segments since somebody began to sync them.
+    pub(super) unsynced_bytes: u64,
     /// Files that entries have made useless.
     pub(in crate::log) removals: Vec<Removal>,
     /// Large segments that have no name any more. Whoever closes the last handle frees their room.
@@ -68,6 +74,8 @@ impl Books {
             tail,
             tail_bytes: 0,
             stale: 0,
+            long: BTreeSet::new(),
+            unsynced_bytes: 0,
             removals: Vec::new(),
             unlinked: Vec::new(),
             to_sweep: false,
@@ -107,7 +115,9 @@ impl Books {
             }
             Entry::Batch { place, ref batch } => {
                 let writer = self.partitions.get_mut(&place).expect("the ledger knows the partition");
-                writer.push(batch.clone());
+                if writer.push(batch.clone()) as u64 >= early_bytes(shared) {
+                    self.long.insert(place);
+                }
                 self.tail.push_back((place, batch.base_offset()));
                 self.tail_bytes += batch.bytes().len() + BATCH_OVERHEAD_BYTES;
                 self.apply(entry, visible, shared);
@@ -247,23 +257,53 @@ impl Books {
 
     /// Writes everything to segments, then tells readers of what was written.
     pub(super) fn write_out(&mut self, shared: &Shared) -> Result<()> {
-        let mut written = Vec::new();
-        let mut result = Ok(());
-        for (place, partition) in &mut self.partitions {
-            let mut segments = Vec::new();
-            let (end, wrote) = partition.write_out(&mut self.files, &mut segments);
-            written.extend(end.map(|end| (*place, segments, end)));
-            result = wrote;
-            if result.is_err() {
-                break;
-            }
-        }
-        if !written.is_empty() {
-            let mut visible = shared.visible_mut();
-            written.iter().for_each(|(place, segments, end)| visible.wrote(*place, segments, *end));
-        }
-        result
+        self.long.clear();
+        let Self { partitions, files, unsynced_bytes, .. } = self;
+        let all = partitions.iter_mut().map(|(place, partition)| (*place, partition));
+        write(all, files, unsynced_bytes, shared)
     }
+
+    /// Writes those partitions to their segments of which much waits, while it is still in the processor's cache, and so that a
+    /// checkpoint has little left to write at once.
+    pub(super) fn write_long(&mut self, shared: &Shared) -> Result<()> {
+        let long = std::mem::take(&mut self.long);
+        let Self { partitions, files, unsynced_bytes, .. } = self;
+        for place in long {
+            let partition = partitions.get_mut(&place).map(|partition| (place, partition));
+            write(partition, files, unsynced_bytes, shared)?;
+        }
+        Ok(())
+    }
+}
+
+/// So much of a partition is written to its segment before a checkpoint has to.
+fn early_bytes(shared: &Shared) -> u64 {
+    shared.options.checkpoint_bytes / EARLY_PARTS
+}
+
+fn write<'a>(
+    partitions: impl IntoIterator<Item = (Place, &'a mut PartitionWriter)>,
+    files: &mut WriteFiles,
+    unsynced_bytes: &mut u64,
+    shared: &Shared,
+) -> Result<()> {
+    let mut written = Vec::new();
+    let mut result = Ok(());
+    for (place, partition) in partitions {
+        let (mut segments, before) = (Vec::new(), partition.unwritten_bytes());
+        let (end, wrote) = partition.write_out(files, &mut segments);
+        *unsynced_bytes += (before - partition.unwritten_bytes()) as u64;
+        written.extend(end.map(|end| (place, segments, end)));
+        result = wrote;
+        if result.is_err() {
+            break;
+        }
+    }
+    if !written.is_empty() {
+        let mut visible = shared.visible_mut();
+        written.iter().for_each(|(place, segments, end)| visible.wrote(*place, segments, *end));
+    }
+    result
 }
 
 /// Where the partitions of a topic are.

@@ -26,13 +26,51 @@ use crate::log::{
     options::{Durability, LogOptions},
     retention,
     room::again,
+    shared::Shared,
 };
 
+/// Work that waits for the disk, and nobody for it.
 #[derive(Debug)]
-pub(super) struct RunningCheckpoint {
+pub(super) struct DiskWork {
     thread: JoinHandle<Result<()>>,
     /// The thread has nothing more to do.
     done: Arc<AtomicBool>,
+}
+
+impl DiskWork {
+    fn begin(
+        name: &str,
+        shared: &Arc<Shared>,
+        work: impl FnOnce(&Shared) -> Result<()> + Send + 'static,
+    ) -> Result<Self> {
+        let (shared, done) = (Arc::clone(shared), Arc::new(AtomicBool::new(false)));
+        let done_there = Arc::clone(&done);
+        let work = move || {
+            let worked = work(&shared);
+            done_there.store(true, Ordering::Release);
+            shared.queue.nudge();
+            worked
+        };
+        let thread = thread::Builder::new().name(name.into()).spawn(work);
+        let thread = thread.map_err(|e| Error::io(format!("cannot start a thread. name={name}"), e))?;
+        Ok(Self { thread, done })
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    fn finish(self) -> Result<()> {
+        let worked = self.thread.join();
+        worked.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Closed, "a thread that works for the disk panicked"))
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct RunningCheckpoint {
+    work: DiskWork,
     /// Where active segments of compacted topics begin.
     active: BTreeMap<Place, Offset>,
     /// Journal segments before this one are free when it is done.
@@ -40,6 +78,10 @@ pub(super) struct RunningCheckpoint {
     /// Files of records that were too old or too many, which nobody needs when it is done.
     expired: Vec<Removal>,
 }
+
+/// Segments are synced when this part of what makes a checkpoint was written to them: the disk is not busy for long with what a
+/// checkpoint has left to sync, while commits wait for it.
+const SYNC_PARTS: u64 = 16;
 
 /// In mode `os` the journal thread waits for a checkpoint when this many times `checkpoint_bytes` have come in meanwhile: a
 /// checkpoint waits for the disk, which nobody else does.
@@ -63,6 +105,7 @@ impl Writer {
             self.compact(Vec::new())?;
         }
         self.bound_tail()?;
+        self.write_early()?;
         let bytes = self.shared.options.checkpoint_bytes;
         let late = if self.waits_for_disk() { bytes } else { bytes.saturating_mul(LATE_MAX) };
         if self.journaled >= late && self.checkpoint.is_some() {
@@ -78,6 +121,31 @@ impl Writer {
         } else {
             Ok(())
         }
+    }
+
+    /// Writes to segments what makes a write of its own, and has them synced now and then.
+    fn write_early(&mut self) -> Result<()> {
+        if self.late {
+            // What found no room is tried again when something is to be decided.
+            return Ok(());
+        }
+        let written = self.books.write_long(&self.shared);
+        self.forgive_full(written)?;
+        let due = self.books.unsynced_bytes >= self.shared.options.checkpoint_bytes / SYNC_PARTS;
+        let busy = self.checkpoint.is_some() || self.early_sync.is_some();
+        if due && !busy && self.waits_for_disk() {
+            self.books.unsynced_bytes = 0;
+            if let Some(unsynced) = self.books.files.few_unsynced() {
+                let sync = move |shared: &Shared| unsynced.sync(&shared.layout);
+                self.early_sync = Some(DiskWork::begin("headwater-sync", &self.shared, sync)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a sync that was begun early. When it failed, nobody else is told so: the log must stop.
+    pub(super) fn finish_early_sync(&mut self) -> Result<()> {
+        self.early_sync.take().map_or(Ok(()), DiskWork::finish)
     }
 
     /// Whether what was written is synced before it is built upon.
@@ -237,19 +305,17 @@ impl Writer {
             .filter_map(|(place, partition)| partition.mark(*place, self.books.ledger.offsets(*place)?));
         let bytes = checkpoint::encode(position, &self.books.ledger, &marks.collect::<Vec<_>>());
         let unsynced = self.books.files.take_unsynced();
-        let (shared, done) = (Arc::clone(&self.shared), Arc::new(AtomicBool::new(false)));
-        let done_there = Arc::clone(&done);
-        let write = move || {
-            let written = write_checkpoint(&unsynced, &shared.layout, &bytes);
-            done_there.store(true, Ordering::Release);
-            shared.queue.nudge();
-            written
+        self.books.unsynced_bytes = 0;
+        let early = self.early_sync.take();
+        let write = move |shared: &Shared| {
+            // An error that a sync has told of is told to no other.
+            early.map_or(Ok(()), DiskWork::finish)?;
+            write_checkpoint(&unsynced, &shared.layout, &bytes)
         };
-        let thread = thread::Builder::new().name("headwater-checkpoint".into()).spawn(write);
-        let thread = thread.map_err(|e| Error::io("cannot start the checkpoint thread", e))?;
+        let work = DiskWork::begin("headwater-checkpoint", &self.shared, write)?;
         let active = self.books.compacted();
         let expired = std::mem::take(&mut self.expired);
-        self.checkpoint = Some(RunningCheckpoint { thread, done, active, position, expired });
+        self.checkpoint = Some(RunningCheckpoint { work, active, position, expired });
         self.journaled = 0;
         Ok(())
     }
@@ -257,10 +323,7 @@ impl Writer {
     pub(super) fn finish_checkpoint(&mut self) -> Result<()> {
         let Some(running) = self.checkpoint.take() else { return Ok(()) };
         self.checkpointed = None;
-        let written = running.thread.join();
-        let written =
-            written.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "checkpoint thread panicked")));
-        if let Err(error) = written {
+        if let Err(error) = running.work.finish() {
             self.expired.splice(0..0, running.expired);
             return Err(error);
         }
@@ -282,9 +345,12 @@ impl Writer {
         removed
     }
 
-    /// Ends a checkpoint that is done. One that failed must stop the log before anything else is acknowledged.
-    pub(super) fn reap_checkpoint(&mut self) -> Result<()> {
-        if self.checkpoint.as_ref().is_some_and(|running| running.done.load(Ordering::Acquire)) {
+    /// Ends a checkpoint or a sync that is done. One that failed must stop the log before anything else is acknowledged.
+    pub(super) fn reap_disk_work(&mut self) -> Result<()> {
+        if self.early_sync.as_ref().is_some_and(DiskWork::is_done) {
+            self.finish_early_sync()?;
+        }
+        if self.checkpoint.as_ref().is_some_and(|running| running.work.is_done()) {
             let made = self.finish_checkpoint();
             self.forgive_full(made)?;
         }
@@ -293,8 +359,9 @@ impl Writer {
 
     /// Waits for a checkpoint that nobody needs any more: whoever owns the folder next must not find it replacing theirs.
     pub(super) fn abandon_checkpoint(&mut self) {
-        let Some(running) = self.checkpoint.take() else { return };
-        if let Ok(Err(error)) = running.thread.join() {
+        let synced = self.finish_early_sync();
+        let made = self.checkpoint.take().map_or(Ok(()), |running| running.work.finish());
+        if let Err(error) = synced.and(made) {
             let folder = self.shared.layout.folder.display();
             tracing::error!(%folder, error = error.report(), "the last checkpoint was not finished");
         }

@@ -20,7 +20,11 @@ use headwater_core::{
 };
 
 pub(super) use self::books::Books;
-use self::{books::Removal, house::RunningCheckpoint, sweeper::Sweeper};
+use self::{
+    books::Removal,
+    house::{DiskWork, RunningCheckpoint},
+    sweeper::Sweeper,
+};
 use super::{
     compaction::Compactor,
     group::GroupBuilder,
@@ -46,6 +50,8 @@ pub(super) struct Writer {
     /// Journal bytes since the last checkpoint was begun.
     journaled: u64,
     checkpoint: Option<RunningCheckpoint>,
+    /// Syncs segments before a checkpoint has to.
+    early_sync: Option<DiskWork>,
     /// Files that the next checkpoint makes useless: only in mode `os`.
     expired: Vec<Removal>,
     /// Where the last finished checkpoint stands.
@@ -130,6 +136,7 @@ impl Writer {
             group: GroupBuilder::default(),
             journaled: 0,
             checkpoint: None,
+            early_sync: None,
             expired: Vec::new(),
             checkpointed,
             sync_due: None,
@@ -169,7 +176,7 @@ impl Writer {
 
     /// One round, of all `requests` or the first of them; `false` after the last.
     fn round(&mut self, requests: &mut VecDeque<Request>) -> Result<bool> {
-        self.reap_checkpoint()?;
+        self.reap_disk_work()?;
         let mut round = Round { no_room: self.bound_tail()?, ..Round::new(self.shared.options.clock.now()) };
         while !round.full
             && round.failed.is_none()
@@ -241,7 +248,8 @@ impl Writer {
             #[cfg(test)]
             Request::Settle(to) => {
                 self.sweeper.settle();
-                let made = self.finish_checkpoint();
+                let synced = self.finish_early_sync();
+                let made = synced.and_then(|()| self.finish_checkpoint());
                 round.failed = self.forgive_full(made).err();
                 round.answers.push(Answer::Done(to, Ok(())));
             }
@@ -375,7 +383,7 @@ impl Writer {
             Last::Close if self.waits_for_disk() => self.journal.sync().and_then(|()| self.checkpoint_now()),
             Last::Close => self.checkpoint_now(),
             #[cfg(test)]
-            Last::Crash => self.finish_checkpoint(),
+            Last::Crash => self.finish_early_sync().and_then(|()| self.finish_checkpoint()),
         };
         // It ends here: the folder is somebody else's then.
         self.sweeper = Sweeper::default();
