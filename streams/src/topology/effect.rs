@@ -102,6 +102,8 @@ pub(crate) struct Carried {
     pub(crate) borrowed_headers: bool,
     /// Whether records of a key may come in any order.
     pub(crate) shuffled: bool,
+    /// Whether its timestamps are others than those that its source's records have in the log.
+    pub(crate) retimed: bool,
     /// Whether it was read from its beginning, before the range: a table's source.
     whole: bool,
     /// Whether a processor of the user's, with stores, is before it.
@@ -119,6 +121,7 @@ impl Carried {
             per_commit: false,
             borrowed_headers: false,
             shuffled: false,
+            retimed: false,
             whole,
             remembers: false,
             reach: Reach::default(),
@@ -140,6 +143,7 @@ impl Carried {
             per_commit: self.per_commit || other.per_commit,
             borrowed_headers: self.borrowed_headers || other.borrowed_headers,
             shuffled: self.shuffled || other.shuffled,
+            retimed: self.retimed || other.retimed,
             whole: self.whole && other.whole,
             remembers: self.remembers || other.remembers,
             reach: self.reach.max(other.reach),
@@ -253,7 +257,8 @@ impl Topology {
                 NodeKind::Processor { .. } | NodeKind::Sink { .. } => arriving[at],
             };
             let arrived = arrived.unwrap_or_else(|| Carried::source(self.fills_only_tables(NodeId(at))));
-            let out = arrived.through(node.effect, !stores.is_empty(), rows_whole);
+            let mut out = arrived.through(node.effect, !stores.is_empty(), rows_whole);
+            out.retimed |= matches!(&node.kind, NodeKind::Source { build, .. } if build.extract().is_some());
             if matches!(node.effect, Effect::SetsRows | Effect::Aggregates) {
                 filled_whole.extend(stores.iter().map(|store| (*store, out.whole)));
             }

@@ -3,9 +3,11 @@
 use std::num::NonZeroUsize;
 
 use futures::executor::block_on;
-use headwater_core::{Admin, ErrorKind, Headers, Offset, Partition, Timestamp, TopicName, TopicPartition};
+use headwater_core::{
+    Admin, DefaultSerde, ErrorKind, Headers, Offset, Partition, Timestamp, TopicName, TopicPartition,
+};
 use headwater_streams::{
-    Concurrency, OutputKind, StreamsBuilder,
+    Concurrency, Consumed, OutputKind, StreamsBuilder,
     replay::diff::{self, Class, Limits, Scope, Sides, TopicDiff},
 };
 
@@ -226,6 +228,20 @@ fn where_the_order_says_nothing_it_is_not_compared() {
     assert_eq!((counts(&swapped), swapped.notes.len()), ([3, 0, 0, 0, 0], 1));
     assert_eq!(counts(&compare(&changed(|records| drop(records.remove(0))))), [2, 0, 0, 1, 0]);
     assert_eq!(counts(&compare(&changed(|records| records[0].time = 9))), [2, 0, 0, 1, 0]);
+}
+
+/// A replay reads the range by the timestamps of the log.
+#[test]
+fn timestamps_that_are_found_in_records_are_warned_of() {
+    let builder = StreamsBuilder::new();
+    let found = Consumed::with(String::default_serde(), String::default_serde())
+        .timestamps(|_, _| Some(Timestamp(1)));
+    builder.stream_with("texts", found).to("results");
+    let outputs = builder.build().unwrap().outputs();
+    let log = log_of(1, &five());
+    let notes = |scope| compare_logs(&outputs[0], &scope, &log, &log).topics[0].notes.len();
+    let range = Scope { from: Some(Timestamp(11)), ..Scope::default() };
+    assert_eq!((notes(Scope::default()), notes(range)), (0, 1));
 }
 
 /// It runs beside whatever else an application does.

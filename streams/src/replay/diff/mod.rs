@@ -81,7 +81,7 @@ pub struct Limits {
     /// For what is remembered of keys, in bytes: about 100 for a key of one partition. With more keys than fit, partitions are
     /// read several times, each time for a part of the keys.
     pub bytes_max: NonZeroUsize,
-    /// How many keys of each topic and class are shown.
+    /// How many keys of each topic and class are shown; each takes up to half a MiB besides, while its records are looked for.
     pub examples_max: usize,
 }
 
@@ -271,6 +271,13 @@ impl Comparison<'_> {
                     "records that may belong to the range are gone from the {name}, in {cut} of {all} partitions"
                 ));
             }
+        }
+        if self.output.carried.retimed && (self.scope.from.is_some() || self.scope.until.is_some()) {
+            notes.push(
+                "timestamps are found in the records, and the range was cut by those that they have in the log: results near \
+                 its borders may differ"
+                    .to_owned(),
+            );
         }
         if self.output.carried.shuffled && self.output.kind() == OutputKind::Events {
             notes.push("compared without order, which a `map_async` of any order is before".to_owned());
