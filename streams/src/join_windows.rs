@@ -84,6 +84,11 @@ impl JoinWindows {
         Ok(())
     }
 
+    /// How far apart two records may be at most, and the grace, in milliseconds.
+    pub(crate) fn spans_ms(self) -> (i64, i64) {
+        (self.before_ms.max(self.after_ms).max(0), self.grace_ms)
+    }
+
     /// As the left stream's records see them.
     pub(crate) fn left(self) -> JoinSpan {
         JoinSpan { before_ms: self.before_ms, after_ms: self.after_ms, grace_ms: self.grace_ms }

@@ -40,6 +40,6 @@ pub use self::{
     state::{KeyValueHandle, KeyValueStore, Order, StoreHandle},
     stream::KStream,
     table::KTable,
-    topology::{PlanFormat, Topology},
+    topology::{Output, OutputKind, PlanFormat, Topology},
     windows::{TimeWindows, Window, Windowed, Windows, windowed_serde},
 };

@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use headwater_core::{DefaultSerde, Error, Result, Serde, SerdeRef, Timestamp};
+use headwater_core::{DefaultSerde, Error, Result, Serde, SerdeRef, Timestamp, serdes::KeyWindow};
 
 use crate::{
     Windowed, Windows,
-    windows::{SPAN_MS_MAX, millis},
+    windows::{SPAN_MS_MAX, millis, show_windowed},
 };
 
 /// The span of the records of one session: the first and the last of them, so that **both ends belong to it** (Kafka:
@@ -86,6 +86,11 @@ impl SessionWindows {
     }
 
     /// Refuses a timestamp at the very end of time, where no session could ever close.
+    /// Gap and grace, in milliseconds.
+    pub(crate) fn spans_ms(self) -> (i64, i64) {
+        (self.gap_ms, self.grace_ms)
+    }
+
     #[inline]
     pub(crate) fn check_timestamp(self, timestamp: Timestamp) -> Result<()> {
         let open_until = timestamp.0.checked_add(self.gap_ms).and_then(|end| end.checked_add(self.grace_ms));
@@ -191,6 +196,15 @@ impl<K: 'static> Serde<Windowed<K, Session>> for SessionWindowedSerde<K> {
 
     fn partition_bytes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         bytes.get(..bytes.len().saturating_sub(SESSION_BYTES)).unwrap_or(bytes)
+    }
+
+    fn key_window(&self, bytes: &[u8]) -> Option<KeyWindow> {
+        let (_, Session { start, end }) = decode_session(bytes)?;
+        Some(KeyWindow::Session { start, end })
+    }
+
+    fn show(&self, bytes: &[u8]) -> Option<String> {
+        show_windowed(&*self.key, self.partition_bytes(bytes), self.key_window(bytes)?)
     }
 }
 

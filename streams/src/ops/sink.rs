@@ -8,7 +8,7 @@ use crate::{
     KStream,
     process::{Call, Process, RecordType},
     runtime::context::{TaskContext, partition_of},
-    topology::{BuildNode, ErasedNext, NodeKind, SinkTopic, Slots, TopicRef},
+    topology::{BuildNode, ErasedNext, NodeKind, ShownRef, SinkTopic, Slots, TopicRef, shown},
 };
 
 /// Chooses the partition of a record, given how many there are.
@@ -133,6 +133,11 @@ impl<K: Data, V: Data> BuildNode for SinkNode<K, V> {
     fn build(&self, slots: &Slots, _: Vec<ErasedNext>) -> ErasedNext {
         let (produced, sink) = (self.produced.clone(), slots.sink);
         ErasedNext::of::<K, V>(Box::new(Encode { produced, sink, choose: self.choose.clone() }))
+    }
+
+    fn shown(&self) -> Option<(ShownRef, ShownRef)> {
+        let (key, value) = self.produced.serdes();
+        Some((shown(key), shown(value)))
     }
 }
 

@@ -69,8 +69,9 @@ mod progress;
 mod report;
 mod resolve;
 mod run;
-
 mod view;
+
+pub mod diff;
 
 pub(crate) use self::pace::Pace;
 pub use self::{

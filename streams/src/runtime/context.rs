@@ -109,6 +109,16 @@ impl TaskContext {
         KeyValueStore { store, state, place }
     }
 
+    /// Takes a store out, so that its rows can be sent from where they lie; [`TaskContext::put_back`] must follow. What is sent
+    /// meanwhile must not change it.
+    pub(crate) fn put_aside(&mut self, index: usize) -> Option<Box<dyn Store>> {
+        self.stores.get_mut(index).and_then(Option::take)
+    }
+
+    pub(crate) fn put_back(&mut self, index: usize, store: Box<dyn Store>) {
+        self.stores[index] = Some(store);
+    }
+
     pub(crate) fn stores(&mut self) -> impl Iterator<Item = &mut Box<dyn Store>> {
         self.stores.iter_mut().flatten()
     }
@@ -168,6 +178,12 @@ impl TaskContext {
             self.punctuators.begin_record();
             self.calls.iter_mut().for_each(Calls::begin_record);
         }
+    }
+
+    /// Whether what fails may be left out.
+    #[inline]
+    pub(crate) fn forgives(&self) -> bool {
+        self.on_error != OnError::Fail
     }
 
     /// Takes back everything since [`TaskContext::begin_record`].

@@ -20,7 +20,7 @@ pub(crate) use self::{
     join::{JoinStore, JoinStoreSpec, Put},
     key_value::{KeyValue, KeyValueSpec},
     session::{Joined, SessionRow, SessionStore, SessionStoreSpec},
-    window::{WindowRow, WindowStore, WindowStoreSpec},
+    window::{WindowStore, WindowStoreSpec},
 };
 pub use self::{
     key_value::{KeyValueHandle, KeyValueStore, StoreHandle},

@@ -3,15 +3,22 @@
 mod build;
 mod copartition;
 mod describe;
+mod effect;
+mod outputs;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use headwater_core::{Error, Result, TopicName};
 
-pub use self::describe::PlanFormat;
 pub(crate) use self::{
     build::{BuildNode, BuildSource, ErasedNext, ProcessorNode, Processors, SharedChildren, Slots, tee},
     copartition::Copartitioned,
+    effect::{Carried, Effect},
+    outputs::{ShownRef, shown},
+};
+pub use self::{
+    describe::PlanFormat,
+    outputs::{Output, OutputKind},
 };
 use crate::state::BuildStore;
 
@@ -46,6 +53,7 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) kind: NodeKind,
     pub(crate) children: Vec<NodeId>,
+    pub(crate) effect: Effect,
 }
 
 pub(crate) struct StoreNode {
