@@ -28,6 +28,7 @@ mod cursor;
 mod header;
 mod lz4;
 mod retain;
+mod times;
 mod varint;
 
 use std::fmt;

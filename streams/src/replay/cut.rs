@@ -1,6 +1,6 @@
 //! What of a partition is read: offsets and times, and how batches are cut to them.
 
-use headwater_core::{Offset, RecordBatch, RecordRef, Result, Timestamp, TimestampType};
+use headwater_core::{Offset, RecordBatch, RecordRef, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Records with offsets in `begin..end` and times in `from..until`; a missing time is no limit.
@@ -56,10 +56,7 @@ impl Cut {
         if lies_within && is_early && self.from.is_none() {
             return Ok(Part::Whole(batch));
         }
-        let earliest = match batch.timestamp_type() {
-            TimestampType::LogAppendTime => Some(latest),
-            TimestampType::CreateTime => earliest(&batch)?,
-        };
+        let earliest = batch.min_timestamp()?;
         if earliest.is_none_or(|earliest| self.until.is_some_and(|until| earliest >= until)) {
             return Ok(Part::Nothing);
         }
@@ -69,16 +66,6 @@ impl Cut {
         let kept = batch.retain(None, |record| self.holds_record(record))?;
         Ok(if kept.record_count() == 0 { Part::Nothing } else { Part::Some(kept) })
     }
-}
-
-/// The lowest timestamp of the records of a batch: its header has the first and the highest.
-fn earliest(batch: &RecordBatch) -> Result<Option<Timestamp>> {
-    let (mut earliest, mut cursor) = (None, batch.cursor());
-    while cursor.advance()? {
-        let time = cursor.timestamp();
-        earliest = if earliest.is_none() { time } else { earliest.min(time) };
-    }
-    Ok(earliest)
 }
 
 /// How many records of a batch lie in `from..to`; looks into it only where it has fewer records than offsets.

@@ -15,7 +15,8 @@
 //! 3. *Range.* All sources, `from..until`.
 //!
 //! What the first two write to output topics is dropped, and counted apart. What a topology does beyond topics and stores is not
-//! known here: `for_each`, `peek` and calls of `map_async` happen in a replay as they did live, in all phases.
+//! known here: `for_each`, `peek` and calls of `map_async` happen in a replay as they did live, in all phases. Punctuations by the
+//! wall clock go by that of the replay, and what they write is no function of the plan.
 //!
 //! # Example
 //! ```

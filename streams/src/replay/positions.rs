@@ -20,10 +20,7 @@ use headwater_core::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::plan::Plan;
-use crate::{
-    TaskMetrics,
-    runtime::{LanePosition, Metadata},
-};
+use crate::{TaskMetrics, runtime::Metadata};
 
 const VERSION: u8 = 1;
 
@@ -163,15 +160,7 @@ impl PositionsTopic {
                 return Ok(read);
             }
         }
-        let lane = LanePosition { number: 0, offset: begin.0, time: i64::MIN };
-        let task = Metadata {
-            lanes: vec![lane],
-            stream_time: i64::MIN,
-            clocks: Vec::new(),
-            by_lanes: false,
-            passed: i64::MIN,
-        };
-        Ok(Read { records: 0, task })
+        Ok(Read { records: 0, task: Metadata::beginning(begin) })
     }
 }
 

@@ -129,15 +129,16 @@ impl Run {
             self.watch.finish();
             return Ok(());
         };
+        let read_back = self.topology.read_back_topics();
         let kept = if phase == Phase::Range {
             None
         } else {
             let mut kept = self.topology.internal_topics(&self.plan.application_id)?;
-            kept.extend(self.topology.read_back_topics());
+            kept.extend(read_back.iter().cloned());
             Some(kept)
         };
         let logs = (Arc::clone(&self.source), Arc::clone(&self.ports.log));
-        let view = View::new(&self.plan, self.over, logs, kept)?;
+        let view = View::new(&self.plan, self.over, logs, (read_back, kept))?;
         self.watch.begin(self.over, view.gauges());
         tracing::info!(%phase, application = self.plan.application_id, "replay");
         let since = self.ports.clock.now();

@@ -22,7 +22,7 @@ use super::{
     positions::PositionsTopic,
     progress::Gauge,
 };
-use crate::Topology;
+use crate::{Topology, runtime::Metadata};
 
 /// What a phase works on. A clone is the same view.
 #[derive(Clone)]
@@ -35,6 +35,8 @@ struct Inner {
     sources: Vec<SourceView>,
     places: BTreeMap<TopicPartition, usize>,
     positions: PositionsTopic,
+    /// Topics of the replay that the topology reads as if they were sources.
+    read_back: BTreeSet<TopicName>,
     /// In a phase that writes no output: the topics that it does write.
     kept: Option<BTreeSet<TopicName>>,
     /// Records that were not written.
@@ -55,12 +57,13 @@ impl SourceView {
 }
 
 impl View {
-    /// Of phase number `phase`; it writes only the topics in `kept`, if there are any given.
+    /// Of phase number `phase`; it writes only the topics in `kept`, if there are any given. Those in `read_back` are read from
+    /// their beginning.
     pub(super) fn new(
         plan: &Plan,
         phase: usize,
         (source, own): (Arc<dyn Log>, Arc<dyn Log>),
-        kept: Option<BTreeSet<TopicName>>,
+        (read_back, kept): (BTreeSet<TopicName>, Option<BTreeSet<TopicName>>),
     ) -> Result<Self> {
         let mut sources = Vec::with_capacity(plan.sources.len());
         for planned in &plan.sources {
@@ -77,6 +80,7 @@ impl View {
             sources,
             places,
             positions: PositionsTopic::of(plan)?,
+            read_back,
             kept,
             dropped: Mutex::default(),
             gauges,
@@ -277,10 +281,15 @@ impl Log for View {
         Ok(Box::new(ViewProducer::new(inner, Arc::clone(&self.0))))
     }
 
-    /// Of a source there always is one, so that none begins where it would by itself.
+    /// Of what is read there always is one, so that nothing begins where it would by itself.
     async fn committed(&self, group: &GroupId, partition: &TopicPartition) -> Result<Option<Committed>> {
         let Some((at, source)) = self.0.source_of(partition) else {
-            return self.0.own.committed(group, partition).await;
+            let committed = self.0.own.committed(group, partition).await?;
+            if committed.is_some() || !self.0.read_back.contains(&partition.topic) {
+                return Ok(committed);
+            }
+            let earliest = self.0.own.offsets(partition).await?.earliest;
+            return Metadata::beginning(earliest).commit().map(Some);
         };
         let place = (self.0.phase, at);
         let read = self.0.positions.resumed(&*self.0.own, place, source.cut.begin).await?;

@@ -27,7 +27,7 @@ pub(crate) use self::{
     board::Board,
     metrics::MetricsSink,
     plan::{Plan, changelog_topic, check, repartition_topic},
-    positions::{LanePosition, Metadata},
+    positions::Metadata,
     worker::{Turn, Worker, version},
 };
 pub use self::{

@@ -59,6 +59,17 @@ pub(crate) struct ClockPosition {
 }
 
 impl Metadata {
+    /// Of a source partition of which nothing was taken yet, and nothing before an offset is to be.
+    pub(crate) fn beginning(offset: Offset) -> Self {
+        Self {
+            lanes: vec![LanePosition { number: 0, offset: offset.0, time: i64::MIN }],
+            stream_time: i64::MIN,
+            clocks: Vec::new(),
+            by_lanes: false,
+            passed: i64::MIN,
+        }
+    }
+
     pub(crate) fn commit(&self) -> Result<Committed> {
         let mut bytes = vec![VERSION];
         serdes::Bincode.encode(self, &mut bytes)?;

@@ -15,5 +15,6 @@ mod resumed;
 mod same;
 mod skipped;
 mod sources;
+mod speed;
 mod warm_up;
 mod world;

@@ -123,3 +123,15 @@ fn what_does_not_fit_the_plan_or_what_was_begun_is_refused() {
     refuse(&topology(), settings(), &begun, &log, &used, "topic=used");
     assert_eq!(everything(&used), before);
 }
+
+#[test]
+fn what_is_deleted_between_the_plan_and_the_replay_is_missed() {
+    let log = cut_off();
+    let begun = plan(&topology(), &Options::default(), &log).unwrap();
+    block_on(log.delete_records(&partition("in", 0), Offset(70))).unwrap();
+    let (own, state) = (MemoryLog::default(), Arc::new(MemoryBackend::default()));
+    let run = start(&topology(), settings(), &begun, (&log, &own, &state)).unwrap();
+    let error = block_on(run.finish()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.report().contains("was it deleted since the plan was made?"), "{}", error.report());
+}

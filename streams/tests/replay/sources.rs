@@ -140,14 +140,19 @@ fn partitions_that_are_not_named_begin_when_those_do_that_are() {
 #[test]
 fn a_topic_that_is_written_and_read_is_the_replays_own() {
     let log = live(&[("in", 1), ("through", 2)]);
-    let builder = StreamsBuilder::new();
-    builder.stream::<String, u64>("in").map_values(|_, n| n + 1).to("through");
-    builder.stream::<String, u64>("through").map_values(|_, n| n * 10).to("out");
-    let topology = builder.build().unwrap();
+    let topology = |reset| {
+        let builder = StreamsBuilder::new();
+        builder.stream::<String, u64>("in").map_values(|_, n| n + 1).to("through");
+        let through = builder.stream_with("through", consumed().reset(reset));
+        through.map_values(|_, n| n * 10).to("out");
+        builder.build().unwrap()
+    };
     send(&log, "in", &numbered([1, 2, 3, 4]), 3);
-    run_live(&topology, &log);
-    let (report, own) = replay(&topology, &between(2, 4), &log);
-    assert_eq!((report.outputs["through"], report.outputs["out"]), (2, 2));
-    assert_eq!(report.sources.keys().collect::<Vec<_>>(), ["in"]);
-    assert_eq!(times(&own, "out"), [2, 3]);
+    run_live(&topology(OffsetReset::Earliest), &log);
+    for reset in [OffsetReset::Earliest, OffsetReset::Latest, OffsetReset::Refuse] {
+        let (report, own) = replay(&topology(reset), &between(2, 4), &log);
+        assert_eq!((report.outputs["through"], report.outputs["out"]), (2, 2));
+        assert_eq!(report.sources.keys().collect::<Vec<_>>(), ["in"]);
+        assert_eq!(times(&own, "out"), [2, 3]);
+    }
 }
