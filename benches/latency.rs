@@ -9,7 +9,7 @@
 
 use std::{
     io::{Write, stdout},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -74,7 +74,7 @@ fn measure(name: &str, rate: u64, time: Duration, beside_replay: bool) -> Result
     let (histogram, other) = thread::scope(|scope| {
         let writer = scope.spawn(|| write(log, (rate, time), start));
         let reader = scope.spawn(|| read(log, start, &over));
-        let other = beside_replay.then(|| Replaying::start(&live, folder.path().join("own"))).transpose();
+        let other = beside_replay.then(|| Replaying::start(&live, &folder.path().join("own"))).transpose();
         let written = join(writer);
         // What was written comes out, or the application has failed, which it says below.
         let caught_up = block_on(streams.caught_up());
@@ -118,7 +118,8 @@ fn write(log: &EmbeddedLog, (rate, time): (u64, Duration), start: Instant) -> Re
     let (mut batch, mut tick, mut sent) = (BatchBuilder::default(), 0u32, 0);
     while tick * TICK < time {
         let due = tick * TICK;
-        thread::sleep((start + due).saturating_duration_since(Instant::now()));
+        // Time is what is waited for; the next round looks again if it comes back too early.
+        thread::park_timeout((start + due).saturating_duration_since(Instant::now()));
         // All that is due by now, in one commit: whoever is late does not make it worse.
         while tick * TICK <= start.elapsed() && tick * TICK < time {
             let due = micros(tick * TICK);
@@ -130,8 +131,10 @@ fn write(log: &EmbeddedLog, (rate, time): (u64, Duration), start: Instant) -> Re
             }
             tick += 1;
         }
-        producer.append(&partition, &mut batch)?;
-        block_on(producer.commit(None))?;
+        if !batch.is_empty() {
+            producer.append(&partition, &mut batch)?;
+            block_on(producer.commit(None))?;
+        }
     }
     Ok(())
 }
@@ -173,11 +176,11 @@ fn micros(time: Duration) -> u64 {
 struct Replaying(Child);
 
 impl Replaying {
-    fn start(live: &Path, own: PathBuf) -> Result<Self> {
+    fn start(live: &Path, own: &Path) -> Result<Self> {
         let program = std::env::current_exe().map_err(|e| Error::io("cannot find this program", e))?;
         let child = Command::new(program)
             .arg("replay-for-ever")
-            .args([live, &own])
+            .args([live, own])
             .stdin(Stdio::null())
             .spawn()
             .map_err(|e| Error::io("cannot start a replay", e))?;
