@@ -13,7 +13,7 @@ use headwater::{
     prelude::*,
     storage::log::{Durability, LogOptions},
 };
-use headwater_benches::{Power, SensorPower, SensorPowerSerde, cpu, fill, sensor, windowed};
+use headwater_benches::{Load, Power, SensorPower, SensorPowerSerde, cpu, fill, sensor, windowed};
 
 const RUNS: usize = 3;
 /// Records between two commits of W2a.
@@ -81,7 +81,7 @@ fn measure(workload: Workload, keys: u64, records: u64) -> Result<()> {
     let options = LogOptions { durability: workload.durability(), ..LogOptions::default() };
     let embedded = Embedded::open_with(folder.path(), options)?;
     futures::executor::block_on(async {
-        fill(&embedded, records, (keys, 1)).await?;
+        fill(embedded.log(), records, &Load { keys, apart_ms: 1, partitions: 1 }).await?;
         let mut costs = Vec::new();
         for run in 0..RUNS {
             costs.push(drain(&embedded, workload, records, run).await?);

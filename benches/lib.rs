@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use headwater::{
-    core::{BatchBuilder, Log, Partition, ProducerName, TopicName, TopicPartition},
+    core::{BatchBuilder, Log, ProducerName, TopicSpec, partition_for_key},
     prelude::*,
 };
 
@@ -19,36 +19,50 @@ pub fn cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Writes the records that the measuring stick makes into one partition of the topic `power`: of so many keys, and a thousand
-/// times `apart_ms` milliseconds apart.
+/// Writes the records that the measuring stick makes into the topic `power`, by key into so many partitions.
 ///
 /// # Errors
 /// Those of the log.
-pub async fn fill(embedded: &Embedded, records: u64, (keys, apart_ms): (u64, i64)) -> Result<()> {
-    embedded.create_topic("power", 1).await?;
-    let partition = TopicPartition::new(TopicName::new("power")?, Partition(0));
-    let mut producer = embedded.log().producer(&ProducerName("fill".to_owned())).await?;
-    let (mut random, mut batch, mut value) = (XorShift(42_424_242), BatchBuilder::default(), Vec::new());
+pub async fn fill(log: &dyn Log, records: u64, load: &Load) -> Result<()> {
+    let topic = TopicSpec::new("power", load.partitions)?;
+    log.create_topic(&topic).await?;
+    let partitions: Vec<_> = topic.topic_partitions().collect();
+    let mut batches: Vec<_> = partitions.iter().map(|_| BatchBuilder::default()).collect();
+    let mut producer = log.producer(&ProducerName("fill".to_owned())).await?;
+    let (mut random, mut value) = (XorShift(42_424_242), Vec::new());
     let mut timestamp = FIRST_MS;
     for i in 0..records {
-        let key = format!("s_{}", random.number() % keys);
-        timestamp += if i % 1000 == 0 { apart_ms } else { 0 };
+        let key = format!("s_{}", random.number() % load.keys);
+        timestamp += if i % 1000 == 0 { load.apart_ms } else { 0 };
         #[expect(clippy::cast_precision_loss, reason = "below 97")]
         let power = Power { timestamp, watts: 10.0 + (i % 97) as f64 };
         power_bytes(key.as_bytes(), power, &mut value);
+        let partition = partition_for_key(key.as_bytes(), topic.partitions).0 as usize;
+        let batch = &mut batches[partition];
         batch.push(Timestamp(timestamp), Some(key.as_bytes()), Some(&value), &Headers::new());
         if batch.size() >= BATCH_BYTES {
-            producer.append(&partition, &mut batch)?;
+            producer.append(&partitions[partition], batch)?;
         }
         if i % 100_000 == 99_999 {
             producer.commit(None).await?;
         }
     }
-    if !batch.is_empty() {
-        producer.append(&partition, &mut batch)?;
+    for (partition, batch) in partitions.iter().zip(&mut batches).filter(|(_, batch)| !batch.is_empty()) {
+        producer.append(partition, batch)?;
     }
     producer.commit(None).await?;
     Ok(())
+}
+
+/// Which records [`fill`] writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// How many sensors there are.
+    pub keys: u64,
+    /// Every thousandth record comes so much later than the one before; all others at the same time.
+    pub apart_ms: i64,
+    /// Partitions of the topic.
+    pub partitions: u32,
 }
 
 /// The serde of sensors.

@@ -23,7 +23,7 @@ use headwater::{
         state::{RocksBackend, RocksOptions},
     },
 };
-use headwater_benches::{cpu, fill, windowed};
+use headwater_benches::{Load, cpu, fill, windowed};
 
 const ROUNDS: usize = 3;
 const KEYS: u64 = 1_000;
@@ -45,7 +45,7 @@ async fn measure(records: u64, rounds: usize, smoke: bool) -> Result<()> {
     let embedded = Embedded::open_with(&live, options())?;
     // 200 records in a millisecond of event time would be over too soon for the pace: a day of them.
     let apart_ms = 86_400_000 / i64::try_from(records / 1000).unwrap_or(i64::MAX).max(1);
-    fill(&embedded, records, (KEYS, apart_ms)).await?;
+    fill(embedded.log(), records, &Load { keys: KEYS, apart_ms, partitions: 1 }).await?;
     let mut ratios = Vec::new();
     for round in 0..rounds {
         let (live_ns, output) = run_live(&embedded, records, round).await?;
