@@ -11,9 +11,6 @@ use crate::{
     topology::{NodeId, NodeKind, SinkTopic, TopicRef},
 };
 
-/// How the operator calls itself that keeps the latest value of each key of a stream.
-const TABLE: &str = "table-";
-
 impl Topology {
     /// The topics of users that it reads, in the order of their names, with whether they do nothing but fill tables. Without
     /// those that it writes itself.
@@ -22,7 +19,7 @@ impl Topology {
         let mut topics: Vec<(TopicName, bool)> = (0..self.nodes.len())
             .filter_map(|at| match &self.nodes[at].kind {
                 NodeKind::Source { topic: TopicRef::External(name), .. } => {
-                    Some((name.clone(), self.only_fills_tables(NodeId(at))))
+                    Some((name.clone(), self.fills_only_tables(NodeId(at))))
                 }
                 _ => None,
             })
@@ -75,25 +72,6 @@ impl Topology {
         });
         let changelogs = self.stores.iter().map(|store| changelog_topic(application_id, &store.name));
         repartitions.chain(changelogs).collect()
-    }
-
-    /// Whether all that comes from `node` becomes rows of tables, be it through steps that keep nothing, or a repartition.
-    fn only_fills_tables(&self, node: NodeId) -> bool {
-        let children = &self.nodes[node.0].children;
-        let fills = |child: &NodeId| {
-            let node = &self.nodes[child.0];
-            match &node.kind {
-                NodeKind::Processor { .. } if node.name.starts_with(TABLE) => true,
-                NodeKind::Processor { stores, .. } => stores.is_empty() && self.only_fills_tables(*child),
-                NodeKind::Sink { topic: SinkTopic::Fixed(topic @ TopicRef::Repartition(_)), .. } => {
-                    let reads = |kind: &NodeKind| matches!(kind, NodeKind::Source { topic: read, .. } if read == topic);
-                    let reader = self.nodes.iter().position(|node| reads(&node.kind));
-                    reader.is_some_and(|reader| self.only_fills_tables(NodeId(reader)))
-                }
-                NodeKind::Sink { .. } | NodeKind::Source { .. } => false,
-            }
-        };
-        !children.is_empty() && children.iter().all(fills)
     }
 }
 

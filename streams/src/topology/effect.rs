@@ -279,7 +279,7 @@ impl Topology {
 
     /// Whether all that comes from a source becomes rows of tables, be it through steps that keep nothing, or a repartition: a
     /// replay reads such a source from its beginning.
-    fn fills_only_tables(&self, node: NodeId) -> bool {
+    pub(crate) fn fills_only_tables(&self, node: NodeId) -> bool {
         let children = &self.nodes[node.0].children;
         let fills = |child: &NodeId| {
             let node = &self.nodes[child.0];
