@@ -22,6 +22,9 @@ const ALLOCATION_BYTES: usize = 16;
 /// Bytes of the timestamp in front of a value in the engine.
 const TIMESTAMP_BYTES: usize = 8;
 
+/// The place of a row that is sorted by its key, behind the beginning of that.
+pub(crate) type SortedPlace = (u64, u32);
+
 type RowKey = SmallVec<[u8; INLINE_KEY_BYTES]>;
 
 pub(crate) struct Table<V> {
@@ -263,8 +266,41 @@ impl<V: Clone> Table<V> {
     }
 
     /// Every row, those without a value included: key, value, timestamp; in no order that means anything.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&V>, Timestamp)> {
+    #[cfg(test)]
+    fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&V>, Timestamp)> {
         self.rows.iter().map(|row| (row.key.as_slice(), row.value.as_ref(), row.timestamp))
+    }
+
+    /// Places of all rows with keys behind `from`, in the order of their keys and the last first.
+    pub(crate) fn places_from_the_end(&self, from: Option<&[u8]>) -> Vec<u32> {
+        let rows = (0..).zip(&self.rows).filter(|(_, row)| from.is_none_or(|from| row.key.as_slice() > from));
+        let mut places: Vec<_> = rows.map(|(at, row)| (beginning(&row.key), at)).collect();
+        self.sort(&mut places);
+        places.into_iter().rev().map(|(_, at)| at).collect()
+    }
+
+    /// Puts the places of the rows that changed since the last commit into `places`, in the order of their keys.
+    pub(crate) fn changed_places(&self, places: &mut Vec<SortedPlace>) {
+        places.clear();
+        places.extend(self.uncommitted.iter().map(|at| (beginning(&self.rows[*at as usize].key), *at)));
+        self.sort(places);
+    }
+
+    /// Whether rows changed since the last commit.
+    pub(crate) fn has_changed(&self) -> bool {
+        !self.uncommitted.is_empty()
+    }
+
+    /// Mostly the beginning of a key decides, and no row need be fetched from memory.
+    fn sort(&self, places: &mut [SortedPlace]) {
+        let key = |at: u32| &self.rows[at as usize].key;
+        places.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))));
+    }
+
+    /// Key, value and timestamp of the row at a place.
+    pub(crate) fn row_as_it_is(&self, at: u32) -> (&[u8], Option<&V>, Timestamp) {
+        let row = &self.rows[at as usize];
+        (row.key.as_slice(), row.value.as_ref(), row.timestamp)
     }
 
     /// The rows with keys in a range, in the order of their keys; those without a value included.
@@ -398,6 +434,14 @@ impl<'a, V: Clone> RowMut<'a, V> {
     }
 }
 
+/// The first bytes of a key, as a number that sorts as they do.
+fn beginning(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let length = key.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(bytes)
+}
+
 /// What a value of so many bytes keeps on the heap, about: nothing, if it has nothing to drop.
 pub(super) fn heap_bytes_of<V>(bytes: usize) -> u32 {
     if needs_drop::<V>() && bytes > 0 {
@@ -514,6 +558,28 @@ mod tests {
             table.iter().map(|(key, value, _)| (key.to_vec(), *value.unwrap())).collect();
         assert_eq!(found, expected);
         assert!(right > 10_000, "the guesses of large tables are mostly right: {right}");
+    }
+
+    /// Whether the beginnings of keys tell them apart or not.
+    #[test]
+    fn places_are_in_the_order_of_keys() {
+        let keys: [&[u8]; 7] = [b"b", b"", b"a\0", b"abcdefghj", b"a", b"abcdefgh", b"abcdefghi"];
+        let mut table = Table::<u64>::new(true);
+        for key in keys {
+            table.row(key, 0, none).unwrap().set(Some(1), Timestamp(1));
+        }
+        let of = |table: &Table<u64>, places: &[u32]| -> Vec<Vec<u8>> {
+            places.iter().map(|at| table.row_as_it_is(*at).0.to_vec()).collect()
+        };
+        let mut expected = keys.map(<[u8]>::to_vec).to_vec();
+        expected.sort();
+        let mut places = vec![(1, 1)];
+        table.changed_places(&mut places);
+        let places: Vec<u32> = places.into_iter().map(|(_, at)| at).collect();
+        assert_eq!(of(&table, &places), expected);
+        expected.reverse();
+        assert_eq!(of(&table, &table.places_from_the_end(None)), expected);
+        assert_eq!(of(&table, &table.places_from_the_end(Some(b"abcdefgh"))), expected[..3]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `aggregate` in windows.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use headwater_core::{Data, DefaultSerde, Headers, Record, Result, SerdeRef, Timestamp};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Emit, Processor, ProcessorContext, TimeWindows, WindowedStream, WindowedTable,
-    state::{WindowRow, WindowStore, WindowStoreSpec},
+    state::{ChangedPane, SortedPlace, WindowStore, WindowStoreSpec},
     windows::{Window, Windowed},
 };
 
@@ -93,8 +93,8 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
             fold: Arc::clone(&fold),
             key_bytes: Vec::new(),
             slot: Window { start: Timestamp(0), end: Timestamp(0) },
-            trigger: Headers::new(),
             comparison: Comparison::default(),
+            places: Vec::new(),
         }))
     }
 }
@@ -126,9 +126,9 @@ struct WindowAggregate<K, A, F> {
     key_bytes: Vec<u8>,
     /// That of the last record: see [`TimeWindows::slot_of`].
     slot: Window,
-    /// Headers of the record that moved time, which go with the results that it makes due.
-    trigger: Headers,
     comparison: Comparison,
+    /// Rows that are sent before a commit.
+    places: Vec<SortedPlace>,
 }
 
 impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
@@ -167,7 +167,7 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
         store.observe(timestamp);
         let due = store.closing_due();
         if due {
-            self.trigger = headers.clone();
+            store.set_trigger(Some(headers.clone()));
         }
         if store.is_closed(window) {
             store.count_late();
@@ -199,26 +199,73 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
         Ok(())
     }
 
-    /// Sends rows of a window that no record asks for just now. One that fails downstream is left out by itself: it is not
-    /// the record's that moved time.
+    /// Sends a row of a window that no record asks for just now. One that fails downstream is left out by itself: it is not the
+    /// record's that moved time.
     fn send(
         &self,
         start: Timestamp,
-        rows: Vec<WindowRow<A>>,
-        headers: &Headers,
+        (key_bytes, value, timestamp): (&[u8], A, Timestamp),
+        headers: Headers,
         cx: &mut ProcessorContext<'_, Windowed<K>, A>,
     ) -> Result<()> {
-        for (key_bytes, value, timestamp) in rows {
-            cx.task.begin_record();
-            let key = Windowed { key: self.key.decode(&key_bytes)?, window: self.windows.window_at(start) };
-            let headers = headers.clone();
-            if let Err(error) = cx.forward_row(Record { key, value: value.clone(), timestamp, headers }) {
-                let mut value_bytes = Vec::new();
+        cx.task.begin_record();
+        let key = Windowed { key: self.key.decode(key_bytes)?, window: self.windows.window_at(start) };
+        // Where a row that fails is not left out, nobody looks at it again.
+        let kept = cx.task.leaves_out().then(|| value.clone());
+        if let Err(error) = cx.forward_row(Record { key, value, timestamp, headers }) {
+            let mut value_bytes = Vec::new();
+            if let Some(value) = kept {
                 self.value.encode(&value, &mut value_bytes)?;
-                cx.task.forgive_row(error, (&key_bytes, &value_bytes), timestamp)?;
             }
+            cx.task.forgive_row(error, (key_bytes, &value_bytes), timestamp)?;
         }
         Ok(())
+    }
+
+    /// As [`WindowAggregate::send`], for a row that changed, and that is looked at again where it fails.
+    fn send_changed(
+        &self,
+        start: Timestamp,
+        (pane, place): (ChangedPane, SortedPlace),
+        cx: &mut ProcessorContext<'_, Windowed<K>, A>,
+    ) -> Result<()> {
+        cx.task.begin_record();
+        let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+        let (key_bytes, value, timestamp) = store.changed_row(pane, place)?;
+        let key = Windowed { key: self.key.decode(key_bytes)?, window: self.windows.window_at(start) };
+        let record = Record { key, value, timestamp, headers: Headers::new() };
+        let Err(error) = cx.forward_row(record) else { return Ok(()) };
+        let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+        let (key_bytes, value, _) = store.changed_row(pane, place)?;
+        let (key_bytes, mut value_bytes) = (key_bytes.to_vec(), Vec::new());
+        self.value.encode(&value, &mut value_bytes)?;
+        cx.task.forgive_row(error, (&key_bytes, &value_bytes), timestamp)
+    }
+
+    /// Sends the rows of a window that closes, those that were not sent yet; whether all are sent, or a commit must come first.
+    fn send_closed(
+        &self,
+        start: Timestamp,
+        cx: &mut ProcessorContext<'_, Windowed<K>, A>,
+    ) -> Result<ControlFlow<()>> {
+        let headers = cx.task.store_and_state::<WindowStore<A>>(self.store).0.trigger();
+        loop {
+            let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+            let rows = store.due_rows(start, state)?;
+            if rows.is_empty() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            for (key_bytes, value, timestamp) in rows {
+                self.send(start, (&key_bytes, value, timestamp), headers.clone(), cx)?;
+                let has_room = cx.task.has_room();
+                let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+                store.set_sent(start, &key_bytes);
+                if !has_room {
+                    store.interrupt();
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
     }
 }
 
@@ -253,21 +300,19 @@ where
     fn advance(&mut self, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
         loop {
             let passing = cx.task.passing();
-            let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-            let Some(start) = store.next_to_close() else {
-                match passing.filter(|time| store.is_before(*time)) {
-                    Some(time) => store.observe(time),
-                    None => return Ok(()),
-                }
-                self.trigger = Headers::new();
-                continue;
-            };
-            if self.emit == Emit::OnClose {
-                let rows = store.rows(start, state)?;
-                self.send(start, rows, &self.trigger, cx)?;
-            }
             let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-            store.close(start);
+            if let Some(start) = store.next_to_close() {
+                if self.emit == Emit::OnClose && self.send_closed(start, cx)?.is_break() {
+                    return Ok(());
+                }
+                cx.task.store_and_state::<WindowStore<A>>(self.store).0.close(start);
+                continue;
+            }
+            store.set_trigger(None);
+            match passing.filter(|time| store.is_before(*time)) {
+                Some(time) => store.observe(time),
+                None => return Ok(()),
+            }
         }
     }
 
@@ -276,11 +321,15 @@ where
             return Ok(());
         }
         let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-        for start in store.changed_windows() {
+        let mut places = std::mem::take(&mut self.places);
+        for (start, pane) in store.changed_panes() {
             let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-            let rows = store.changed_rows(start)?;
-            self.send(start, rows, &Headers::new(), cx)?;
+            store.changed_places(pane, &mut places);
+            for place in &places {
+                self.send_changed(start, (pane, *place), cx)?;
+            }
         }
+        self.places = places;
         Ok(())
     }
 }

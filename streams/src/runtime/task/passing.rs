@@ -8,11 +8,8 @@
 
 use headwater_core::{Log, Result, Timestamp};
 
-use super::Task;
-use crate::{
-    process::Call,
-    runtime::{board::Board, plan::Plan, positions::Metadata},
-};
+use super::{Task, take::close_due};
+use crate::runtime::{board::Board, plan::Plan, positions::Metadata};
 
 /// The end of time.
 const END: Timestamp = Timestamp(i64::MAX);
@@ -33,35 +30,31 @@ impl Task {
         let mut steps = 0;
         while !self.has_ended && self.may_take() && steps < steps_max {
             self.context.passed = self.context.passed.max(self.context.stream_time);
-            self.pass().map_err(|e| {
+            self.context.is_passing = true;
+            let passed = close_due(&mut self.sources, &mut self.context);
+            self.context.is_passing = false;
+            passed.map_err(|e| {
                 e.context(format!(
                     "task={}, time passed behind its input, to={}",
                     self.id, self.context.passed
                 ))
             })?;
             steps += 1;
+            if self.context.is_unfinished {
+                break;
+            }
             match self.context.passed {
                 END => self.has_ended = true,
                 passed => self.context.passed = self.next_closing().max(passed.plus_ms(1)),
             }
+            self.close_batches(false)?;
             if self.uncommitted_bytes() >= bytes_max {
                 break;
             }
         }
+        self.close_batches(false)?;
         self.uncommitted += steps as u64;
         Ok(steps)
-    }
-
-    /// One step: everything that is due closes, in each processor after those before it.
-    fn pass(&mut self) -> Result<()> {
-        let Self { sources, context, .. } = self;
-        context.is_passing = true;
-        let passed = sources.iter_mut().try_for_each(|source| source.call(Call::Pass, context));
-        context.is_passing = false;
-        passed?;
-        // All that was asked for was done.
-        context.wake = false;
-        self.close_batches(false)
     }
 
     fn next_closing(&mut self) -> Timestamp {
