@@ -209,7 +209,6 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
 /// What a parent sees of its child: one virtual call per hop, no queue.
 pub(crate) trait Process<K, V>: Send {
     fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()>;
-    fn advance(&mut self, task: &mut TaskContext) -> Result<()>;
     fn flush(&mut self, task: &mut TaskContext) -> Result<()>;
     fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()>;
 }
@@ -223,14 +222,15 @@ pub(crate) enum Call {
     Punctuate,
     /// [`Processor::before_commit`], to all, to those before a processor first.
     BeforeCommit,
-    /// That time has passed: [`Processor::flush`] and [`Processor::advance`], to all, to those before a processor first.
-    Pass,
+    /// [`Processor::advance`], to all, to those before a processor first: what it is to close is what there is when they have
+    /// closed theirs. When one is not done because a commit must come first, none behind it begins.
+    Advance,
 }
 
 impl Call {
     /// Whether a processor is told once all of those before it have been; all else it knows by itself when it is come by again.
     fn goes_down(self) -> bool {
-        matches!(self, Self::BeforeCommit | Self::Pass)
+        matches!(self, Self::BeforeCommit | Self::Advance)
     }
 }
 
@@ -264,12 +264,6 @@ where
         self.processor.process(record, &mut ProcessorContext { next: &mut *self.next, task, processor })
     }
 
-    fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
-        let processor = self.number;
-        self.processor.advance(&mut ProcessorContext { next: &mut *self.next, task, processor })?;
-        self.next.advance(task)
-    }
-
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
         let processor = self.number;
         self.processor.flush(&mut ProcessorContext { next: &mut *self.next, task, processor })?;
@@ -299,17 +293,24 @@ where
             Call::BeforeCommit => {
                 let processor = self.number;
                 let cx = &mut ProcessorContext { next: &mut *self.next, task, processor };
-                // What came from above just now may have moved time, and its results must not wait for the next commit.
-                self.processor.advance(cx)?;
+                // What came from above just now may have moved time, and its results must not wait for the next commit; unless
+                // it is in the middle of closing.
+                if !cx.task.is_unfinished {
+                    self.processor.advance(cx)?;
+                }
                 self.processor.before_commit(cx)?;
                 self.next.call(call, task)
             }
-            Call::Pass => {
+            Call::Advance => {
                 let processor = self.number;
                 let cx = &mut ProcessorContext { next: &mut *self.next, task, processor };
-                // What it has gathered is earlier than the time that passes.
-                self.processor.flush(cx)?;
-                self.processor.advance(cx)?;
+                if !cx.task.is_unfinished {
+                    // What it has gathered is earlier than the time that passes.
+                    if cx.task.passing().is_some() {
+                        self.processor.flush(cx)?;
+                    }
+                    self.processor.advance(cx)?;
+                }
                 self.next.call(call, task)
             }
         }
@@ -324,10 +325,6 @@ impl<K, V> Process<K, V> for Unready {
         Err(Error::invalid(
             "a processor forwards a record in `init`: the processors that follow are not ready",
         ))
-    }
-
-    fn advance(&mut self, _: &mut TaskContext) -> Result<()> {
-        Ok(())
     }
 
     fn flush(&mut self, _: &mut TaskContext) -> Result<()> {
@@ -349,10 +346,6 @@ impl<K: Data, V: Data> Process<K, V> for Tee<K, V> {
             next.process(record.clone(), task)?;
         }
         last.process(record, task)
-    }
-
-    fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.0.iter_mut().try_for_each(|next| next.advance(task))
     }
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
@@ -419,10 +412,6 @@ impl<K: Data, V: Data> Process<K, V> for Shared<K, V> {
     #[inline]
     fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()> {
         self.with(task, |child, task| child.next.process(record, task))
-    }
-
-    fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.with(task, |child, task| child.next.advance(task))
     }
 
     /// When all parents are done, so that the child has everything that they send, and once.

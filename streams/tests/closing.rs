@@ -283,3 +283,93 @@ fn time_ends_for_a_topology_that_goes_round_in_a_circle() {
     driver.close_windows().unwrap();
     assert_eq!(read(&mut driver, "out"), [row("a", "1", 2)]);
 }
+
+/// Ten thousand rows that close at one record, with commits that hold a few hundred: each is sent once, in the order of keys, and in
+/// commits of about that size; also where half of the rows are only in the engine, and where every third turn ends in a crash.
+#[test]
+fn a_window_larger_than_a_commit_closes_in_several() {
+    const KEYS: u64 = 10_000;
+    let topology = || {
+        let builder = StreamsBuilder::new();
+        let windows =
+            builder.stream::<String, u64>("in").group_by_key().windowed_by(TimeWindows::tumbling(ms(10)));
+        let counts = windows.emit(Emit::OnClose).reduce("sums", |a, b| a + b).to_stream();
+        counts.map(|at, sum| (at.key, sum.to_string())).to("out");
+        builder.build().unwrap()
+    };
+    let key = |n: u64| format!("{n:05}{}", "-".repeat(100));
+    for (memory_bytes, crashes) in
+        [(64 << 20, false), (4 << 20, false), (1, false), (64 << 20, true), (1, true)]
+    {
+        let bytes_max = 64 << 10;
+        let rare = Duration::from_secs(3_600);
+        let settings = Settings {
+            memory_bytes,
+            uncommitted_bytes_max: bytes_max,
+            commit_interval: rare,
+            ..Settings::new("app")
+        };
+        let mut driver = TopologyTestDriver::with(topology(), settings, 1).unwrap();
+        for n in (0..KEYS).rev() {
+            driver.append("in", &key(n), &n, Timestamp(1)).unwrap();
+        }
+        driver.run().unwrap();
+        let before = driver.metrics().total().commits;
+        driver.append("in", &key(0), &1u64, Timestamp(10)).unwrap();
+        let mut rows = Vec::new();
+        let (mut most, mut turns) = (0, 0);
+        while rows.len() < KEYS as usize {
+            driver.turn().unwrap();
+            turns += 1;
+            assert!(turns < KEYS, "{} rows", rows.len());
+            let sent = read(&mut driver, "out");
+            most = most.max(sent.len());
+            rows.extend(sent);
+            if crashes && turns % 3 == 0 {
+                driver.crash().unwrap();
+            }
+        }
+        let expected = (0..KEYS).map(|n| row(&key(n), &n.to_string(), 1));
+        assert!(rows.iter().cloned().eq(expected), "{memory_bytes} bytes of memory, crashes: {crashes}");
+        assert!(most * 100 < 2 * bytes_max, "{most} rows in a commit");
+        driver.run().unwrap();
+        assert_eq!(read(&mut driver, "out"), []);
+        let commits = driver.metrics().total().commits - if crashes { 0 } else { before };
+        println!("{commits} commits since the last start, {most} rows at most");
+    }
+}
+
+/// As above, for sessions and for rows of a join.
+#[test]
+fn sessions_and_joins_larger_than_a_commit_close_in_several() {
+    const KEYS: u64 = 2_000;
+    for (memory_bytes, crashes) in [(64 << 20, false), (1, true), (64 << 20, true)] {
+        let settings = Settings { memory_bytes, uncommitted_bytes_max: 16 << 10, ..Settings::new("app") };
+        let mut driver = kinds(settings);
+        for n in 0..KEYS {
+            driver.append("in", &format!("{n:05}"), &7u64, Timestamp(i64::try_from(n % 3).unwrap())).unwrap();
+        }
+        driver.run().unwrap();
+        driver.append("in", &"z".to_owned(), &7u64, Timestamp(1_000)).unwrap();
+        driver.append("other", &"z".to_owned(), &7u64, Timestamp(1_000)).unwrap();
+        let mut rows: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
+        let mut turns = 0;
+        while rows.get("outer").is_none_or(|rows| rows.len() <= KEYS as usize) {
+            driver.turn().unwrap();
+            turns += 1;
+            assert!(turns < KEYS, "{rows:?}");
+            OUTPUTS.iter().for_each(|topic| rows.entry(topic).or_default().extend(read(&mut driver, topic)));
+            if crashes && turns % 3 == 0 {
+                driver.crash().unwrap();
+            }
+        }
+        assert!(turns > 10, "{turns} turns");
+        for (topic, count) in OUTPUTS.into_iter().zip([KEYS, KEYS, KEYS + 1, KEYS + 1]) {
+            let rows = &rows[topic];
+            assert_eq!(rows.len() as u64, count, "{topic}");
+            let order =
+                |(key, _, at): &Row| if topic == "windows" { (0, key.clone()) } else { (*at, key.clone()) };
+            assert!(rows[..KEYS as usize].is_sorted_by_key(order), "{topic}");
+        }
+    }
+}

@@ -95,10 +95,6 @@ impl<K: Data, V: Data> Process<K, V> for Branch<K, V> {
         chosen.map_or(Ok(()), |(_, next)| next.process(record, task))
     }
 
-    fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.branches.iter_mut().try_for_each(|(_, next)| next.advance(task))
-    }
-
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
         self.branches.iter_mut().try_for_each(|(_, next)| next.flush(task))
     }

@@ -203,10 +203,6 @@ where
         Ok(())
     }
 
-    fn advance(&mut self, _: &mut TaskContext) -> Result<()> {
-        Ok(())
-    }
-
     fn flush(&mut self, _: &mut TaskContext) -> Result<()> {
         Ok(())
     }

@@ -171,10 +171,6 @@ impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
         sink.push(partition, record.timestamp, (key, value), (&record.headers, lane_time))
     }
 
-    fn advance(&mut self, _: &mut TaskContext) -> Result<()> {
-        Ok(())
-    }
-
     fn flush(&mut self, _: &mut TaskContext) -> Result<()> {
         Ok(())
     }

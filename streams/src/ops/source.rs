@@ -114,7 +114,6 @@ impl<K, V> Clone for Consumed<K, V> {
 /// The first processor of a task: takes records as they lie in the log.
 pub(crate) trait Source: Send {
     fn process(&mut self, record: RecordRef<'_>, task: &mut TaskContext) -> Result<()>;
-    fn advance(&mut self, task: &mut TaskContext) -> Result<()>;
     fn flush(&mut self, task: &mut TaskContext) -> Result<()>;
     fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()>;
 }
@@ -186,10 +185,6 @@ impl<K: Data, V: Data> Source for Decode<K, V> {
             )));
         }
         self.next.process(record, task)
-    }
-
-    fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.next.advance(task)
     }
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {

@@ -29,6 +29,12 @@ const BATCH_BYTES: usize = 64 << 10;
 /// A record must leave room for the header of its batch and the lengths of its fields.
 pub(super) const RECORD_BYTES_MAX: usize = ledger::BATCH_BYTES_MAX - 1024;
 
+/// What a record takes in a batch beside its fields, at least.
+const RECORD_BYTES: usize = 8;
+/// How often the stores are asked how much they have to commit: so often that rows of this size, or so many rows, lie between.
+const ROW_BYTES: usize = 4 << 10;
+const ROWS_WITH_ROOM_MAX: usize = 256;
+
 /// What a failed record becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnError {
@@ -46,6 +52,15 @@ pub(crate) struct TaskContext {
     pub(crate) passed: Timestamp,
     /// Whether processors are told just now that time has passed.
     pub(crate) is_passing: bool,
+    /// Whether what is due has not all been closed, because a commit must come first, or calls must be over; and whether it is
+    /// the commit.
+    pub(crate) is_unfinished: bool,
+    pub(crate) is_full: bool,
+    /// How much a commit may hold while something closes, in bytes; and of how many more rows is known that they have room.
+    pub(crate) room: usize,
+    pub(crate) rows_with_room: usize,
+    /// Stream time up to which punctuations were made.
+    pub(crate) punctuated: Timestamp,
     /// Of the current record among those whose keys the stores have seen ahead.
     pub(crate) place: usize,
     /// By their place in the topology; those of other sub-topologies are missing.
@@ -89,6 +104,26 @@ impl TaskContext {
     /// The time that has come without a record, while processors are told of it.
     pub(crate) fn passing(&self) -> Option<Timestamp> {
         self.is_passing.then_some(self.passed)
+    }
+
+    /// Whether another row may be closed before the commit. When not, whoever closes stops behind the row that it has just sent,
+    /// and is asked again for the others.
+    pub(crate) fn has_room(&mut self) -> bool {
+        if self.room == usize::MAX {
+            return true;
+        }
+        let sent: usize = self.sinks.iter().map(|sink| sink.sent).sum();
+        self.is_full = sent >= self.room;
+        if !self.is_full && self.rows_with_room > 0 {
+            self.rows_with_room -= 1;
+        } else if !self.is_full {
+            let rows: usize = self.stores().map(|store| store.uncommitted_bytes()).sum();
+            let left = self.room.saturating_sub(sent + rows);
+            self.is_full = left == 0;
+            self.rows_with_room = (left / ROW_BYTES).min(ROWS_WITH_ROOM_MAX);
+        }
+        self.is_unfinished = self.is_full || self.calls_are_full();
+        !self.is_unfinished
     }
 
     /// The store at `index`, and the engine under it.
@@ -168,6 +203,11 @@ impl TaskContext {
         TaskMetrics { punctuations, state_bytes, ..counted }
     }
 
+    /// Whether something that fails may be left out.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.on_error != OnError::Fail
+    }
+
     /// Remembers how to take back what comes next, if the policy may ask for it.
     #[inline]
     pub(crate) fn begin_record(&mut self) {
@@ -178,12 +218,6 @@ impl TaskContext {
             self.punctuators.begin_record();
             self.calls.iter_mut().for_each(Calls::begin_record);
         }
-    }
-
-    /// Whether what fails may be left out.
-    #[inline]
-    pub(crate) fn forgives(&self) -> bool {
-        self.on_error != OnError::Fail
     }
 
     /// Takes back everything since [`TaskContext::begin_record`].
@@ -329,6 +363,8 @@ pub(crate) struct SinkBuffer {
     lane: Option<u32>,
     /// Whether a batch has reached its size.
     full: bool,
+    /// About how many bytes were sent since the last commit.
+    pub(crate) sent: usize,
 }
 
 struct Buffer {
@@ -349,7 +385,7 @@ impl SinkBuffer {
             mark: None,
         };
         let partitions = (0..count.get()).map(buffer).collect();
-        Self { topic: topic.clone(), partitions, count, lane, full: false }
+        Self { topic: topic.clone(), partitions, count, lane, full: false, sent: 0 }
     }
 
     pub(crate) fn partitions(&self) -> NonZeroU32 {
@@ -375,6 +411,7 @@ impl SinkBuffer {
             buffer.filled.push(std::mem::take(&mut buffer.batch));
         }
         let size = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers_size(headers);
+        self.sent += size + RECORD_BYTES;
         if size + BATCH_BYTES > RECORD_BYTES_MAX {
             buffer.make_room(size)?;
         }

@@ -1,14 +1,17 @@
 //! What a task needs to go on where it stopped, and how that lies in the metadata of its committed positions.
 //!
 //! One committed position per input partition: the lowest offset of its lanes, as Kafka's tools expect it, and as
-//! metadata one byte of version and the bincode of [`Metadata`]. Version 1 had no `passed`.
+//! metadata one byte of version and the bincode of [`Metadata`]. Version 1 ended
+//! before `passed`, and its clocks before `closing`.
 
 use bytes::Bytes;
 use headwater_core::{Committed, Error, Offset, Result, Serde, Timestamp, serdes};
 use serde::{Deserialize, Serialize};
 
+use crate::state::{Closing, Sent};
+
 const VERSION: u8 = 2;
-const WITHOUT_PASSED: u8 = 1;
+const WITHOUT_CLOSING: u8 = 1;
 
 /// Position and time of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,21 +33,38 @@ pub(crate) struct Metadata {
     pub(crate) by_lanes: bool,
     /// How far time has passed behind the end of the input, or `i64::MIN`; the same in all of the task's partitions.
     pub(crate) passed: i64,
+    /// Whether the task was in the middle of closing what was due; the same in all of its partitions.
+    pub(crate) is_unfinished: bool,
+    /// Stream time up to which punctuations were made; the same in all of its partitions.
+    pub(crate) punctuated: i64,
 }
 
 /// As version 1 had it.
 #[derive(Serialize, Deserialize)]
-struct MetadataWithoutPassed {
+struct MetadataWithoutClosing {
     lanes: Vec<LanePosition>,
     stream_time: i64,
-    clocks: Vec<ClockPosition>,
+    clocks: Vec<ClockWithoutClosing>,
     by_lanes: bool,
 }
 
-impl From<MetadataWithoutPassed> for Metadata {
-    fn from(metadata: MetadataWithoutPassed) -> Self {
-        let MetadataWithoutPassed { lanes, stream_time, clocks, by_lanes } = metadata;
-        Self { lanes, stream_time, clocks, by_lanes, passed: i64::MIN }
+#[derive(Serialize, Deserialize)]
+struct ClockWithoutClosing {
+    store: String,
+    time: i64,
+    closed: i64,
+}
+
+impl From<MetadataWithoutClosing> for Metadata {
+    fn from(metadata: MetadataWithoutClosing) -> Self {
+        let MetadataWithoutClosing { lanes, stream_time, clocks, by_lanes } = metadata;
+        let clock = |clock| {
+            let ClockWithoutClosing { store, time, closed } = clock;
+            ClockPosition { store, time, closed, closing: None }
+        };
+        let clocks = clocks.into_iter().map(clock).collect();
+        let (passed, is_unfinished, punctuated) = (i64::MIN, false, stream_time);
+        Self { lanes, stream_time, clocks, by_lanes, passed, is_unfinished, punctuated }
     }
 }
 
@@ -56,6 +76,34 @@ pub(crate) struct ClockPosition {
     pub(crate) time: i64,
     /// See `StoreClock::closed`.
     pub(crate) closed: i64,
+    pub(crate) closing: Option<ClosingPosition>,
+}
+
+/// What an operator is to close: see [`Closing`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClosingPosition {
+    headers: Option<Vec<(String, Option<Vec<u8>>)>>,
+    sent: Option<(i64, Vec<u8>, i64)>,
+}
+
+impl From<Closing> for ClosingPosition {
+    fn from(Closing { trigger, sent }: Closing) -> Self {
+        let owned = |(name, value): (&str, Option<&[u8]>)| (name.to_owned(), value.map(<[u8]>::to_vec));
+        Self {
+            headers: trigger.map(|headers| headers.iter().map(owned).collect()),
+            sent: sent.map(|Sent { time, key, number }| (time.0, key, number)),
+        }
+    }
+}
+
+impl From<ClosingPosition> for Closing {
+    fn from(ClosingPosition { headers, sent }: ClosingPosition) -> Self {
+        let owned = |(name, value): (String, Option<Vec<u8>>)| (name, value.map(Bytes::from));
+        Self {
+            trigger: headers.map(|headers| headers.into_iter().map(owned).collect()),
+            sent: sent.map(|(time, key, number)| Sent { time: Timestamp(time), key, number }),
+        }
+    }
 }
 
 impl Metadata {
@@ -67,6 +115,8 @@ impl Metadata {
             clocks: Vec::new(),
             by_lanes: false,
             passed: i64::MIN,
+            is_unfinished: false,
+            punctuated: i64::MIN,
         }
     }
 
@@ -80,8 +130,8 @@ impl Metadata {
     pub(crate) fn of(committed: &Committed) -> Result<Self> {
         let decoded = match committed.metadata.split_first() {
             Some((&VERSION, rest)) => serdes::Bincode.decode(rest),
-            Some((&WITHOUT_PASSED, rest)) => {
-                let decoded: Result<MetadataWithoutPassed> = serdes::Bincode.decode(rest);
+            Some((&WITHOUT_CLOSING, rest)) => {
+                let decoded: Result<MetadataWithoutClosing> = serdes::Bincode.decode(rest);
                 decoded.map(Self::from)
             }
             version => {
@@ -103,15 +153,34 @@ impl Metadata {
 mod tests {
     use super::*;
 
+    fn closing() -> ClosingPosition {
+        let headers = vec![("a".to_owned(), Some(b"b".to_vec())), ("none".to_owned(), None)];
+        ClosingPosition { headers: Some(headers), sent: Some((9, b"key".to_vec(), 1)) }
+    }
+
+    #[test]
+    fn what_is_closed_comes_back() {
+        let (none, closing) = (Closing::default(), closing());
+        assert_eq!(ClosingPosition::from(Closing::from(closing.clone())), closing);
+        assert_eq!(Closing::from(ClosingPosition::from(none.clone())), none);
+    }
+
     #[test]
     fn comes_back_and_is_versioned() {
         let lane = |number, offset| LanePosition { number, offset, time: 5 };
         let metadata = Metadata {
             lanes: vec![lane(0, 9), lane(1, 7)],
             stream_time: -1,
-            clocks: vec![ClockPosition { store: "hourly".into(), time: 3, closed: 2 }],
+            clocks: vec![ClockPosition {
+                store: "hourly".into(),
+                time: 3,
+                closed: 2,
+                closing: Some(closing()),
+            }],
             by_lanes: true,
             passed: 11,
+            is_unfinished: true,
+            punctuated: 4,
         };
         let committed = metadata.commit().unwrap();
         assert_eq!(committed.offset, Offset(7));
@@ -126,9 +195,11 @@ mod tests {
         let metadata = Metadata {
             lanes: vec![LanePosition { number: 0, offset: 5, time: 5 }],
             stream_time: 3,
-            clocks: vec![ClockPosition { store: "h".into(), time: 2, closed: 1 }],
+            clocks: vec![ClockPosition { store: "h".into(), time: 2, closed: 1, closing: None }],
             by_lanes: true,
             passed: i64::MIN,
+            is_unfinished: false,
+            punctuated: 3,
         };
         assert_eq!(Metadata::of(&committed).unwrap(), metadata);
     }

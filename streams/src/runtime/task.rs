@@ -116,6 +116,11 @@ impl Task {
                 stream_time: Timestamp::MIN,
                 passed: Timestamp::MIN,
                 is_passing: false,
+                is_unfinished: false,
+                is_full: false,
+                room: plan.settings.uncommitted_bytes_max,
+                rows_with_room: 0,
+                punctuated: Timestamp::MIN,
                 place: 0,
                 stores: (0..plan.topology.stores.len()).map(|_| None).collect(),
                 state,
@@ -161,7 +166,7 @@ impl Task {
 
     fn init(&mut self) -> Result<()> {
         let Self { sources, context, .. } = self;
-        let since = Some(context.stream_time).filter(|time| *time != Timestamp::MIN);
+        let since = Some(context.punctuated).filter(|time| *time != Timestamp::MIN);
         context.punctuators.set_since(since);
         sources.iter_mut().try_for_each(|source| source.call(Call::Init, context))?;
         context.punctuators.set_since(None);
@@ -183,6 +188,8 @@ impl Task {
             if let Some(metadata) = metadata {
                 self.context.stream_time = self.context.stream_time.max(metadata.stream_time());
                 self.context.passed = self.context.passed.max(Timestamp(metadata.passed));
+                self.context.punctuated = self.context.punctuated.max(Timestamp(metadata.punctuated));
+                self.context.is_unfinished |= metadata.is_unfinished;
                 clocks.extend(metadata.clocks);
             }
         }
@@ -200,11 +207,14 @@ impl Task {
         let node = &plan.topology.stores[index];
         let mut store = node.build.build(slot);
         // Every input partition carries all clocks of the task that committed it, and tasks may be cut differently now.
-        let own = clocks.iter().filter(|clock| clock.store == node.name);
+        let own = || clocks.iter().filter(|clock| clock.store == node.name);
         if let Some((time, closed)) =
-            own.map(|clock| (clock.time, clock.closed)).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))
+            own().map(|clock| (clock.time, clock.closed)).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))
         {
             store.set_clock(StoreClock { time: Timestamp(time), closed: Timestamp(closed) });
+        }
+        if let Some(closing) = own().find_map(|clock| clock.closing.clone()) {
+            store.set_closing(closing.into());
         }
         let partition = TopicPartition::new(plan.changelog(index)?, self.id.partition);
         let context = |e: Error| e.context(format!("task={}, store=`{}`", self.id, node.name));
@@ -270,6 +280,11 @@ impl Task {
         Ok(())
     }
 
+    /// Whether something that is to be closed waits for a commit.
+    pub(crate) fn waits_for_commit(&self) -> bool {
+        self.context.is_unfinished && self.context.is_full
+    }
+
     /// Whether a commit would have something to do.
     pub(crate) fn is_dirty(&self) -> bool {
         self.uncommitted > 0
@@ -299,7 +314,9 @@ impl Task {
             })?;
             self.pending_bytes += changelog.buffer.close_batches(true, &mut *self.producer)?;
         }
-        let clocks = self.clocks();
+        let (clocks, context) = (self.clocks(), &self.context);
+        // All were made that the stream time has reached, unless it has not closed yet what it is to close before them.
+        let punctuated = if context.is_unfinished { context.punctuated } else { context.stream_time };
         let mut committed = Vec::with_capacity(self.inputs.inputs.len());
         for (at, input) in self.inputs.inputs.iter().enumerate() {
             let metadata = Metadata {
@@ -308,6 +325,8 @@ impl Task {
                 clocks: clocks.clone(),
                 by_lanes: self.inputs.is_by_lanes(at),
                 passed: self.context.passed.0,
+                is_unfinished: self.context.is_unfinished,
+                punctuated: punctuated.0,
             };
             committed.push((input.partition.clone(), metadata.commit()?));
         }
@@ -316,8 +335,10 @@ impl Task {
 
     fn clocks(&self) -> Vec<ClockPosition> {
         let clock = |changelog: &Changelog| {
-            let StoreClock { time, closed } = self.context.stores[changelog.store].as_ref()?.clock()?;
-            Some(ClockPosition { store: changelog.store_name.clone(), time: time.0, closed: closed.0 })
+            let store = self.context.stores[changelog.store].as_ref()?;
+            let StoreClock { time, closed } = store.clock()?;
+            let (store_name, closing) = (changelog.store_name.clone(), store.closing().map(Into::into));
+            Some(ClockPosition { store: store_name, time: time.0, closed: closed.0, closing })
         };
         self.changelogs.iter().filter_map(clock).collect()
     }
@@ -335,6 +356,8 @@ impl Task {
         self.metrics.written += written.iter().map(|w| w.next.0 - w.base.0).sum::<u64>();
         self.uncommitted = 0;
         self.pending_bytes = 0;
+        self.context.sinks.iter_mut().for_each(|sink| sink.sent = 0);
+        self.context.rows_with_room = 0;
         (self.nearing, self.is_answered) = (Nearing::Far, false);
         for changelog in &mut self.changelogs {
             if let Some(end) = written.iter().find(|w| w.partition == changelog.partition) {
@@ -384,7 +407,7 @@ impl Task {
 
     /// How far the task is, once everything it took is committed.
     pub(crate) fn progress(&self, looked_at: LogVersion) -> Progress {
-        let behind = self.is_dirty() || !self.inputs.are_caught_up();
+        let behind = self.is_dirty() || self.context.is_unfinished || !self.inputs.are_caught_up();
         Progress { time: self.time(), behind, ended: self.has_ended && !self.is_dirty(), looked_at }
     }
 }

@@ -120,7 +120,8 @@ impl Worker {
     /// are not held up.
     fn commit_is_due(&mut self) -> bool {
         let bytes: usize = self.tasks.iter_mut().map(Task::uncommitted_bytes).sum();
-        let urgent = bytes >= self.plan.settings.uncommitted_bytes_max;
+        let urgent = bytes >= self.plan.settings.uncommitted_bytes_max
+            || self.tasks.iter().any(Task::waits_for_commit);
         let due =
             urgent || Instant::now().duration_since(self.last_commit) >= self.plan.settings.commit_interval;
         if due {

@@ -5,6 +5,7 @@
 //! bulk, and together with the changelog position that it then stands at: it lags the log and never leads it.
 
 mod ahead;
+mod closing;
 mod join;
 mod key_value;
 mod range;
@@ -17,9 +18,10 @@ use std::{any::Any, ops::ControlFlow};
 use headwater_core::{CleanupPolicy, Result, StateBatch, StoreId, TaskState, Timestamp};
 
 pub(crate) use self::{
+    closing::{Closing, Sent},
     join::{JoinStore, JoinStoreSpec, Put},
     key_value::{KeyValue, KeyValueSpec},
-    session::{Joined, SessionRow, SessionStore, SessionStoreSpec},
+    session::{Joined, SessionStore, SessionStoreSpec},
     window::{WindowStore, WindowStoreSpec},
 };
 pub use self::{
@@ -105,6 +107,16 @@ pub(crate) trait Store: Send {
     /// Sets what [`Store::clock`] said at the last commit.
     fn set_clock(&mut self, clock: StoreClock) {
         let _ = clock;
+    }
+
+    /// How far it is in closing what is due, if it has begun or is to begin; commits with the clock.
+    fn closing(&self) -> Option<Closing> {
+        None
+    }
+
+    /// Sets what [`Store::closing`] said at the last commit.
+    fn set_closing(&mut self, closing: Closing) {
+        let _ = closing;
     }
 
     /// Records left out of a window that was closed, once for each such window.

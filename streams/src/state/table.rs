@@ -298,8 +298,25 @@ impl<V: Clone> Table<V> {
     }
 
     /// Every row, those without a value included: key, value, timestamp; in no order that means anything.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&V>, Timestamp)> {
+    #[cfg(test)]
+    fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&V>, Timestamp)> {
         self.rows.iter().map(|row| (row.key.as_slice(), row.value.as_ref(), row.timestamp))
+    }
+
+    /// Places of all rows with keys behind `from`, in the order of their keys and the last first.
+    pub(crate) fn places_from_the_end(&self, from: Option<&[u8]>) -> Vec<u32> {
+        let rows = (0..).zip(&self.rows).filter(|(_, row)| from.is_none_or(|from| row.key.as_slice() > from));
+        let mut places: Vec<(u64, u32)> = rows.map(|(at, row)| (beginning(&row.key), at)).collect();
+        // Mostly the beginning of a key decides, and no row need be fetched from memory.
+        let key = |at: u32| &self.rows[at as usize].key;
+        places.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))));
+        places.into_iter().rev().map(|(_, at)| at).collect()
+    }
+
+    /// Key, value and timestamp of the row at a place.
+    pub(crate) fn row_as_it_is(&self, at: u32) -> (&[u8], Option<&V>, Timestamp) {
+        let row = &self.rows[at as usize];
+        (row.key.as_slice(), row.value.as_ref(), row.timestamp)
     }
 
     /// The rows with keys in a range, in the order of their keys; those without a value included.
@@ -441,6 +458,14 @@ fn fetch<V>(rows: &[Row<V>], places: &[u32]) {
     std::hint::black_box(rows.map(|row| row.key.len() + usize::from(row.unwritten)).sum::<usize>());
 }
 
+/// The first bytes of a key, as a number that sorts as they do.
+fn beginning(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let length = key.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(bytes)
+}
+
 /// What a value of so many bytes keeps on the heap, about: nothing, if it has nothing to drop.
 pub(super) fn heap_bytes_of<V>(bytes: usize) -> u32 {
     if needs_drop::<V>() && bytes > 0 {
@@ -557,6 +582,24 @@ mod tests {
             table.iter().map(|(key, value, _)| (key.to_vec(), *value.unwrap())).collect();
         assert_eq!(found, expected);
         assert!(right > 10_000, "the guesses of large tables are mostly right: {right}");
+    }
+
+    /// Whether the beginnings of keys tell them apart or not.
+    #[test]
+    fn places_are_in_the_order_of_keys() {
+        let keys: [&[u8]; 7] = [b"b", b"", b"a\0", b"abcdefghj", b"a", b"abcdefgh", b"abcdefghi"];
+        let mut table = Table::<u64>::new(true);
+        for key in keys {
+            table.row(key, 0, none).unwrap().set(Some(1), Timestamp(1));
+        }
+        let of = |table: &Table<u64>, places: &[u32]| -> Vec<Vec<u8>> {
+            places.iter().map(|at| table.row_as_it_is(*at).0.to_vec()).collect()
+        };
+        let mut expected = keys.map(<[u8]>::to_vec).to_vec();
+        expected.sort();
+        expected.reverse();
+        assert_eq!(of(&table, &table.places_from_the_end(None)), expected);
+        assert_eq!(of(&table, &table.places_from_the_end(Some(b"abcdefgh"))), expected[..3]);
     }
 
     #[test]

@@ -6,11 +6,11 @@
 use std::{any::Any, ops::ControlFlow};
 
 use headwater_core::{
-    CleanupPolicy, Data, Error, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp,
+    CleanupPolicy, Data, Error, Headers, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp,
 };
 
 use super::{
-    BuildStore, ChangeSink, Store, StoreClock, room,
+    BuildStore, ChangeSink, Closing, Store, StoreClock, room,
     table::{Loaded, RowMut, Table, decode_stored, encode_stored, restore_stored},
 };
 use crate::{TimeWindows, Window};
@@ -18,6 +18,9 @@ use crate::{TimeWindows, Window};
 const START_BYTES: usize = 8;
 /// Start and sequence number (always 0: one row per key and window) behind the key in the changelog.
 const CHANGELOG_SUFFIX_BYTES: usize = 12;
+
+/// So many rows of a window that closes are in memory a second time, on their way out.
+const ROWS_AT_ONCE: usize = 128;
 
 /// A row on its way out: key bytes, value, timestamp.
 pub(crate) type WindowRow<A> = (Vec<u8>, A, Timestamp);
@@ -38,6 +41,7 @@ impl<A: Data> BuildStore for WindowStoreSpec<A> {
             closed: Vec::new(),
             expired: Vec::new(),
             clock: StoreClock::START,
+            closing: Closing::default(),
             late: 0,
             undo: None,
             opened: Vec::new(),
@@ -64,6 +68,7 @@ pub(crate) struct WindowStore<A> {
     /// Windows whose rows the engine still holds and shall drop.
     expired: Vec<Timestamp>,
     clock: StoreClock,
+    closing: Closing,
     late: u64,
     undo: Option<Undo>,
     /// Windows that the current record opened.
@@ -73,9 +78,9 @@ pub(crate) struct WindowStore<A> {
 }
 
 /// What is needed to take a record back, beside the tables' own undo.
-#[derive(Clone, Copy)]
 struct Undo {
     clock: StoreClock,
+    trigger: Option<Headers>,
     late: u64,
     closed: usize,
 }
@@ -85,6 +90,15 @@ struct Pane<A> {
     table: Table<A>,
     /// Whether the engine holds rows of this window.
     written: bool,
+    /// While the window is closed: what is still to be sent.
+    due: Option<Due>,
+}
+
+struct Due {
+    /// Places of the rows in the table that come next, the last first.
+    places: Vec<u32>,
+    /// Whether the engine has more.
+    stored: bool,
 }
 
 impl<A: Data> WindowStore<A> {
@@ -159,7 +173,7 @@ impl<A: Data> WindowStore<A> {
             table.begin_record();
             self.opened.push(start);
         }
-        self.panes.insert(at, Pane { start, table, written: false });
+        self.panes.insert(at, Pane { start, table, written: false, due: None });
         at
     }
 
@@ -177,25 +191,76 @@ impl<A: Data> WindowStore<A> {
         self.windows.closes_at(self.windows.window_at(start))
     }
 
-    /// All rows of an open window in the order of their keys.
-    pub(crate) fn rows(&self, start: Timestamp, state: &dyn TaskState) -> Result<Vec<WindowRow<A>>> {
-        let Some(pane) = self.panes.iter().find(|pane| pane.start == start) else { return Ok(Vec::new()) };
-        let mut rows = std::collections::BTreeMap::new();
-        if !pane.table.is_complete() {
-            let (from, to) = self.range(start);
-            state.scan(self.slot, &from, Some(&to), &mut |key, value| {
-                let Loaded { value, timestamp, .. } = decode_stored(&*self.value, value)?;
-                rows.insert(key[START_BYTES..].to_vec(), Some((value, timestamp)));
+    /// Notes that a record with these headers has made something due.
+    pub(crate) fn set_trigger(&mut self, headers: Option<Headers>) {
+        self.closing.trigger = headers;
+    }
+
+    /// Headers of the record that made due what is.
+    pub(crate) fn trigger(&self) -> Headers {
+        self.closing.trigger.clone().unwrap_or_default()
+    }
+
+    /// Notes that a row of the window that closes was sent, and all before it.
+    pub(crate) fn set_sent(&mut self, start: Timestamp, key: &[u8]) {
+        self.closing.send(start, key, 0);
+    }
+
+    /// Stops in the middle of what [`WindowStore::due_rows`] gave: those that were not sent are given again.
+    pub(crate) fn interrupt(&mut self) {
+        self.panes.iter_mut().for_each(|pane| pane.due = None);
+    }
+
+    /// The next rows of the window that closes, in the order of their keys: those behind the last that was sent, not all at
+    /// once. None when all were given.
+    pub(crate) fn due_rows(&mut self, start: Timestamp, state: &dyn TaskState) -> Result<Vec<WindowRow<A>>> {
+        let Self { panes, closing, slot, value: serde, .. } = self;
+        let Some(Pane { table, due, .. }) = panes.iter_mut().find(|pane| pane.start == start) else {
+            return Ok(Vec::new());
+        };
+        let sent = closing.sent.as_ref().filter(|sent| sent.time == start).map(|sent| &sent.key[..]);
+        let due = due.get_or_insert_with(|| {
+            let places = table.places_from_the_end(sent);
+            Due { places, stored: !table.is_complete() }
+        });
+        let Due { places, stored: has_stored } = due;
+        let mut rows = Vec::with_capacity(ROWS_AT_ONCE.min(places.len()));
+        let take = |places: &mut Vec<u32>, rows: &mut Vec<WindowRow<A>>| {
+            if let Some((key, Some(value), timestamp)) = places.pop().map(|at| table.row_as_it_is(at)) {
+                rows.push((key.to_vec(), value.clone(), timestamp));
+            }
+        };
+        if *has_stored {
+            let (mut from, to) = (start.0.to_be_bytes().to_vec(), start.plus_ms(1).0.to_be_bytes());
+            // Right behind the key.
+            sent.iter().for_each(|key| from.extend(key.iter().chain(&[0])));
+            *has_stored = false;
+            state.scan(*slot, &from, Some(&to), &mut |stored, value| {
+                let key = &stored[START_BYTES..];
+                while rows.len() < ROWS_AT_ONCE
+                    && let Some(at) = places.last()
+                    && table.row_as_it_is(*at).0 < key
+                {
+                    take(places, &mut rows);
+                }
+                if rows.len() >= ROWS_AT_ONCE {
+                    *has_stored = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+                if places.last().is_some_and(|at| table.row_as_it_is(*at).0 == key) {
+                    // Later than what the engine has, or deleted.
+                    take(places, &mut rows);
+                } else {
+                    let Loaded { value, timestamp, .. } = decode_stored(&**serde, value)?;
+                    rows.push((key.to_vec(), value, timestamp));
+                }
                 Ok(ControlFlow::Continue(()))
             })?;
         }
-        for (key, value, timestamp) in pane.table.iter() {
-            rows.insert(key.to_vec(), value.map(|value| (value.clone(), timestamp)));
+        while !*has_stored && rows.len() < ROWS_AT_ONCE && !places.is_empty() {
+            take(places, &mut rows);
         }
-        Ok(rows
-            .into_iter()
-            .filter_map(|(key, row)| row.map(|(value, timestamp)| (key, value, timestamp)))
-            .collect())
+        Ok(rows)
     }
 
     /// Visits the rows that changed since the last commit, those of the oldest window first, also of one that closed meanwhile. A value
@@ -216,6 +281,7 @@ impl<A: Data> WindowStore<A> {
 
     /// Closes a window: it takes no more records, and its rows go with the next commit.
     pub(crate) fn close(&mut self, start: Timestamp) {
+        self.closing.sent = None;
         if let Ok(at) = self.panes.binary_search_by_key(&start, |pane| pane.start) {
             self.closed.push(self.panes.remove(at));
             self.clock.closed = self.clock.closed.max(self.windows.window_at(start).end);
@@ -248,7 +314,7 @@ impl<A: Data> Store for WindowStore<A> {
             if self.windows.window_at(start).end <= self.clock.closed {
                 self.expired.push(start);
             } else {
-                self.panes.push(Pane { start, table: Table::new(false), written: true });
+                self.panes.push(Pane { start, table: Table::new(false), written: true, due: None });
             }
             from = start.plus_ms(1).0.to_be_bytes();
         }
@@ -256,13 +322,15 @@ impl<A: Data> Store for WindowStore<A> {
 
     fn begin_record(&mut self) {
         self.opened.clear();
-        self.undo = Some(Undo { clock: self.clock, late: self.late, closed: self.closed.len() });
+        let (clock, trigger) = (self.clock, self.closing.trigger.clone());
+        self.undo = Some(Undo { clock, trigger, late: self.late, closed: self.closed.len() });
         self.panes.iter_mut().for_each(|pane| pane.table.begin_record());
     }
 
     fn roll_back(&mut self) {
-        let Some(undo) = self.undo else { return };
+        let Some(undo) = &self.undo else { return };
         (self.clock, self.late) = (undo.clock, undo.late);
+        self.closing.trigger.clone_from(&undo.trigger);
         // Closed from the front, so they go back to the front.
         self.panes.splice(0..0, self.closed.drain(undo.closed..));
         self.panes.sort_by_key(|pane| pane.start);
@@ -328,7 +396,7 @@ impl<A: Data> Store for WindowStore<A> {
         }
         let Self { panes, value: serde, slot, key_bytes, value_bytes, .. } = self;
         for pane in panes {
-            let Pane { start, table, written } = pane;
+            let Pane { start, table, written, .. } = pane;
             let more = table.spill(|key, value, timestamp| {
                 *written = true;
                 key_bytes.clear();
@@ -349,6 +417,7 @@ impl<A: Data> Store for WindowStore<A> {
     }
 
     fn evict(&mut self) {
+        self.interrupt();
         self.panes.iter_mut().filter(|pane| pane.written).for_each(|pane| pane.table.evict());
     }
 
@@ -370,6 +439,14 @@ impl<A: Data> Store for WindowStore<A> {
 
     fn set_clock(&mut self, clock: StoreClock) {
         self.clock = clock;
+    }
+
+    fn closing(&self) -> Option<Closing> {
+        self.closing.some()
+    }
+
+    fn set_closing(&mut self, closing: Closing) {
+        self.closing = closing;
     }
 
     fn late(&self) -> u64 {

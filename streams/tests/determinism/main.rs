@@ -173,6 +173,8 @@ struct Way {
     slow: fn(&str, u64) -> bool,
     /// Whether time ends behind the input.
     closes: bool,
+    /// Whether a commit has room for one row of those that are closed, and no more.
+    row_by_row: bool,
 }
 
 /// The driver in one go.
@@ -185,12 +187,13 @@ const PLAIN: Way = Way {
     order: InputOrder::Lanes,
     slow: |_, _| false,
     closes: false,
+    row_by_row: false,
 };
 
 /// More crashes than this would only take time.
 const CRASHES_MAX: usize = 20;
 
-fn ways() -> [(&'static str, Way); 9] {
+fn ways() -> [(&'static str, Way); 12] {
     let at_once = Way { commit_interval: Duration::ZERO, ..PLAIN };
     let workers = |workers| Way { workers, ..at_once };
     [
@@ -209,6 +212,12 @@ fn ways() -> [(&'static str, Way); 9] {
             "2 workers, turns of 1, no memory, crashes",
             Way { turn_records_max: 1, memory_bytes: 1, crash_every: 7, ..workers(2) },
         ),
+        ("row by row", Way { row_by_row: true, ..PLAIN }),
+        (
+            "row by row, no memory, crashes",
+            Way { row_by_row: true, memory_bytes: 1, crash_every: 4, ..PLAIN },
+        ),
+        ("2 workers, row by row, crashes", Way { row_by_row: true, crash_every: 5, ..workers(2) }),
     ]
 }
 
@@ -220,6 +229,7 @@ fn run(plan: &Plan, input: &Input, way: Way) -> Results {
         commit_interval: way.commit_interval,
         memory_bytes: way.memory_bytes,
         input_order: way.order,
+        uncommitted_bytes_max: if way.row_by_row { 1 } else { 64 << 20 },
         ..Settings::new("app")
     };
     if way.workers == 0 {
@@ -374,4 +384,18 @@ fn a_step_of_time_in_which_nothing_closes_changes_nothing() {
     let plan = Plan { sources: 3, ops };
     let input = Input { partitions: 3, records: vec![(2, "c", 0, 0, false), (1, "c", 0, 7, false)] };
     check(&plan, &input, true).unwrap();
+}
+
+/// Joins in one task, of which one gives out what another one keeps, with a commit behind each row: an operator saw the results of
+/// one before it that had not given out all, and gave out its own too early.
+#[test]
+fn what_is_closed_in_several_commits_comes_in_the_order_of_one() {
+    let left = Op::Join { of: 1, with: 0, kind: Kind::Left, before: 0, after: 2, grace: 4 };
+    let outer = Op::Join { of: 3, with: 0, kind: Kind::Outer, before: 1, after: 5, grace: 7 };
+    let plan = Plan { sources: 1, ops: vec![Op::Split(0, 2), left, outer] };
+    let records = [(12, 0), (14, 5), (30, 6), (31, 14)].map(|(value, at)| (0, "a", value, at, false));
+    let input = Input { partitions: 1, records: records.to_vec() };
+    for closes in [false, true] {
+        check(&plan, &input, closes).unwrap();
+    }
 }

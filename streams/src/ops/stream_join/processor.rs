@@ -1,6 +1,6 @@
 //! The processor of one side of a stream-stream join.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, ops::ControlFlow, sync::Arc};
 
 use headwater_core::{Data, Headers, Record, Result, SerdeRef, Timestamp};
 
@@ -32,8 +32,6 @@ pub(super) struct JoinInput<K, V, W, R, J> {
     value_bytes: Vec<u8>,
     /// What the present record makes with the rows that it meets.
     results: Vec<(R, Timestamp)>,
-    /// Headers of the record that moved time, which go with the results that it makes due.
-    trigger: Option<Headers>,
     other: PhantomData<fn(W)>,
 }
 
@@ -53,7 +51,6 @@ impl<K, V, W, R, J> JoinInput<K, V, W, R, J> {
             key_bytes: Vec::new(),
             value_bytes: Vec::new(),
             results: Vec::new(),
-            trigger: None,
             other: PhantomData,
         }
     }
@@ -108,8 +105,12 @@ where
     /// Sends what met nobody until its window closed.
     #[cold]
     fn advance(&mut self, cx: &mut ProcessorContext<'_, K, R>) -> Result<()> {
-        if let Some(headers) = self.trigger.take() {
-            self.give_out_due(&headers, cx)?;
+        let (this, _) = cx.task.store_and_state::<JoinStore<V>>(self.sides.this);
+        if let Some(headers) = this.trigger().cloned() {
+            if self.give_out_due(&headers, cx)?.is_break() {
+                return Ok(());
+            }
+            cx.task.store_and_state::<JoinStore<V>>(self.sides.this).0.set_trigger(None);
         }
         let Some(time) = cx.task.passing() else { return Ok(()) };
         let (this, _) = cx.task.store_and_state::<JoinStore<V>>(self.sides.this);
@@ -121,7 +122,7 @@ where
         }
         other.observe(time);
         cx.task.store_and_state::<JoinStore<V>>(self.sides.this).0.observe(time);
-        self.give_out_due(&Headers::new(), cx)
+        self.give_out_due(&Headers::new(), cx).map(|_| ())
     }
 }
 
@@ -133,8 +134,12 @@ where
     R: Data,
     J: Joiner<K, V, W, R>,
 {
-    /// Sends what met nobody until its window closed, of both sides.
-    fn give_out_due(&self, headers: &Headers, cx: &mut ProcessorContext<'_, K, R>) -> Result<()> {
+    /// Sends what met nobody until its window closed, of both sides; whether that is all sent, or a commit must come first.
+    fn give_out_due(
+        &self,
+        headers: &Headers,
+        cx: &mut ProcessorContext<'_, K, R>,
+    ) -> Result<ControlFlow<()>> {
         loop {
             let (this, state) = cx.task.store_and_state::<JoinStore<V>>(self.sides.this);
             let this = this.next_given_out(state)?;
@@ -151,10 +156,13 @@ where
             } else {
                 give_out(self.sides.other, key, (|k: &K, w: &W| joiner.right(k, w), headers), cx)?;
             }
+            if !cx.task.has_room() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
         cx.task.store_and_state::<JoinStore<V>>(self.sides.this).0.all_given_out();
         cx.task.store_and_state::<JoinStore<W>>(self.sides.other).0.all_given_out();
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -169,13 +177,13 @@ where
     #[inline]
     fn observe(&mut self, record: &Record<K, V>, cx: &mut ProcessorContext<'_, K, R>) -> Result<()> {
         self.span.check_time(record.timestamp)?;
-        let (this, _) = cx.task.store_and_state::<JoinStore<V>>(self.sides.this);
-        this.observe(record.timestamp);
-        let this_is_due = this.is_due();
         let (other, _) = cx.task.store_and_state::<JoinStore<W>>(self.sides.other);
         other.observe(record.timestamp);
-        if this_is_due || other.is_due() {
-            self.trigger = Some(record.headers.clone());
+        let other_is_due = other.is_due();
+        let (this, _) = cx.task.store_and_state::<JoinStore<V>>(self.sides.this);
+        this.observe(record.timestamp);
+        if other_is_due || this.is_due() {
+            this.set_trigger(Some(record.headers.clone()));
             cx.wake();
         }
         Ok(())
@@ -191,6 +199,8 @@ fn give_out<K: Data, A: Data, R: Data>(
 ) -> Result<()> {
     let (rows, _) = cx.task.store_and_state::<JoinStore<A>>(store);
     let Some(place) = rows.give_out() else { return Ok(()) };
+    // It commits with what comes of it.
+    rows.set_sent(place);
     // A row that fails downstream is left out by itself: it is not the record's that moved time.
     cx.task.begin_record();
     let (rows, _) = cx.task.store_and_state::<JoinStore<A>>(store);

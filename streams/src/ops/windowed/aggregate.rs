@@ -1,6 +1,6 @@
 //! `aggregate` in windows.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use headwater_core::{Data, DefaultSerde, Headers, Record, Result, SerdeRef, Timestamp};
 
@@ -95,7 +95,6 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
             fold: Arc::clone(&fold),
             key_bytes: Vec::new(),
             slot: Window { start: Timestamp(0), end: Timestamp(0) },
-            trigger: Headers::new(),
             comparison: Comparison::default(),
         });
         WindowedTable(results.marked(effect))
@@ -129,8 +128,6 @@ struct WindowAggregate<K, A, F> {
     key_bytes: Vec<u8>,
     /// That of the last record: see [`TimeWindows::slot_of`].
     slot: Window,
-    /// Headers of the record that moved time, which go with the results that it makes due.
-    trigger: Headers,
     comparison: Comparison,
 }
 
@@ -170,7 +167,7 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
         store.observe(timestamp);
         let due = store.closing_due();
         if due {
-            self.trigger = headers.clone();
+            store.set_trigger(Some(headers.clone()));
         }
         if store.is_closed(window) {
             store.count_late();
@@ -202,28 +199,53 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
         Ok(())
     }
 
-    /// Sends a row that no record asks for just now. One that fails downstream is left out by itself: it is not the record's that
-    /// moved time.
+    /// Sends a row of a window that no record asks for just now. One that fails downstream is left out by itself: it is not the
+    /// record's that moved time.
     fn send(
         &self,
-        (start, key_bytes): (Timestamp, &[u8]),
-        value: A,
-        timestamp: Timestamp,
-        headers: &Headers,
+        start: Timestamp,
+        (key_bytes, value, timestamp): (&[u8], A, Timestamp),
+        headers: Headers,
         cx: &mut ProcessorContext<'_, Windowed<K>, A>,
     ) -> Result<()> {
         cx.task.begin_record();
         let key = Windowed { key: self.key.decode(key_bytes)?, window: self.windows.window_at(start) };
-        // A failure is told with the value, which is gone by then.
-        let kept = cx.task.forgives().then(|| value.clone());
-        let headers = headers.clone();
-        let sent = cx.forward_row(Record { key, value, timestamp, headers });
-        sent.or_else(|error| {
-            let Some(value) = kept else { return Err(error) };
+        // Where a row that fails is not left out, nobody looks at it again.
+        let kept = cx.task.leaves_out().then(|| value.clone());
+        if let Err(error) = cx.forward_row(Record { key, value, timestamp, headers }) {
             let mut value_bytes = Vec::new();
-            self.value.encode(&value, &mut value_bytes)?;
-            cx.task.forgive_row(error, (key_bytes, &value_bytes), timestamp)
-        })
+            if let Some(value) = kept {
+                self.value.encode(&value, &mut value_bytes)?;
+            }
+            cx.task.forgive_row(error, (key_bytes, &value_bytes), timestamp)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the rows of a window that closes, those that were not sent yet; whether all are sent, or a commit must come first.
+    fn send_closed(
+        &self,
+        start: Timestamp,
+        cx: &mut ProcessorContext<'_, Windowed<K>, A>,
+    ) -> Result<ControlFlow<()>> {
+        let headers = cx.task.store_and_state::<WindowStore<A>>(self.store).0.trigger();
+        loop {
+            let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+            let rows = store.due_rows(start, state)?;
+            if rows.is_empty() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            for (key_bytes, value, timestamp) in rows {
+                self.send(start, (&key_bytes, value, timestamp), headers.clone(), cx)?;
+                let has_room = cx.task.has_room();
+                let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
+                store.set_sent(start, &key_bytes);
+                if !has_room {
+                    store.interrupt();
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
     }
 }
 
@@ -258,22 +280,19 @@ where
     fn advance(&mut self, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
         loop {
             let passing = cx.task.passing();
-            let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-            let Some(start) = store.next_to_close() else {
-                match passing.filter(|time| store.is_before(*time)) {
-                    Some(time) => store.observe(time),
-                    None => return Ok(()),
-                }
-                self.trigger = Headers::new();
-                continue;
-            };
-            if self.emit == Emit::OnClose {
-                for (key, value, timestamp) in store.rows(start, state)? {
-                    self.send((start, &key), value, timestamp, &self.trigger, cx)?;
-                }
-            }
             let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-            store.close(start);
+            if let Some(start) = store.next_to_close() {
+                if self.emit == Emit::OnClose && self.send_closed(start, cx)?.is_break() {
+                    return Ok(());
+                }
+                cx.task.store_and_state::<WindowStore<A>>(self.store).0.close(start);
+                continue;
+            }
+            store.set_trigger(None);
+            match passing.filter(|time| store.is_before(*time)) {
+                Some(time) => store.observe(time),
+                None => return Ok(()),
+            }
         }
     }
 
@@ -287,7 +306,7 @@ where
             store.each_changed(|start, key_bytes, value, timestamp| {
                 let value =
                     value.map_or_else(|| self.value.decode_nullable(None), |value| Ok(value.clone()))?;
-                self.send((start, key_bytes), value, timestamp, &Headers::new(), cx)
+                self.send(start, (key_bytes, value, timestamp), Headers::new(), cx)
             })
         });
         cx.task.put_back(self.store, aside);

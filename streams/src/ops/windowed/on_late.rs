@@ -110,11 +110,6 @@ impl<K: Data, V: Data> Process<K, V> for Gate<K, V> {
         }
     }
 
-    fn advance(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.late.advance(task)?;
-        self.in_time.advance(task)
-    }
-
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
         self.late.flush(task)?;
         self.in_time.flush(task)

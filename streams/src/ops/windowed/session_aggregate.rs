@@ -1,6 +1,6 @@
 //! `aggregate` in sessions.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use headwater_core::{Data, DefaultSerde, Error, Headers, Record, Result, SerdeRef};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Emit, Processor, ProcessorContext, Session, SessionTable, SessionWindows, Windowed, WindowedStream,
-    state::{Joined, SessionRow, SessionStore, SessionStoreSpec},
+    state::{Joined, SessionStore, SessionStoreSpec},
     topology::Effect,
 };
 
@@ -109,7 +109,6 @@ impl<K: Data, V: Data> WindowedStream<K, V, SessionWindows> {
             fold: Arc::clone(&fold),
             merge: Arc::clone(&merge),
             key_bytes: Vec::new(),
-            trigger: Headers::new(),
             comparison: Comparison::default(),
         });
         SessionTable(results.marked(effect))
@@ -141,8 +140,6 @@ struct SessionAggregate<K, A, F, M> {
     fold: Arc<F>,
     merge: Arc<M>,
     key_bytes: Vec<u8>,
-    /// Headers of the record that moved time, which go with the results that it makes due.
-    trigger: Headers,
     comparison: Comparison,
 }
 
@@ -161,27 +158,55 @@ fn result<K, A>(key: K, session: Session, value: Option<A>) -> Record<Windowed<K
 }
 
 impl<K: Data, A: Data, F, M> SessionAggregate<K, A, F, M> {
-    /// Sends rows that no record asks for just now. One that fails downstream is left out by itself: it is not the record's
+    /// Sends a row that no record asks for just now. One that fails downstream is left out by itself: it is not the record's
     /// that moved time.
     fn send(
         &self,
-        rows: Vec<SessionRow<A>>,
-        headers: &Headers,
+        (key_bytes, session, value): (&[u8], Session, Option<A>),
+        headers: Headers,
         cx: &mut ProcessorContext<'_, Windowed<K, Session>, Option<A>>,
     ) -> Result<()> {
-        for (key_bytes, session, value) in rows {
-            cx.task.begin_record();
-            let mut record = result(self.key.decode(&key_bytes)?, session, value.clone());
-            record.headers = headers.clone();
-            if let Err(error) = cx.forward_row(record) {
-                let mut value_bytes = Vec::new();
-                if let Some(value) = &value {
-                    self.value.encode(value, &mut value_bytes)?;
-                }
-                cx.task.forgive_row(error, (&key_bytes, &value_bytes), session.end)?;
+        cx.task.begin_record();
+        // Where a row that fails is not left out, nobody looks at it again.
+        let kept = if cx.task.leaves_out() { value.clone() } else { None };
+        let mut record = result(self.key.decode(key_bytes)?, session, value);
+        record.headers = headers;
+        if let Err(error) = cx.forward_row(record) {
+            let mut value_bytes = Vec::new();
+            if let Some(value) = &kept {
+                self.value.encode(value, &mut value_bytes)?;
             }
+            cx.task.forgive_row(error, (key_bytes, &value_bytes), session.end)?;
         }
         Ok(())
+    }
+
+    /// Closes what is due, or a part of it when that is much, and sends it if it is asked for; whether all of that part is closed,
+    /// or a commit must come first.
+    fn close_due(
+        &self,
+        cx: &mut ProcessorContext<'_, Windowed<K, Session>, Option<A>>,
+    ) -> Result<ControlFlow<()>> {
+        let (store, state) = cx.task.store_and_state::<SessionStore<A>>(self.store);
+        let (headers, mut due) = (store.trigger(), store.take_due(state)?);
+        loop {
+            let (store, _) = cx.task.store_and_state::<SessionStore<A>>(self.store);
+            let Some((key_bytes, session, value)) = store.close_next(&mut due) else {
+                store.all_closed(&due);
+                return Ok(ControlFlow::Continue(()));
+            };
+            if self.emit != Emit::OnClose {
+                continue;
+            }
+            self.send((&key_bytes, session, value), headers.clone(), cx)?;
+            let has_room = cx.task.has_room();
+            let (store, _) = cx.task.store_and_state::<SessionStore<A>>(self.store);
+            store.set_sent(&key_bytes, session);
+            if !has_room {
+                store.put_back(due);
+                return Ok(ControlFlow::Break(()));
+            }
+        }
     }
 }
 
@@ -212,7 +237,7 @@ where
         store.observe(timestamp);
         let due = store.closing_due();
         if due {
-            self.trigger = headers;
+            store.set_trigger(Some(headers));
         }
         if let Some(joined) = store.join(&self.key_bytes, timestamp, place, state)? {
             let Joined { session, replaced, others, value: aggregate } = joined;
@@ -252,27 +277,18 @@ where
     fn advance(&mut self, cx: &mut ProcessorContext<'_, Windowed<K, Session>, Option<A>>) -> Result<()> {
         loop {
             let passing = cx.task.passing();
-            let (store, state) = cx.task.store_and_state::<SessionStore<A>>(self.store);
-            if !store.closing_due() {
-                match passing.filter(|time| store.is_before(*time)) {
-                    Some(time) => store.observe(time),
-                    None => return Ok(()),
+            let (store, _) = cx.task.store_and_state::<SessionStore<A>>(self.store);
+            if store.closing_due() {
+                if self.close_due(cx)?.is_break() {
+                    return Ok(());
                 }
-                self.trigger = Headers::new();
                 continue;
             }
-            let mut rows: Vec<SessionRow<A>> = Vec::new();
-            store.close_due(state, |key, session, value| {
-                if self.emit == Emit::OnClose {
-                    rows.push((key.to_vec(), session, Some(value.clone())));
-                }
-            })?;
-            let place = |row: &SessionRow<A>| (row.1.end, row.1.start);
-            rows.sort_unstable_by(|a, b| {
-                let ((a_end, a_start), (b_end, b_start)) = (place(a), place(b));
-                a_end.cmp(&b_end).then_with(|| a.0.cmp(&b.0)).then_with(|| a_start.cmp(&b_start))
-            });
-            self.send(rows, &self.trigger, cx)?;
+            store.set_trigger(None);
+            match passing.filter(|time| store.is_before(*time)) {
+                Some(time) => store.observe(time),
+                None => return Ok(()),
+            }
         }
     }
 
@@ -284,7 +300,9 @@ where
             return Ok(());
         }
         let (store, _) = cx.task.store_and_state::<SessionStore<A>>(self.store);
-        let rows = store.changed_rows();
-        self.send(rows, &Headers::new(), cx)
+        for (key_bytes, session, value) in store.changed_rows() {
+            self.send((&key_bytes, session, value), Headers::new(), cx)?;
+        }
+        Ok(())
     }
 }

@@ -8,11 +8,8 @@
 
 use headwater_core::{Log, Result, Timestamp};
 
-use super::Task;
-use crate::{
-    process::Call,
-    runtime::{board::Board, plan::Plan, positions::Metadata},
-};
+use super::{Task, take::close_due};
+use crate::runtime::{board::Board, plan::Plan, positions::Metadata};
 
 /// The end of time.
 const END: Timestamp = Timestamp(i64::MAX);
@@ -32,46 +29,49 @@ impl Task {
         }
         let mut steps = 0;
         while !self.has_ended && self.may_take() && steps < steps_max {
-            self.context.passed = self.context.passed.max(self.context.stream_time);
-            self.pass().map_err(|e| {
+            let to = self.context.passed.max(self.context.stream_time);
+            self.pass(to).map_err(|e| {
                 e.context(format!(
                     "task={}, time passed behind its input, to={}",
                     self.id, self.context.passed
                 ))
             })?;
             steps += 1;
+            if self.context.is_unfinished {
+                break;
+            }
             match self.context.passed {
                 END => self.has_ended = true,
                 passed => self.context.passed = self.next_closing().max(passed.plus_ms(1)),
             }
+            self.close_batches(false)?;
             if self.uncommitted_bytes() >= bytes_max {
                 break;
             }
         }
+        self.close_batches(false)?;
         self.uncommitted += steps as u64;
         Ok(steps)
     }
 
-    /// One step: everything that is due closes, in each processor after those before it. Time first passes to the millisecond before,
-    /// in which nothing closes: a step may have been for nothing, because stores know of no earlier time and not always of the
-    /// next one, and what comes out must not depend on whether there was such a step.
-    fn pass(&mut self) -> Result<()> {
-        let to = self.context.passed;
+    /// One step: everything that is due closes. Time first passes to the millisecond before, in which nothing closes: a step may have
+    /// been for nothing, because stores know of no earlier time and not always of the next one, and what comes out must not depend on
+    /// whether there was such a step.
+    fn pass(&mut self, to: Timestamp) -> Result<()> {
         if to > self.context.stream_time {
             self.pass_to(to.plus_ms(-1))?;
+            if self.context.is_unfinished {
+                return Ok(());
+            }
         }
         self.pass_to(to)
     }
 
     fn pass_to(&mut self, time: Timestamp) -> Result<()> {
-        let Self { sources, context, .. } = self;
-        (context.passed, context.is_passing) = (time, true);
-        let passed = sources.iter_mut().try_for_each(|source| source.call(Call::Pass, context));
-        context.is_passing = false;
-        passed?;
-        // All that was asked for was done.
-        context.wake = false;
-        self.close_batches(false)
+        (self.context.passed, self.context.is_passing) = (time, true);
+        let passed = close_due(&mut self.sources, &mut self.context);
+        self.context.is_passing = false;
+        passed
     }
 
     fn next_closing(&mut self) -> Timestamp {

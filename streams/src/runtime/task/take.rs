@@ -4,8 +4,10 @@ use headwater_core::{Error, Offset, RecordCursor, Result, TaskId, Timestamp, Top
 
 use super::Task;
 use crate::{
+    ops::source::Source,
     process::Call,
     runtime::{
+        context::TaskContext,
         lanes::{Choice, choose},
         panic::{catch, panicked},
         punctuation::Punctuate,
@@ -13,12 +15,17 @@ use crate::{
 };
 
 impl Task {
-    /// Takes up to `records_max` records from its lanes; fewer when they have no more, or one must be looked at again. None of
-    /// which the lane's time is not `before` one, if that is given.
+    /// Takes up to `records_max` records from its lanes; fewer when they have no more, or one must be looked at again, or when
+    /// something that is to be closed does not fit into this commit. None of which the lane's time is not `before` one, if that
+    /// is given. Gives how many those were, and one more for having gone on with what was to be closed.
     pub(crate) fn process(&mut self, records_max: usize, before: Option<Timestamp>) -> Result<usize> {
-        let mut taken = 0;
+        let (mut taken, mut went_on) = (0, false);
         self.held_at = None;
-        while taken < records_max && self.may_take() {
+        if self.context.is_unfinished && self.may_take() {
+            went_on = true;
+            self.go_on()?;
+        }
+        while taken < records_max && self.may_take() && !self.context.is_unfinished {
             match choose(&self.inputs.lanes) {
                 Choice::Look => break,
                 Choice::Take { lane, below } => {
@@ -30,19 +37,39 @@ impl Task {
                         break;
                     }
                     taken += self.take_caught(lane, below, records_max - taken)?;
-                    if self.context.punctuators.is_due(self.context.stream_time) {
-                        self.punctuate(Punctuate::StreamTime)?;
-                    }
+                    self.punctuate_due()?;
                 }
             }
         }
-        if taken > 0 {
+        if taken > 0 || went_on {
             self.sources.iter_mut().try_for_each(|source| source.flush(&mut self.context))?;
             self.close_batches(false)?;
-            self.uncommitted += taken as u64;
+            self.uncommitted += taken as u64 + u64::from(went_on);
             self.metrics.records += taken as u64;
         }
-        Ok(taken)
+        Ok(taken + usize::from(went_on))
+    }
+
+    /// Goes on with what was not all closed at the last commit, before anything else.
+    #[cold]
+    fn go_on(&mut self) -> Result<()> {
+        self.context.is_passing = self.context.passed > Timestamp::MIN;
+        let closed = close_due(&mut self.sources, &mut self.context);
+        self.context.is_passing = false;
+        closed.map_err(|e| e.context(format!("task={}, while it closed what was due", self.id)))?;
+        self.punctuate_due()
+    }
+
+    /// Makes the punctuations that stream time has reached, once everything is closed that it makes due.
+    fn punctuate_due(&mut self) -> Result<()> {
+        if self.context.is_unfinished {
+            return Ok(());
+        }
+        if self.context.punctuators.is_due(self.context.stream_time) {
+            self.punctuate(Punctuate::StreamTime)?;
+        }
+        self.context.punctuated = self.context.stream_time;
+        Ok(())
     }
 
     /// Makes the punctuations that the wall clock has reached; how many those were.
@@ -60,9 +87,10 @@ impl Task {
         Ok(called)
     }
 
-    /// When the wall clock reaches the next punctuation; `None` also while calls must be over first.
+    /// When the wall clock reaches the next punctuation; `None` also while calls must be over first, or windows closed.
     pub(crate) fn next_punctuation(&self) -> Option<Timestamp> {
-        self.context.punctuators.next_wall_clock().filter(|_| self.may_take())
+        let may_punctuate = self.may_take() && !self.context.is_unfinished;
+        self.context.punctuators.next_wall_clock().filter(|_| may_punctuate)
     }
 
     /// The time of the next record, if that was held back.
@@ -75,20 +103,19 @@ impl Task {
     fn punctuate(&mut self, by: Punctuate) -> Result<usize> {
         let Self { id, sources, context, .. } = self;
         let (mut called, end) = (0, context.punctuators.end());
+        // Punctuations of one time are not divided by a commit.
+        let room = std::mem::replace(&mut context.room, usize::MAX);
         while let Some(due) = context.punctuators.begin_call(by, context.stream_time, end) {
             context.begin_record();
             let call = || sources.iter_mut().try_for_each(|source| source.call(Call::Punctuate, context));
             let outcome = catch(call).unwrap_or_else(|panic| Err(panicked(&panic)));
             let outcome = outcome.or_else(|error| context.forgive_punctuation(error, due.time));
-            let outcome = outcome.and_then(|()| {
-                while std::mem::take(&mut context.wake) {
-                    sources.iter_mut().try_for_each(|source| source.advance(context))?;
-                }
-                Ok(())
-            });
+            let outcome =
+                outcome.and_then(|()| if context.wake { close_due(sources, context) } else { Ok(()) });
             outcome.map_err(|e| e.context(format!("task={id}, punctuation at={}", due.time)))?;
             called += 1;
         }
+        context.room = room;
         self.close_batches(false)?;
         Ok(called)
     }
@@ -125,8 +152,7 @@ impl Task {
     ) -> Result<()> {
         let input = &self.inputs.inputs[self.inputs.lanes[at].input];
         let lane = &mut self.inputs.lanes[at];
-        let source = &mut self.sources[input.source];
-        let context = &mut self.context;
+        let (sources, context) = (&mut self.sources, &mut self.context);
         let block = at * RecordCursor::BLOCK;
         while let Some(record) = lane.head() {
             context.place = block + lane.place();
@@ -137,15 +163,15 @@ impl Task {
             context.stream_time = context.time_before.max(record.timestamp);
             context.begin_record();
             context.in_record = true;
-            let outcome = source.process(record, context).map(|()| true).or_else(|error| {
+            let outcome = sources[input.source].process(record, context).map(|()| true).or_else(|error| {
                 context.forgive(error, record, &input.partition)?;
                 Ok(false)
             });
             context.in_record = false;
             context.name_calls(record, &input.partition);
             let timely = outcome.and_then(|timely| {
-                while std::mem::take(&mut context.wake) {
-                    source.advance(context)?;
+                if context.wake {
+                    close_due(sources, context)?;
                 }
                 Ok(timely)
             });
@@ -159,11 +185,29 @@ impl Task {
             if !more || *taken == records_max || lane.head_time().is_none_or(|time| (time, at) >= below) {
                 break;
             }
-            if context.punctuators.is_due(context.stream_time) || context.calls_are_full() {
+            if context.punctuators.is_due(context.stream_time)
+                || context.calls_are_full()
+                || context.is_unfinished
+            {
                 break;
             }
         }
         Ok(())
+    }
+}
+
+/// Lets processors close what is due, each after those before it, and again while one asks for that. Where a commit must come
+/// first it stops and says so; called again, it goes on at the same place, whether processors were made anew meanwhile or not:
+/// those before it have nothing to close any more, and those behind it have not begun.
+#[cold]
+pub(super) fn close_due(sources: &mut [Box<dyn Source>], context: &mut TaskContext) -> Result<()> {
+    loop {
+        (context.wake, context.is_unfinished) = (false, false);
+        sources.iter_mut().try_for_each(|source| source.call(Call::Advance, context))?;
+        // What is asked for during a pass mostly lies behind it.
+        if context.is_unfinished || !context.wake {
+            return Ok(());
+        }
     }
 }
 

@@ -26,7 +26,7 @@ impl<V: Data> JoinStore<V> {
 
     #[cold]
     fn fetch(&mut self, at: usize, key: &[u8], state: &dyn TaskState) -> Result<u32> {
-        let Self { panes, value: serde, slot, due, gives_out, clock, key_bytes, .. } = self;
+        let Self { panes, value: serde, slot, due, gives_out, clock, closing, key_bytes, .. } = self;
         let pane = &mut panes[at];
         let list = pane.list(key)?;
         key_bytes.clear();
@@ -49,12 +49,14 @@ impl<V: Data> JoinStore<V> {
             last = Some(pane.push_stored(list, row, value.len())?);
             Ok(ControlFlow::Continue(()))
         })?;
-        let mut row = pane.first_from(list, clock.closed.plus_ms(1));
-        while *gives_out && let Some(Row { timestamp, matched, next, .. }) = pane.rows.get(row as usize) {
-            if !matched {
-                due.push(Reverse(RowPlace { timestamp: *timestamp, pane: pane.start, row }));
+        let mut at = pane.first_from(list, clock.closed.plus_ms(1));
+        while *gives_out && let Some(row) = pane.rows.get_mut(at as usize) {
+            let Row { timestamp, seq, matched, .. } = *row;
+            row.given = closing.has_sent(timestamp, key, i64::from(seq));
+            if !matched && !row.given {
+                due.push(Reverse(RowPlace { timestamp, pane: pane.start, row: at }));
             }
-            row = *next;
+            at = row.next;
         }
         Ok(list)
     }
@@ -110,16 +112,18 @@ impl<V: Data> JoinStore<V> {
         }
     }
 
-    /// Drops the panes whose rows are all too old to be kept.
+    /// Drops the panes whose rows are all too old to be kept, and given out.
     pub(super) fn drop_expired(&mut self) {
         let kept_from = self.span.kept_from(self.clock.time);
+        let kept_from = self.first_due().map_or(kept_from, |first| first.min(kept_from));
         let expired = self.panes.partition_point(|pane| pane.end <= kept_from);
         self.expired.extend(self.panes.drain(..expired).filter(|pane| pane.stored).map(|pane| pane.start));
     }
 
     pub(super) fn restore_row(&self, key: &[u8], value: Option<&[u8]>, batch: &mut StateBatch) -> Result<()> {
         let (key, timestamp, seq) = layout::parse_changelog(key)?;
-        if timestamp < self.span.kept_from(self.clock.time) {
+        let is_given = !self.gives_out || timestamp <= self.clock.closed;
+        if timestamp < self.span.kept_from(self.clock.time) && is_given {
             return Ok(());
         }
         let (is_mark, seq) = (seq & MATCHED != 0, seq & !MATCHED);
@@ -190,6 +194,8 @@ impl<V: Data> JoinStore<V> {
 
     /// Leaves all rows to the engine, which holds them.
     pub(super) fn forget(&mut self) {
+        // They were about to be given out.
+        self.due.extend(self.given.drain(..).map(Reverse));
         while let Some(Reverse(oldest)) = self.due.peek().copied() {
             if self.unmatched(oldest).is_some() {
                 let stored = self.stored_due.unwrap_or(oldest.timestamp);

@@ -11,13 +11,15 @@ mod pending;
 
 use std::{any::Any, cmp::Reverse, collections::BinaryHeap};
 
-use headwater_core::{CleanupPolicy, Data, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp};
+use headwater_core::{
+    CleanupPolicy, Data, Headers, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp,
+};
 
 use self::{
     pane::{Pane, Row},
     pending::{MATCHED, Pending, PendingMark},
 };
-use super::{BuildStore, ChangeSink, Store, StoreClock};
+use super::{BuildStore, ChangeSink, Closing, Store, StoreClock};
 use crate::join_windows::JoinSpan;
 
 pub(crate) struct JoinStoreSpec<V> {
@@ -38,7 +40,7 @@ impl<V: Data> BuildStore for JoinStoreSpec<V> {
 }
 
 /// Rules, all by the highest timestamp of either side (`clock.time`, the same in both stores of a join):
-/// - a row is kept while [`JoinSpan::kept_from`] is not past it;
+/// - a row is kept while [`JoinSpan::kept_from`] is not past it, and until it is given out, if it is to be;
 /// - its window is closed when [`JoinSpan::closed_until`] has reached it; if it has met nobody until then, it is given
 ///   out, and meets nobody any more.
 pub(crate) struct JoinStore<V> {
@@ -61,6 +63,7 @@ pub(crate) struct JoinStore<V> {
     pending: Pending,
     /// `closed`: everything up to there that had met nobody was given out.
     clock: StoreClock,
+    closing: Closing,
     /// Up to when time has passed, behind the end of the input, for those that come before this side.
     passed: Timestamp,
     late: u64,
@@ -80,6 +83,7 @@ pub(crate) struct RowPlace {
 /// What is needed to take a record back.
 struct Undo {
     clock: StoreClock,
+    trigger: Option<Headers>,
     late: u64,
     pending: PendingMark,
     steps: Vec<Step>,
@@ -115,6 +119,7 @@ impl<V: Data> JoinStore<V> {
             cleared: Timestamp(-1),
             pending: Pending::default(),
             clock: StoreClock::START,
+            closing: Closing::default(),
             passed: Timestamp::MIN,
             late: 0,
             undo: None,
@@ -145,6 +150,13 @@ impl<V: Data> JoinStore<V> {
         let limit = self.closed_until();
         self.due.peek().is_some_and(|Reverse(place)| place.timestamp <= limit)
             || self.stored_due.is_some_and(|timestamp| timestamp <= limit)
+    }
+
+    /// No row that has met nobody, and was not given out, is older than this.
+    fn first_due(&self) -> Option<Timestamp> {
+        let due = self.due.peek().map(|Reverse(place)| place.timestamp);
+        let given = self.given.last().map(|place| place.timestamp);
+        due.into_iter().chain(self.stored_due).chain(given).min().filter(|_| self.gives_out)
     }
 
     /// What was once given out stays so, also when the grace is longer in a later run.
@@ -330,11 +342,29 @@ impl<V: Data> JoinStore<V> {
         (row.timestamp == place.timestamp && !row.matched && !row.given).then_some(row)
     }
 
+    /// Notes that a row was given out, and all before it.
+    pub(crate) fn set_sent(&mut self, place: RowPlace) {
+        let Ok(at) = self.panes.binary_search_by_key(&place.pane, |pane| pane.start) else { return };
+        let Some(row) = self.panes[at].rows.get(place.row as usize) else { return };
+        self.closing.send(row.timestamp, self.panes[at].key_of(place.row), i64::from(row.seq));
+    }
+
     /// Everything that was due is given out.
     pub(crate) fn all_given_out(&mut self) {
+        self.closing.sent = None;
         if self.gives_out {
             self.clock.closed = self.closed_until();
         }
+    }
+
+    /// Notes that a record of this side with these headers has made something due.
+    pub(crate) fn set_trigger(&mut self, headers: Option<Headers>) {
+        self.closing.trigger = headers;
+    }
+
+    /// Headers of the record of this side that made something due, if one did.
+    pub(crate) fn trigger(&self) -> Option<&Headers> {
+        self.closing.trigger.as_ref()
     }
 }
 
@@ -355,20 +385,24 @@ impl<V: Data> Store for JoinStore<V> {
 
     fn open(&mut self, state: &dyn TaskState) -> Result<()> {
         self.find_panes(state)?;
+        // Before anything is dropped: what is due is kept.
+        self.find_stored_due(state)?;
         self.drop_expired();
-        self.find_stored_due(state)
+        Ok(())
     }
 
     fn begin_record(&mut self) {
         let (clock, late, pending) = (self.clock, self.late, self.pending.mark());
         let mut steps = self.undo.take().map_or_else(Vec::new, |undo| undo.steps);
         steps.clear();
-        self.undo = Some(Undo { clock, late, pending, steps });
+        let trigger = self.closing.trigger.clone();
+        self.undo = Some(Undo { clock, trigger, late, pending, steps });
     }
 
     fn roll_back(&mut self) {
         let Some(undo) = &mut self.undo else { return };
         (self.clock, self.late) = (undo.clock, undo.late);
+        self.closing.trigger.clone_from(&undo.trigger);
         self.pending.rewind(undo.pending);
         for step in undo.steps.drain(..).rev() {
             let (Step::Put(place) | Step::Matched(place)) = step;
@@ -416,18 +450,27 @@ impl<V: Data> Store for JoinStore<V> {
         self.panes.iter().map(Pane::bytes).sum::<usize>() + due + self.pending.bytes()
     }
 
+    /// Where nothing is due, also says so: a restore need not look for it.
     fn clock(&self) -> Option<StoreClock> {
-        Some(self.clock)
+        let (StoreClock { time, closed }, closed_until) = (self.clock, self.closed_until());
+        let is_due = !self.gives_out || self.first_due().is_some_and(|first| first <= closed_until);
+        Some(StoreClock { time, closed: if is_due { closed } else { closed_until } })
     }
 
     fn next_closing(&self) -> Option<Timestamp> {
-        let due = self.due.peek().map(|Reverse(place)| place.timestamp);
-        let first = due.into_iter().chain(self.stored_due).min();
-        first.filter(|_| self.gives_out).map(|timestamp| self.span.closes_at(timestamp))
+        self.first_due().map(|timestamp| self.span.closes_at(timestamp))
     }
 
     fn set_clock(&mut self, clock: StoreClock) {
         self.clock = clock;
+    }
+
+    fn closing(&self) -> Option<Closing> {
+        self.closing.some()
+    }
+
+    fn set_closing(&mut self, closing: Closing) {
+        self.closing = closing;
     }
 
     fn late(&self) -> u64 {

@@ -10,8 +10,9 @@ mod timers;
 
 use std::{any::Any, ops::ControlFlow, ops::Range};
 
-use headwater_core::{CleanupPolicy, Data, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp};
-use smallvec::SmallVec;
+use headwater_core::{
+    CleanupPolicy, Data, Headers, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp,
+};
 
 pub(crate) use self::sessions::Joined;
 use self::{
@@ -19,7 +20,7 @@ use self::{
     timers::Timers,
 };
 use super::{
-    BuildStore, ChangeSink, Store, StoreClock, room,
+    BuildStore, ChangeSink, Closing, Store, StoreClock, room,
     table::{Loaded, RowMut, Table, decode_stored, encode_stored, restore_stored},
 };
 use crate::{Session, SessionWindows};
@@ -49,6 +50,7 @@ impl<A: Data> BuildStore for SessionStoreSpec<A> {
             stored_from: None,
             expired: Vec::new(),
             clock: StoreClock::START,
+            closing: Closing::default(),
             late: 0,
             undo: None,
             scratch: Scratch::default(),
@@ -72,8 +74,9 @@ pub(crate) struct SessionStore<A> {
     expired: Vec<(Vec<u8>, Session)>,
     /// A session that ends at `closed` or before is closed.
     clock: StoreClock,
+    closing: Closing,
     late: u64,
-    undo: Option<(StoreClock, u64)>,
+    undo: Option<(StoreClock, Option<Headers>, u64)>,
     scratch: Scratch,
 }
 
@@ -115,6 +118,18 @@ impl Rule {
     }
 }
 
+/// Sessions that are to be closed, those that ended first at first.
+pub(crate) struct DueSessions {
+    /// All that end before are among them, or closed.
+    open_from: Timestamp,
+    sessions: std::vec::IntoIter<(Session, u32)>,
+}
+
+/// Whether a session was closed in an earlier run: it was sent, whatever the present gap and grace would do.
+fn was_closed((clock, closing): (StoreClock, &Closing), key: &[u8], session: Session) -> bool {
+    session.end <= clock.closed || closing.has_sent(session.end, key, session.start.0)
+}
+
 impl<A: Data> SessionStore<A> {
     #[inline]
     pub(crate) fn observe(&mut self, timestamp: Timestamp) {
@@ -134,15 +149,15 @@ impl<A: Data> SessionStore<A> {
     /// The row of a key, with the sessions that the engine has of it.
     #[inline]
     fn row(&mut self, key: &[u8], place: usize, state: &dyn TaskState) -> Result<RowMut<'_, Sessions<A>>> {
-        let Self { table, timers, value: serde, slot, clock, scratch, .. } = self;
+        let Self { table, timers, value: serde, slot, clock, closing, scratch, .. } = self;
         let row = table.row(key, place, || {
             layout::of_key(key, &mut scratch.key)?;
             scratch.to.clone_from(&scratch.key);
             scratch.to.extend_from_slice(&layout::BEHIND);
             let mut sessions = Sessions::default();
-            state.scan(*slot, &scratch.key, Some(&scratch.to), &mut |key, value| {
-                let session = layout::decode_by_key(key)?;
-                if session.end > clock.closed {
+            state.scan(*slot, &scratch.key, Some(&scratch.to), &mut |stored, value| {
+                let session = layout::decode_by_key(stored)?;
+                if !was_closed((*clock, closing), key, session) {
                     sessions.open.push(Open::stored(session, decode_stored(&**serde, value)?));
                 }
                 Ok(ControlFlow::Continue(()))
@@ -214,33 +229,70 @@ impl<A: Data> SessionStore<A> {
         self.stored_from.filter(|_| !self.table.is_complete())
     }
 
-    /// Closes sessions whose time has come, those that ended first, and shows each; in no order that means anything. Not all
-    /// of them at once when there are many: it is to be called until none is due.
-    pub(crate) fn close_due(
-        &mut self,
-        state: &dyn TaskState,
-        mut closed: impl FnMut(&[u8], Session, &A),
-    ) -> Result<()> {
+    /// Sessions whose time has come, in the order in which they are to be closed: by end, then key. Not all of them at once when
+    /// there are many: it is to be called until none is due. Each is closed, or put back.
+    pub(crate) fn take_due(&mut self, state: &dyn TaskState) -> Result<DueSessions> {
         let open_from = self.load_due(self.windows.open_from(self.clock.time), state)?;
+        let mut due: Vec<(Session, u32)> = Vec::new();
         while let Some(at) = self.timers.take_before(open_from) {
-            let is_over = |sessions: &Sessions<A>| {
-                sessions.open.first().is_some_and(|open| open.session.end < open_from)
-            };
-            while let Some(row) = self.table.row_at(at)
-                && row.peek().is_some_and(is_over)
-            {
-                let key: SmallVec<[u8; 64]> = SmallVec::from_slice(row.key());
-                let sessions = row.into_slot().as_mut().expect("there is a session that is over");
-                sessions.close_first(|session, value| closed(&key, session, value));
-            }
-            let row = self.table.row_at(at);
-            let first = row.as_ref().and_then(|row| row.peek()?.open.first());
-            if let Some(first) = first {
+            let Some(sessions) = self.table.row_as_it_is(at).1 else { continue };
+            let is_over = |open: &&Open<A>| open.session.end < open_from;
+            due.extend(sessions.open.iter().take_while(is_over).map(|open| (open.session, at)));
+            if let Some(first) = sessions.open.iter().find(|open| !is_over(open)) {
                 self.timers.set(at, first.session.end);
             }
         }
-        self.clock.closed = self.clock.closed.max(Timestamp(open_from.0.saturating_sub(1)));
-        Ok(())
+        let key = |at: u32| self.table.row_as_it_is(at).0;
+        due.sort_unstable_by(|(a, a_at), (b, b_at)| {
+            let by_key = || key(*a_at).cmp(key(*b_at)).then(a.start.cmp(&b.start));
+            a.end.cmp(&b.end).then_with(by_key)
+        });
+        Ok(DueSessions { open_from, sessions: due.into_iter() })
+    }
+
+    /// Closes the next of `due`: its key, span and last value.
+    pub(crate) fn close_next(&mut self, due: &mut DueSessions) -> Option<SessionRow<A>> {
+        for (session, at) in due.sessions.by_ref() {
+            let Some(row) = self.table.row_at(at) else { continue };
+            let key = row.key().to_vec();
+            let Some(sessions) = row.into_slot().as_mut() else { continue };
+            let mut value = None;
+            sessions.close_first(|_, last| value = Some(last.clone()));
+            if value.is_some() {
+                return Some((key, session, value));
+            }
+        }
+        None
+    }
+
+    /// Notes that a session was sent, and all before it.
+    pub(crate) fn set_sent(&mut self, key: &[u8], session: Session) {
+        self.closing.send(session.end, key, session.start.0);
+    }
+
+    /// Keeps for later what of `due` was not closed.
+    pub(crate) fn put_back(&mut self, due: DueSessions) {
+        for (session, at) in due.sessions {
+            self.timers.set(at, session.end);
+            // Some may be taken out of memory before their turn, although the engine has had them all the time.
+            self.stored_from = Some(self.stored_from.map_or(session.end, |first| first.min(session.end)));
+        }
+    }
+
+    /// All of `due` is closed.
+    pub(crate) fn all_closed(&mut self, due: &DueSessions) {
+        self.clock.closed = self.clock.closed.max(Timestamp(due.open_from.0.saturating_sub(1)));
+        self.closing.sent = None;
+    }
+
+    /// Notes that a record with these headers has made something due.
+    pub(crate) fn set_trigger(&mut self, headers: Option<Headers>) {
+        self.closing.trigger = headers;
+    }
+
+    /// Headers of the record that made due what is.
+    pub(crate) fn trigger(&self) -> Headers {
+        self.closing.trigger.clone().unwrap_or_default()
     }
 
     /// Brings rows into memory of which the engine alone knows that they have sessions that end before `open_from`. When they
@@ -294,28 +346,30 @@ impl<A: Data> Store for SessionStore<A> {
         let empty = !state.last_key(self.slot, &mut Vec::new())?;
         self.table = Table::new(empty);
         layout::from_end(Timestamp(0), &mut self.scratch.key);
-        let Self { slot, scratch, expired, stored_from, clock, .. } = self;
+        let Self { slot, scratch, expired, stored_from, clock, closing, .. } = self;
+        let sent_until = closing.sent.as_ref().map_or(clock.closed, |sent| sent.time);
         state.scan(*slot, &scratch.key, None, &mut |key, _| {
             let (key, session) = layout::decode_by_end(key)?;
-            // Closed is what was sent, not what the present gap and grace would have closed: those may have changed.
-            if session.end > clock.closed {
-                *stored_from = Some(session.end);
-                return Ok(ControlFlow::Break(()));
+            if was_closed((*clock, closing), key, session) {
+                expired.push((key.to_vec(), session));
+                return Ok(ControlFlow::Continue(()));
             }
-            expired.push((key.to_vec(), session));
-            Ok(ControlFlow::Continue(()))
+            stored_from.get_or_insert(session.end);
+            // The engine orders those of one end a little otherwise.
+            Ok(if session.end > sent_until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })
     }
 
     fn begin_record(&mut self) {
-        self.undo = Some((self.clock, self.late));
+        self.undo = Some((self.clock, self.closing.trigger.clone(), self.late));
         self.table.begin_record();
     }
 
     /// Timers stay: one that comes too early does no harm.
     fn roll_back(&mut self) {
-        if let Some((clock, late)) = self.undo {
-            (self.clock, self.late) = (clock, late);
+        if let Some((clock, trigger, late)) = &self.undo {
+            (self.clock, self.late) = (*clock, *late);
+            self.closing.trigger.clone_from(trigger);
             self.table.roll_back();
         }
     }
@@ -352,7 +406,7 @@ impl<A: Data> Store for SessionStore<A> {
         let (mut by_key, mut by_end) = (Vec::new(), Vec::new());
         layout::by_key(key, session, &mut by_key)?;
         layout::by_end(key, session, &mut by_end);
-        let value = value.filter(|_| session.end > self.clock.closed);
+        let value = value.filter(|_| !was_closed((self.clock, &self.closing), key, session));
         restore_stored((self.slot, &by_key), value, timestamp, batch);
         match value {
             Some(_) => batch.put(self.slot, &by_end, &[]),
@@ -419,6 +473,14 @@ impl<A: Data> Store for SessionStore<A> {
 
     fn set_clock(&mut self, clock: StoreClock) {
         self.clock = clock;
+    }
+
+    fn closing(&self) -> Option<Closing> {
+        self.closing.some()
+    }
+
+    fn set_closing(&mut self, closing: Closing) {
+        self.closing = closing;
     }
 
     fn late(&self) -> u64 {
