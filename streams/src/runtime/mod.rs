@@ -33,6 +33,7 @@ pub use self::{
     life::StreamsState,
     metrics::{Metrics, TaskMetrics},
     ports::Ports,
+    positions::position_at,
     punctuation::{Punctuate, Punctuation},
     settings::{ErrorPolicy, InputOrder, Settings},
     streams::Streams,

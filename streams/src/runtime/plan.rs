@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     OffsetReset,
-    topology::{TopicRef, Topology},
+    topology::{TopicRef, Topology, changelog_topic, repartition_topic},
 };
 
 pub(crate) struct Plan {
@@ -123,18 +123,13 @@ impl Plan {
     fn topic_name(&self, topic: &TopicRef) -> Result<TopicName> {
         match topic {
             TopicRef::External(name) => Ok(name.clone()),
-            TopicRef::Repartition(name) => {
-                TopicName::new(format!("{}-{name}-repartition", self.settings.application_id))
-            }
+            TopicRef::Repartition(name) => repartition_topic(&self.settings.application_id, name),
         }
     }
 
-    /// Name of the changelog of the store at `store` (Kafka: `<application.id>-<store>-changelog`).
+    /// Name of the changelog of the store at `store`.
     pub(crate) fn changelog(&self, store: usize) -> Result<TopicName> {
-        TopicName::new(format!(
-            "{}-{}-changelog",
-            self.settings.application_id, self.topology.stores[store].name
-        ))
+        changelog_topic(&self.settings.application_id, &self.topology.stores[store].name)
     }
 
     async fn create_topics(&mut self, known: &BTreeMap<TopicName, NonZeroU32>, log: &dyn Log) -> Result<()> {

@@ -29,6 +29,18 @@ pub(crate) struct Metadata {
     pub(crate) by_lanes: bool,
 }
 
+/// What an application commits in a source partition of which it has taken nothing yet, and which it shall read from `offset` on,
+/// as if that was its beginning: a position for a group that is sent back. Positions of other partitions, and state, are the
+/// caller's concern.
+///
+/// # Errors
+/// Those of the encoding.
+pub fn position_at(offset: Offset) -> Result<Committed> {
+    let lane = LanePosition { number: 0, offset: offset.0, time: Timestamp::MIN.0 };
+    Metadata { lanes: vec![lane], stream_time: Timestamp::MIN.0, clocks: Vec::new(), by_lanes: false }
+        .commit()
+}
+
 /// Time of one operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClockPosition {
@@ -70,6 +82,13 @@ impl Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_position_without_a_past_knows_no_time() {
+        let committed = position_at(Offset(7)).unwrap();
+        assert_eq!(committed.offset, Offset(7));
+        assert_eq!(Metadata::of(&committed).unwrap().stream_time(), Timestamp::MIN);
+    }
 
     #[test]
     fn comes_back_and_is_versioned() {

@@ -3,16 +3,18 @@
 mod build;
 mod copartition;
 mod describe;
+mod topics;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use headwater_core::{Error, Result, TopicName};
 
-pub use self::describe::PlanFormat;
 pub(crate) use self::{
     build::{BuildNode, BuildSource, ErasedNext, ProcessorNode, Processors, SharedChildren, Slots, tee},
     copartition::Copartitioned,
+    topics::{changelog_topic, repartition_topic},
 };
+pub use self::{describe::PlanFormat, topics::TopicRole};
 use crate::state::BuildStore;
 
 /// Place of a node in the graph. Parents come before their children.
