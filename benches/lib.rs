@@ -57,25 +57,30 @@ impl Serde<Power> for PowerSerde {
     }
 }
 
-/// A sensor's name, up to 15 bytes long, where it lies: nothing is allocated for it.
+/// A sensor's name, up to 15 bytes long, where it lies: nothing is allocated for it. One number, as in the measuring stick: its
+/// lowest bytes are the name, the highest is its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sensor {
-    length: u8,
-    name: [u8; 15],
-}
+pub struct Sensor(u128);
 
 impl Sensor {
     /// The sensor called so, if the name is not too long.
     #[must_use]
     #[inline]
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        let mut name = [0; 15];
-        name.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Some(Self { length: u8::try_from(bytes.len()).ok()?, name })
+        let mut name = [0; 16];
+        name[..15].get_mut(..bytes.len())?.copy_from_slice(bytes);
+        name[15] = u8::try_from(bytes.len()).ok()?;
+        Some(Self(u128::from_le_bytes(name)))
     }
 
-    fn bytes(&self) -> &[u8] {
-        &self.name[..usize::from(self.length)]
+    #[inline]
+    fn put(self, out: &mut Vec<u8>) {
+        let name = self.0.to_le_bytes();
+        out.extend_from_slice(&name[..usize::from(name[15]).min(15)]);
+    }
+
+    fn length(self) -> u64 {
+        u64::from(self.0.to_le_bytes()[15])
     }
 }
 
@@ -86,7 +91,7 @@ pub struct SensorSerde;
 impl Serde<Sensor> for SensorSerde {
     #[inline]
     fn encode(&self, sensor: &Sensor, out: &mut Vec<u8>) -> Result<()> {
-        out.extend_from_slice(sensor.bytes());
+        sensor.put(out);
         Ok(())
     }
 
@@ -112,7 +117,10 @@ pub struct SensorPowerSerde;
 impl Serde<SensorPower> for SensorPowerSerde {
     #[inline]
     fn encode(&self, reading: &SensorPower, out: &mut Vec<u8>) -> Result<()> {
-        put_power(reading.sensor.bytes(), reading.power, out);
+        out.extend_from_slice(&[0, 0, 0, 0, 1]);
+        put_varint(out, reading.sensor.length());
+        reading.sensor.put(out);
+        put_measured(reading.power, out);
         Ok(())
     }
 
@@ -138,6 +146,10 @@ fn put_power(identifier: &[u8], power: Power, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0, 0, 0, 1]);
     put_varint(out, identifier.len() as u64);
     out.extend_from_slice(identifier);
+    put_measured(power, out);
+}
+
+fn put_measured(power: Power, out: &mut Vec<u8>) {
     put_varint(out, power.timestamp.cast_unsigned());
     out.extend_from_slice(&power.watts.to_le_bytes());
 }

@@ -7,6 +7,9 @@
 
 mod app;
 mod embedded;
+mod position;
+mod replays;
+mod reset;
 
 pub use headwater_client as client;
 pub use headwater_core as core;
@@ -17,6 +20,9 @@ pub use headwater_streams::*;
 pub use self::{
     app::{App, Exit, NoArgs},
     embedded::Embedded,
+    position::parse_position,
+    replays::{Replay, ReplaySummary, Replays, RunningReplay},
+    reset::{DeletedTopic, Moved, Reset, ResetPlan},
 };
 
 /// What most programs need: `use headwater::prelude::*;`.
@@ -31,5 +37,5 @@ pub mod prelude {
         Windowed, session_windowed_serde, windowed_serde,
     };
 
-    pub use crate::{App, Embedded};
+    pub use crate::{App, Embedded, Replay, Reset};
 }

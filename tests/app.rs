@@ -9,5 +9,9 @@ mod look;
 mod options;
 #[path = "app/program.rs"]
 mod program;
+#[path = "app/replay.rs"]
+mod replay;
+#[path = "app/reset.rs"]
+mod reset;
 #[path = "app/run.rs"]
 mod run;

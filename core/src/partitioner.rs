@@ -14,6 +14,10 @@ use crate::Partition;
 /// ```
 #[must_use]
 pub fn partition_for_key(key: &[u8], partitions: NonZeroU32) -> Partition {
+    // There is no choice.
+    if partitions.get() == 1 {
+        return Partition(0);
+    }
     Partition((murmur2(key) & 0x7fff_ffff) % partitions)
 }
 

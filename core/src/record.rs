@@ -3,13 +3,14 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// Values that may flow through a topology.
 pub trait Data: Clone + Send + 'static {}
 impl<T: Clone + Send + 'static> Data for T {}
 
 /// Milliseconds since the Unix epoch.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
@@ -36,7 +37,7 @@ impl fmt::Display for Timestamp {
 }
 
 /// Position of a record in a partition; the first record has offset 0.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Offset(pub u64);
 
 impl Offset {

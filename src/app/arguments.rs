@@ -4,13 +4,16 @@ use std::{ffi::OsString, path::Path};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::{App, describe::Describe, lag::Lag, options::Options, run::Run, topics::Topics};
+use super::{
+    App, describe::Describe, lag::Lag, options::Options, replay::ReplayArgs, replays::ReplaysArgs,
+    reset::ResetTo, run::Run, topics::Topics,
+};
 
 /// Part of the help, because scripts depend on it.
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  it failed: the log is damaged or in use, the disk or the program itself failed; or what was compared differs
+  1  it failed: the log is damaged or in use, the disk or the program itself failed; what was compared differs, or a replay was stopped
   2  what was asked makes no sense: an option, a topic, a position
 
 Options are looked for on the command line, then in the config file, then in the environment. The file is the one of --config
@@ -41,12 +44,19 @@ pub(super) struct Arguments<A: Args> {
 pub(super) enum Action {
     /// Run the topology until Ctrl-C or SIGTERM
     Run(Run),
+    /// Run the topology over a range of the past, and compare
+    Replay(ReplayArgs),
+    /// Show and delete replays
+    #[command(subcommand)]
+    Replays(ReplaysArgs),
     /// Print the plan of the topology, or draw it
     Describe(Describe),
     /// Show the topics of the program, and what is in them
     Topics(Topics),
     /// Show how far the program is behind in what it reads
     Lag(Lag),
+    /// Begin again at a position, without state
+    Reset(ResetTo),
 }
 
 impl<A: Args + 'static> App<A> {

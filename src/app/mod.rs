@@ -1,13 +1,17 @@
 //! [`App`]: a topology becomes a program with a command line.
 //!
 //! Read in this order: here, `arguments` (what can be said, and where), `options` (command line, config file, environment), then the
-//! commands, one file each: `run` (with `status`, what it shows), `describe`, `topics`, `lag`, `reset`; `logs` is where `tracing` goes.
+//! commands, one file each: `run` (with `status`, what it shows), `replay`, `replays`, `describe`, `topics`, `lag`, `reset`; `logs` is where
+//! `tracing` goes.
 
 mod arguments;
 mod describe;
 mod lag;
 mod logs;
 mod options;
+mod replay;
+mod replays;
+mod reset;
 mod run;
 mod status;
 mod topics;
@@ -32,7 +36,7 @@ use self::{
 };
 use crate::Embedded;
 
-/// A topology as a program: `run`, `describe`, `topics`, `lag`, with options from the command line, a config file and the
+/// A topology as a program: `run`, `replay`, `describe`, `topics`, `lag`, `reset`, with options from the command line, a config file and the
 /// environment.
 ///
 /// ```no_run
@@ -86,6 +90,8 @@ pub enum Exit {
     Done,
     /// It compared two things, and they differ: exit code 1.
     Different,
+    /// It was asked to end before it was done, and can go on: exit code 1.
+    Stopped,
 }
 
 impl App {
@@ -260,7 +266,9 @@ impl<A: Args + 'static> App<A> {
 
     async fn execute(&self, arguments: &Arguments<A>, out: &mut dyn Write) -> Result<Exit, Failure> {
         let config = Config::resolve(&arguments.options, arguments.quiet, &self.name)?;
-        let level = if matches!(arguments.action, Action::Run(_)) { "info" } else { "warn" };
+        // Where there is a line that says how it goes, nobody needs to read that.
+        let goes_on = matches!(arguments.action, Action::Run(_) | Action::Replay(_));
+        let level = if goes_on && !io::stderr().is_terminal() { "info" } else { "warn" };
         logs::begin(config.log_format, if config.quiet { "error" } else { level });
         let mut session = Session { config, args: &arguments.own, out };
         match &arguments.action {
@@ -268,6 +276,9 @@ impl<A: Args + 'static> App<A> {
             Action::Describe(how) => self.describe(how, &mut session),
             Action::Topics(how) => self.topics(how, &mut session).await,
             Action::Lag(how) => self.lag(how, &mut session).await,
+            Action::Replay(how) => self.replay(how, &mut session).await,
+            Action::Replays(what) => self.replays(what, &mut session).await,
+            Action::Reset(how) => self.reset(how, &mut session).await,
         }
     }
 
@@ -358,7 +369,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         match exit {
             Exit::Done => Self::SUCCESS,
-            Exit::Different => Self::from(1),
+            Exit::Different | Exit::Stopped => Self::from(1),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     KStream,
     ops::source::{Consumed, SourceNode},
     state::{BuildStore, KeyValueHandle, KeyValueSpec},
-    topology::{Node, NodeId, NodeKind, StoreNode, TopicRef, Topology},
+    topology::{Effect, Node, NodeId, NodeKind, StoreNode, TopicRef, Topology},
 };
 
 /// Builds a [`Topology`].
@@ -137,11 +137,21 @@ impl Graph {
     /// Node names are for people and use a counter; nothing durable is called by them.
     pub(crate) fn add(&mut self, role: &str, parent: Option<NodeId>, kind: NodeKind) -> NodeId {
         let id = NodeId(self.nodes.len());
-        self.nodes.push(Node { name: format!("{role}-{}", id.0), kind, children: Vec::new() });
+        self.nodes.push(Node {
+            name: format!("{role}-{}", id.0),
+            kind,
+            children: Vec::new(),
+            effect: Effect::default(),
+        });
         if let Some(parent) = parent {
             self.nodes[parent.0].children.push(id);
         }
         id
+    }
+
+    /// Says what a node makes of what comes.
+    pub(crate) fn mark(&mut self, node: NodeId, effect: Effect) {
+        self.nodes[node.0].effect = effect;
     }
 
     /// Gives a node another parent, which must be older than it.

@@ -84,6 +84,11 @@ impl JoinWindows {
         Ok(())
     }
 
+    /// How far apart two records may be at most, and the grace, in milliseconds.
+    pub(crate) fn spans_ms(self) -> (i64, i64) {
+        (self.before_ms.max(self.after_ms).max(0), self.grace_ms)
+    }
+
     /// As the left stream's records see them.
     pub(crate) fn left(self) -> JoinSpan {
         JoinSpan { before_ms: self.before_ms, after_ms: self.after_ms, grace_ms: self.grace_ms }
@@ -135,6 +140,11 @@ impl JoinSpan {
         now.plus_ms(-self.after_ms - self.grace_ms - 1)
     }
 
+    /// The time from which on a row is closed: the other way round.
+    pub(crate) fn closes_at(self, timestamp: Timestamp) -> Timestamp {
+        timestamp.plus_ms(self.after_ms).plus_ms(self.grace_ms).plus_ms(1)
+    }
+
     /// Length of the panes that rows are kept in. Long enough that a look at one window touches few of them, and a row is
     /// kept hardly longer than it must be; never so short that panes cost more than their rows.
     pub(crate) fn pane_ms(self) -> i64 {
@@ -169,6 +179,7 @@ mod tests {
         }
         // Closed when now > timestamp + after + grace.
         assert_eq!(left.closed_until(Timestamp(106)), Timestamp(100));
+        assert_eq!(left.closes_at(Timestamp(100)), Timestamp(106));
         assert_eq!(right.closed_until(Timestamp(113)), Timestamp(100));
     }
 

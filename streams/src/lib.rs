@@ -16,6 +16,7 @@ mod table;
 mod topology;
 mod windows;
 
+pub mod replay;
 pub mod testing;
 
 /// So that the examples of the guide are compiled and run.
@@ -39,6 +40,6 @@ pub use self::{
     state::{KeyValueHandle, KeyValueStore, Order, StoreHandle},
     stream::KStream,
     table::KTable,
-    topology::{PlanFormat, TopicRole, Topology},
+    topology::{Output, OutputKind, PlanFormat, TopicRole, Topology},
     windows::{TimeWindows, Window, Windowed, Windows, windowed_serde},
 };

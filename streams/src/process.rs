@@ -51,9 +51,9 @@ pub trait Processor<KIn, VIn, KOut, VOut>: Send + 'static {
     /// for it is taken back first.
     fn process(&mut self, record: Record<KIn, VIn>, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()>;
 
-    /// Called after a record is done, when a processor of the task asked for it with [`ProcessorContext::wake`]: for work
-    /// that is not that record's own, such as sending what a closed window holds. Behind a merge it may be called more than
-    /// once.
+    /// Called after a record is done, when a processor of the task asked for it with [`ProcessorContext::wake`], and when time
+    /// passes behind the end of the input ([`Streams::close_windows`](crate::Streams::close_windows)): for work that is not
+    /// that record's own, such as sending what a closed window holds. It may be called more than once.
     ///
     /// # Errors
     /// Stops the application: there is no record that could be left out.
@@ -223,6 +223,15 @@ pub(crate) enum Call {
     Punctuate,
     /// [`Processor::before_commit`], to all, to those before a processor first.
     BeforeCommit,
+    /// That time has passed: [`Processor::flush`] and [`Processor::advance`], to all, to those before a processor first.
+    Pass,
+}
+
+impl Call {
+    /// Whether a processor is told once all of those before it have been; all else it knows by itself when it is come by again.
+    fn goes_down(self) -> bool {
+        matches!(self, Self::BeforeCommit | Self::Pass)
+    }
 }
 
 pub(crate) type Next<K, V> = Box<dyn Process<K, V>>;
@@ -295,6 +304,14 @@ where
                 self.processor.before_commit(cx)?;
                 self.next.call(call, task)
             }
+            Call::Pass => {
+                let processor = self.number;
+                let cx = &mut ProcessorContext { next: &mut *self.next, task, processor };
+                // What it has gathered is earlier than the time that passes.
+                self.processor.flush(cx)?;
+                self.processor.advance(cx)?;
+                self.next.call(call, task)
+            }
         }
     }
 }
@@ -361,7 +378,7 @@ pub(crate) struct SharedChild<K, V> {
     pub(crate) parents: usize,
     /// How many of them are done with their batch.
     pub(crate) flushed: usize,
-    /// How many of them are ready for the commit.
+    /// How many of them have been told what goes down.
     pub(crate) ready: usize,
 }
 
@@ -416,10 +433,10 @@ impl<K: Data, V: Data> Process<K, V> for Shared<K, V> {
         })
     }
 
-    /// Before a commit as for [`Shared::flush`]; all else a processor knows by itself when it is come by again.
+    /// See [`Call::goes_down`].
     fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
         self.with(task, |child, task| {
-            let all = call != Call::BeforeCommit || have_all(&mut child.ready, child.parents);
+            let all = !call.goes_down() || have_all(&mut child.ready, child.parents);
             if all { child.next.call(call, task) } else { Ok(()) }
         })
     }

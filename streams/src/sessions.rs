@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use headwater_core::{DefaultSerde, Error, Result, Serde, SerdeRef, Timestamp};
+use headwater_core::{DefaultSerde, Error, Result, Serde, SerdeRef, Timestamp, serdes::KeyWindow};
 
 use crate::{
     Windowed, Windows,
-    windows::{SPAN_MS_MAX, millis},
+    windows::{SPAN_MS_MAX, millis, show_windowed},
 };
 
 /// The span of the records of one session: the first and the last of them, so that **both ends belong to it** (Kafka:
@@ -86,10 +86,15 @@ impl SessionWindows {
     }
 
     /// Refuses a timestamp at the very end of time, where no session could ever close.
+    /// Gap and grace, in milliseconds.
+    pub(crate) fn spans_ms(self) -> (i64, i64) {
+        (self.gap_ms, self.grace_ms)
+    }
+
     #[inline]
     pub(crate) fn check_timestamp(self, timestamp: Timestamp) -> Result<()> {
-        let closes = timestamp.0.checked_add(self.gap_ms).and_then(|end| end.checked_add(self.grace_ms));
-        match closes {
+        let open_until = timestamp.0.checked_add(self.gap_ms).and_then(|end| end.checked_add(self.grace_ms));
+        match open_until.filter(|until| *until < i64::MAX) {
             Some(_) => Ok(()),
             None => Err(Error::processing(format!(
                 "timestamp is in no session that could close. timestamp={timestamp}, windows={self}"
@@ -101,6 +106,11 @@ impl SessionWindows {
     #[inline]
     pub(crate) fn are_one(self, a: Session, b: Session) -> bool {
         a.start <= b.end.plus_ms(self.gap_ms) && b.start <= a.end.plus_ms(self.gap_ms)
+    }
+
+    /// The operator time from which on a session that ends at `end` is closed.
+    pub(crate) fn closes_at(self, end: Timestamp) -> Timestamp {
+        end.plus_ms(self.gap_ms).plus_ms(self.grace_ms).plus_ms(1)
     }
 
     /// The end that open sessions have at least, at this stream time.
@@ -187,6 +197,15 @@ impl<K: 'static> Serde<Windowed<K, Session>> for SessionWindowedSerde<K> {
     fn partition_bytes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         bytes.get(..bytes.len().saturating_sub(SESSION_BYTES)).unwrap_or(bytes)
     }
+
+    fn key_window(&self, bytes: &[u8]) -> Option<KeyWindow> {
+        let (_, Session { start, end }) = decode_session(bytes)?;
+        Some(KeyWindow::Session { start, end })
+    }
+
+    fn show(&self, bytes: &[u8]) -> Option<String> {
+        show_windowed(&*self.key, self.partition_bytes(bytes), self.key_window(bytes)?)
+    }
 }
 
 impl<K: DefaultSerde> DefaultSerde for Windowed<K, Session> {
@@ -212,8 +231,9 @@ mod tests {
         assert_eq!(session(4, 6).with(session(1, 5)), session(1, 6));
         assert_eq!(five.open_from(Timestamp(20)), Timestamp(13));
         assert_eq!(five.open_from(Timestamp::MIN), Timestamp::MIN);
-        assert!(five.check_timestamp(Timestamp(i64::MAX - 7)).is_ok());
-        assert!(five.check_timestamp(Timestamp(i64::MAX - 6)).is_err());
+        assert!(five.check_timestamp(Timestamp(i64::MAX - 8)).is_ok());
+        assert!(five.check_timestamp(Timestamp(i64::MAX - 7)).is_err());
+        assert_eq!(five.closes_at(Timestamp(12)), Timestamp(20));
         assert!(five.check().is_ok() && SessionWindows::gap(Duration::ZERO).check().is_err());
     }
 

@@ -7,7 +7,7 @@ use headwater_core::{Data, Error};
 use crate::{
     Processor,
     builder::Graph,
-    topology::{BuildNode, NodeId, NodeKind, ProcessorNode},
+    topology::{BuildNode, Effect, NodeId, NodeKind, ProcessorNode},
 };
 
 /// A stream of records with keys `K` and values `V`. Cheap to clone; using it twice sends every record both ways.
@@ -85,6 +85,12 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// The same stream, marked as having keys that its partitions do not follow.
     pub(crate) fn rekeyed(mut self, by: &'static str) -> Self {
         self.rekeyed_by = Some(by);
+        self.marked(Effect::Rekeys)
+    }
+
+    /// The same stream, whose node is said to do more than to hand records on.
+    pub(crate) fn marked(self, effect: Effect) -> Self {
+        self.graph.borrow_mut().mark(self.node, effect);
         self
     }
 }

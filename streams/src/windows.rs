@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use headwater_core::{DefaultSerde, Error, Result, Serde, SerdeRef, Timestamp};
+use headwater_core::{DefaultSerde, Error, Result, Serde, SerdeRef, Timestamp, serdes::KeyWindow};
 
 /// Spans beyond this are refused, so that sums of them do not overflow: a million years.
 pub(crate) const SPAN_MS_MAX: i64 = 1_000_000 * 366 * 24 * 3_600_000;
@@ -140,6 +140,11 @@ impl TimeWindows {
         })
     }
 
+    /// Size and grace, in milliseconds.
+    pub(crate) fn spans_ms(self) -> (i64, i64) {
+        (self.size_ms, self.grace_ms)
+    }
+
     #[inline]
     pub(crate) fn window_at(self, start: Timestamp) -> Window {
         Window { start, end: start.plus_ms(self.size_ms) }
@@ -237,6 +242,28 @@ impl<K: 'static> Serde<Windowed<K>> for WindowedSerde<K> {
     fn partition_bytes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         bytes.get(..bytes.len().saturating_sub(START_BYTES)).unwrap_or(bytes)
     }
+
+    fn key_window(&self, bytes: &[u8]) -> Option<KeyWindow> {
+        let start = Timestamp(i64::from_be_bytes(*bytes.last_chunk::<START_BYTES>()?));
+        Some(match self.size_ms {
+            Some(size_ms) => KeyWindow::Span { start, end: start.plus_ms(size_ms) },
+            None => KeyWindow::From(start),
+        })
+    }
+
+    fn show(&self, bytes: &[u8]) -> Option<String> {
+        show_windowed(&*self.key, self.partition_bytes(bytes), self.key_window(bytes)?)
+    }
+}
+
+/// `key@window`, where the key can be shown at all.
+pub(crate) fn show_windowed<K: 'static>(
+    serde: &dyn Serde<K>,
+    key: &[u8],
+    window: KeyWindow,
+) -> Option<String> {
+    let key = serde.show(key).or_else(|| std::str::from_utf8(key).ok().map(str::to_owned))?;
+    Some(format!("{key}@{window}"))
 }
 
 /// For writing; reading needs the size and so [`windowed_serde`].

@@ -260,6 +260,26 @@ fn check(make: impl Fn(Emit) -> Topology, records: &[Input], trouble: &Trouble, 
     assert_eq!(outputs(&mut driver), expected.closed, "on close");
 }
 
+/// When time ends, what is open closes as it does when a record comes from far ahead.
+fn check_end(make: impl Fn(Emit) -> Topology, records: &[Input], trouble: &Trouble, expected: &Expected) {
+    let mut driver = run(make(Emit::OnClose), records, trouble);
+    driver.begin_to_close_windows().unwrap();
+    if trouble.crash_every < usize::MAX {
+        driver.turn().unwrap();
+        driver.crash().unwrap();
+    }
+    driver.close_windows().unwrap();
+    assert_eq!(outputs(&mut driver), expected.closed, "at the end of time");
+    driver.crash().unwrap();
+    driver.close_windows().unwrap();
+    assert_eq!(outputs(&mut driver), [], "time ends once");
+}
+
+fn and_one_far_ahead(mut records: Vec<Input>) -> Vec<Input> {
+    records.push(("b", 9, 1_000_000));
+    records
+}
+
 /// Each result differs from the one before, because each record adds to it; so on change is as on update. On commit, the last
 /// value of each row is the same.
 fn check_others(make: impl Fn(Emit) -> Topology, records: &[Input], trouble: &Trouble, expected: &Expected) {
@@ -316,5 +336,23 @@ proptest! {
         check_others(hopping, &records, &trouble, &time_windows(&records, (size, size / 2, grace)));
         let by_gap = |emit| sessions_of(SessionWindows::gap(ms(size)).grace(ms(grace)), emit);
         check_others(by_gap, &records, &trouble, &sessions(&records, (size, grace)));
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1_000))]
+
+    #[test]
+    fn at_the_end_of_time_windows_close_as_by_a_record_from_far_ahead(
+        records in inputs(),
+        (size, advance) in (1..20i64).prop_flat_map(|size| (Just(size), 1..=size)),
+        grace in 0..15i64,
+        trouble in trouble(),
+    ) {
+        let all = and_one_far_ahead(records.clone());
+        let hopping = |emit| windows_of(TimeWindows::hopping(ms(size), ms(advance)).grace(ms(grace)), emit);
+        check_end(hopping, &records, &trouble, &time_windows(&all, (size, advance, grace)));
+        let by_gap = |emit| sessions_of(SessionWindows::gap(ms(size)).grace(ms(grace)), emit);
+        check_end(by_gap, &records, &trouble, &sessions(&all, (size, grace)));
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::program::{printed, word_count};
 
-const COMMANDS: &[&str] = &["", "run", "describe", "topics", "lag"];
+const COMMANDS: &[&str] =
+    &["", "run", "replay", "replays", "replays list", "replays delete", "describe", "topics", "lag", "reset"];
 
 #[test]
 fn help_reads_well() {

@@ -113,6 +113,15 @@ impl Running {
         panic!("it ended without saying so:\n{said}");
     }
 
+    /// Waits until `happened`; fails when the program ends before.
+    #[track_caller]
+    pub(crate) fn wait_until(&mut self, mut happened: impl FnMut() -> bool) {
+        while !happened() {
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended before that happened");
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -64,6 +64,11 @@ impl<T: Serialize + DeserializeOwned + 'static> Serde<T> for Bincode {
             )))
         }
     }
+    /// As JSON, which has the names of the fields.
+    fn show(&self, bytes: &[u8]) -> Option<String> {
+        let value: T = self.decode(bytes).ok()?;
+        serde_json::to_string(&value).ok()
+    }
 }
 
 #[cfg(test)]

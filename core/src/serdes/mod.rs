@@ -15,12 +15,14 @@
 //! | [`json()`], [`bincode()`] | any serde type | no |
 
 mod formats;
+mod key_window;
 mod primitives;
 
 use std::sync::Arc;
 
 pub use self::{
     formats::{Bincode, Json, bincode, json},
+    key_window::KeyWindow,
     primitives::nullable,
 };
 use crate::{Error, Result};
@@ -75,6 +77,19 @@ pub trait Serde<T>: Send + Sync + 'static {
     #[inline]
     fn partition_bytes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         bytes
+    }
+
+    /// The window that a key's bytes name; `None` for keys without one.
+    fn key_window(&self, bytes: &[u8]) -> Option<KeyWindow> {
+        let _ = bytes;
+        None
+    }
+
+    /// The value that `bytes` stand for, as people read it; `None` when the bytes say it as well as anything, or stand for
+    /// none. Only shown, never read back.
+    fn show(&self, bytes: &[u8]) -> Option<String> {
+        let _ = bytes;
+        None
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{DefaultSerde, Serde, SerdeRef, wrong_bytes};
+use super::{DefaultSerde, KeyWindow, Serde, SerdeRef, wrong_bytes};
 use crate::Result;
 
 /// The serde of every type with fixed-width big-endian bytes.
@@ -25,6 +25,9 @@ macro_rules! big_endian {
                     Ok(bytes) => Ok(<$type>::from_be_bytes(bytes)),
                     Err(_) => Err(wrong_bytes::<$type>(concat!("the width of ", stringify!($type)), bytes)),
                 }
+            }
+            fn show(&self, bytes: &[u8]) -> Option<String> {
+                Serde::<$type>::decode(self, bytes).ok().map(|value| value.to_string())
             }
         }
         impl DefaultSerde for $type {
@@ -74,6 +77,9 @@ impl Serde<bool> for Plain {
             [1] => Ok(true),
             _ => Err(wrong_bytes::<bool>("one byte, 0 or 1", bytes)),
         }
+    }
+    fn show(&self, bytes: &[u8]) -> Option<String> {
+        Serde::<bool>::decode(self, bytes).ok().map(|value| value.to_string())
     }
 }
 
@@ -158,6 +164,12 @@ impl<T: 'static> Serde<Option<T>> for Nullable<T> {
     fn decode_nullable(&self, bytes: Option<&[u8]>) -> Result<Option<T>> {
         bytes.map(|bytes| self.0.decode(bytes)).transpose()
     }
+    fn key_window(&self, bytes: &[u8]) -> Option<KeyWindow> {
+        self.0.key_window(bytes)
+    }
+    fn show(&self, bytes: &[u8]) -> Option<String> {
+        self.0.show(bytes)
+    }
 }
 
 impl<T: DefaultSerde> DefaultSerde for Option<T> {
@@ -196,6 +208,19 @@ fn decode_part<T: 'static>(serde: &SerdeRef<T>, bytes: &mut &[u8]) -> Result<T> 
     serde.decode(part)
 }
 
+/// A part that shows itself as nothing better is text, or nothing.
+fn show_part<T: 'static>(serde: &SerdeRef<T>, bytes: &mut &[u8]) -> Option<String> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let length = i32::from_be_bytes(*length);
+    if length == NULL_LENGTH {
+        *bytes = rest;
+        return Some("null".to_owned());
+    }
+    let (part, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    *bytes = rest;
+    serde.show(part).or_else(|| std::str::from_utf8(part).ok().map(str::to_owned))
+}
+
 macro_rules! tuples {
     ($(($($part:ident $at:tt),+)),+) => {$(
         impl<$($part: 'static),+> Serde<($($part,)+)> for Parts<($(SerdeRef<$part>,)+)> {
@@ -206,6 +231,10 @@ macro_rules! tuples {
             fn decode(&self, mut bytes: &[u8]) -> Result<($($part,)+)> {
                 let value = ($(decode_part(&self.0.$at, &mut bytes)?,)+);
                 if bytes.is_empty() { Ok(value) } else { Err(wrong_bytes::<($($part,)+)>("nothing after the last part", bytes)) }
+            }
+            fn show(&self, mut bytes: &[u8]) -> Option<String> {
+                let parts = [$(show_part(&self.0.$at, &mut bytes)?),+];
+                bytes.is_empty().then(|| format!("({})", parts.join(", ")))
             }
         }
         impl<$($part: DefaultSerde),+> DefaultSerde for ($($part,)+) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use headwater_core::{Data, Headers, Record, Result, Timestamp};
 
-use crate::{KStream, Processor, ProcessorContext};
+use crate::{KStream, Processor, ProcessorContext, topology::Effect};
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Makes any number of records of each one, with its timestamp and headers. Keys may change: before anything that works
@@ -70,6 +70,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     {
         let map = Arc::new(map);
         self.then("flat-map-values", &[], move || FlatMapValues { map: Arc::clone(&map) })
+            .marked(Effect::Multiplies)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         calls::{Answer, Calls, Finished, caught},
         context::{TaskContext, partition_of},
     },
-    topology::{BuildNode, ErasedNext, NodeKind, SinkTopic, Slots},
+    topology::{BuildNode, Effect, ErasedNext, NodeKind, SinkTopic, Slots},
 };
 
 /// How many calls of [`KStream::map_async`] a task has open at a time, and in which order their results go on.
@@ -117,7 +117,10 @@ impl<K: Data, V: Data> KStream<K, V> {
             input: std::marker::PhantomData,
         });
         let kind = NodeKind::Sink { topic: SinkTopic::Fixed(topic.clone()), build };
-        graph.add("map-async", Some(self.node), kind);
+        let node = graph.add("map-async", Some(self.node), kind);
+        if !concurrency.ordered {
+            graph.mark(node, Effect::Shuffles);
+        }
         drop(graph);
         StreamsBuilder::over(&self.graph).source(topic, Consumed::with(key, value))
     }
@@ -184,7 +187,7 @@ where
         let has_key = self.key.encode_nullable(&key, &mut key_bytes)?;
         let key_bytes = has_key.then_some(key_bytes);
         let partition = partition_of(&*self.key, key_bytes.as_deref(), (task.id, partitions));
-        let (serde, sink, stream_time) = (SerdeRef::clone(&self.value), self.sink, task.stream_time);
+        let (serde, sink, stream_time) = (SerdeRef::clone(&self.value), self.sink, task.lane_time());
         let call = (self.call)(key, value);
         let finished = async move {
             let answer = caught(call).await.and_then(|value| {

@@ -8,7 +8,7 @@ use crate::{
     KStream,
     process::{Call, Process, RecordType},
     runtime::context::{TaskContext, partition_of},
-    topology::{BuildNode, ErasedNext, NodeKind, SinkTopic, Slots, TopicRef},
+    topology::{BuildNode, ErasedNext, NodeKind, ShownRef, SinkTopic, Slots, TopicRef, shown},
 };
 
 /// Chooses the partition of a record, given how many there are.
@@ -134,6 +134,11 @@ impl<K: Data, V: Data> BuildNode for SinkNode<K, V> {
         let (produced, sink) = (self.produced.clone(), slots.sink);
         ErasedNext::of::<K, V>(Box::new(Encode { produced, sink, choose: self.choose.clone() }))
     }
+
+    fn shown(&self) -> Option<(ShownRef, ShownRef)> {
+        let (key, value) = self.produced.serdes();
+        Some((shown(key), shown(value)))
+    }
 }
 
 struct Encode<K, V> {
@@ -150,6 +155,7 @@ impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
             None => self.sink,
             Some(choose) => task.sink_of(&choose(&record.key, &record.value))?,
         };
+        let lane_time = task.lane_time();
         let scratch = &mut task.scratch;
         scratch.clear();
         let has_key = self.produced.key.encode_nullable(&record.key, scratch)?;
@@ -162,7 +168,7 @@ impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
             Some(choose) => chosen(choose(&record.key, &record.value, sink.partitions()), sink.partitions())?,
             None => partition_of(&*self.produced.key, key, (task.id, sink.partitions())),
         };
-        sink.push(partition, record.timestamp, (key, value), (&record.headers, task.stream_time))
+        sink.push(partition, record.timestamp, (key, value), (&record.headers, lane_time))
     }
 
     fn advance(&mut self, _: &mut TaskContext) -> Result<()> {

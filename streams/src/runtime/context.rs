@@ -42,6 +42,10 @@ pub(crate) struct TaskContext {
     pub(crate) id: TaskId,
     /// Highest timestamp of the records taken so far.
     pub(crate) stream_time: Timestamp,
+    /// How far time has passed behind the end of the input: not at all, step by step, or to its own end.
+    pub(crate) passed: Timestamp,
+    /// Whether processors are told just now that time has passed.
+    pub(crate) is_passing: bool,
     /// Of the current record among those whose keys the stores have seen ahead.
     pub(crate) place: usize,
     /// By their place in the topology; those of other sub-topologies are missing.
@@ -76,6 +80,17 @@ pub(crate) struct TaskContext {
 }
 
 impl TaskContext {
+    /// The time of what is sent now, for those who read it as a lane.
+    #[inline]
+    pub(crate) fn lane_time(&self) -> Timestamp {
+        self.stream_time.max(self.passed)
+    }
+
+    /// The time that has come without a record, while processors are told of it.
+    pub(crate) fn passing(&self) -> Option<Timestamp> {
+        self.is_passing.then_some(self.passed)
+    }
+
     /// The store at `index`, and the engine under it.
     #[inline]
     pub(crate) fn store_and_state<S: Store + 'static>(&mut self, index: usize) -> (&mut S, &dyn TaskState) {
@@ -92,6 +107,16 @@ impl TaskContext {
         let place = self.place;
         let (store, state) = self.store_and_state::<KeyValue<K, V>>(handle.index);
         KeyValueStore { store, state, place }
+    }
+
+    /// Takes a store out, so that its rows can be sent from where they lie; [`TaskContext::put_back`] must follow. What is sent
+    /// meanwhile must not change it.
+    pub(crate) fn put_aside(&mut self, index: usize) -> Option<Box<dyn Store>> {
+        self.stores.get_mut(index).and_then(Option::take)
+    }
+
+    pub(crate) fn put_back(&mut self, index: usize, store: Box<dyn Store>) {
+        self.stores[index] = Some(store);
     }
 
     pub(crate) fn stores(&mut self) -> impl Iterator<Item = &mut Box<dyn Store>> {
@@ -153,6 +178,12 @@ impl TaskContext {
             self.punctuators.begin_record();
             self.calls.iter_mut().for_each(Calls::begin_record);
         }
+    }
+
+    /// Whether what fails may be left out.
+    #[inline]
+    pub(crate) fn forgives(&self) -> bool {
+        self.on_error != OnError::Fail
     }
 
     /// Takes back everything since [`TaskContext::begin_record`].

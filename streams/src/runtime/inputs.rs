@@ -18,6 +18,9 @@ const READ_BYTES_MAX: usize = 1 << 20;
 /// Bytes of batches that a lane keeps in memory. Beyond, it knows where they lie and reads them again in time.
 const LANE_BYTES_MAX: usize = 2 << 20;
 
+/// Reads of one turn that give nothing to a lane that is waited for. Then other tasks, commits and a stop have their turn.
+const FRUITLESS_READS_MAX: usize = 32;
+
 /// One partition that a task reads.
 pub(crate) struct Input {
     pub(crate) partition: TopicPartition,
@@ -97,11 +100,21 @@ impl Inputs {
         Ok(begin != offsets.earliest)
     }
 
-    /// Reads until every lane has something to take, or is known to be at its end.
-    pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<()> {
-        for at in 0..self.inputs.len() {
-            if self.lanes.iter().any(|lane| lane.input == at && lane.is_empty()) {
-                self.scan(at, log, board).await?;
+    /// Reads until every lane has something to take, or is known to be at its end. How many partitions there are of which
+    /// more must be read than a turn has time for.
+    pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<usize> {
+        let mut unread;
+        loop {
+            let closing = board.is_closing();
+            unread = 0;
+            for at in 0..self.inputs.len() {
+                if self.lanes.iter().any(|lane| lane.input == at && lane.is_empty()) {
+                    unread += usize::from(!self.scan(at, log, (board, closing)).await?);
+                }
+            }
+            // If it was said just now, what was read may be of an upstream task whose time ends, and others are behind.
+            if board.is_closing() == closing {
+                break;
             }
         }
         for at in 0..self.lanes.len() {
@@ -113,7 +126,7 @@ impl Inputs {
                 }
             }
         }
-        Ok(())
+        Ok(unread)
     }
 
     /// Reads what was found before and not kept, as much as lanes keep: all that stand at one place, together.
@@ -133,8 +146,9 @@ impl Inputs {
         Ok(())
     }
 
-    /// Reads on while one of the input's lanes is empty.
-    async fn scan(&mut self, at: usize, log: &dyn Log, board: &Board) -> Result<()> {
+    /// Reads on while one of the input's lanes is empty; `false` when that must go on in the next turn. When windows are
+    /// `closing`, all upstream tasks are behind whose time has not ended.
+    async fn scan(&mut self, at: usize, log: &dyn Log, (board, closing): (&Board, bool)) -> Result<bool> {
         // Progress first, then the log to its end: see `Board`.
         let progress: Vec<(usize, Option<Progress>)> = self
             .lanes
@@ -143,21 +157,23 @@ impl Inputs {
             .filter(|(_, lane)| lane.input == at)
             .map(|(i, lane)| (i, self.upstream_task(lane).map(|task| board.of(task))))
             .collect();
-        loop {
+        for _ in 0..FRUITLESS_READS_MAX {
             let input = &mut self.inputs[at];
             let fetched = log.read(&input.partition, input.next, READ_BYTES_MAX).await?;
             input.end = fetched.end;
             if fetched.batches.is_empty() {
                 for (lane, progress) in progress {
                     match progress {
-                        Some(progress) => self.lanes[lane].progress(progress.time, progress.behind),
+                        Some(Progress { time, behind, ended, .. }) => {
+                            self.lanes[lane].progress(time, behind || closing && !ended);
+                        }
                         None => {
                             let lane = &mut self.lanes[lane];
                             lane.progress(lane.time, false);
                         }
                     }
                 }
-                return Ok(());
+                return Ok(true);
             }
             for batch in fetched.batches {
                 input.next = batch.next_offset();
@@ -165,9 +181,10 @@ impl Inputs {
                 self.lanes[lane].push(batch, LANE_BYTES_MAX)?;
             }
             if !self.lanes.iter().any(|lane| lane.input == at && lane.is_empty()) {
-                return Ok(());
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 
     fn upstream_task(&self, lane: &Lane) -> Option<TaskId> {

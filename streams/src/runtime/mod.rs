@@ -26,7 +26,8 @@ mod worker;
 pub(crate) use self::{
     board::Board,
     metrics::MetricsSink,
-    plan::Plan,
+    plan::{Plan, changelog_topic, check, repartition_topic},
+    positions::{LanePosition, Metadata},
     worker::{Turn, Worker, version},
 };
 pub use self::{

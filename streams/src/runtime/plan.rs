@@ -1,6 +1,10 @@
 //! A topology on a log: the application's name and the number of partitions filled in, missing topics created.
 
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use headwater_core::{Error, GroupId, Log, Partition, Result, TaskId, TopicConfig, TopicName, TopicSpec};
 
@@ -11,7 +15,8 @@ use super::{
 };
 use crate::{
     OffsetReset,
-    topology::{TopicRef, Topology, changelog_topic, repartition_topic},
+    replay::Pace,
+    topology::{TopicRef, Topology},
 };
 
 pub(crate) struct Plan {
@@ -22,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) dead_letters: Option<(TopicName, NonZeroU32)>,
     /// How many partitions all topics of the log have.
     pub(crate) topics: Arc<BTreeMap<TopicName, NonZeroU32>>,
+    /// How fast a replay may go.
+    pub(crate) pace: Option<Pace>,
 }
 
 pub(crate) struct SubtopologyPlan {
@@ -37,6 +44,8 @@ pub(crate) struct SourcePlan {
     pub(crate) partitions: u32,
     /// For a repartition topic: the sub-topology that writes it, and how many tasks that has.
     pub(crate) upstream: Option<(u32, u32)>,
+    /// The sub-topologies that write it, if this one does not lead back to them: their time ends before that of this one.
+    pub(crate) writers: Vec<u32>,
     pub(crate) reset: OffsetReset,
     pub(crate) extract: Option<Extract>,
 }
@@ -60,11 +69,13 @@ impl Plan {
             subtopologies: Vec::new(),
             dead_letters: None,
             topics: Arc::default(),
+            pace: None,
         };
         for subtopology in 0..topology.subtopologies() {
             let resolved = plan.resolve_subtopology(subtopology, &partitions, &known)?;
             plan.subtopologies.push(resolved);
         }
+        plan.find_writers();
         plan.create_topics(&known, log).await?;
         plan.topics = Arc::new(log.topics().await?.into_iter().map(|t| (t.name, t.partitions)).collect());
         Ok(plan)
@@ -98,7 +109,8 @@ impl Plan {
                 )));
             }
             let (reset, extract) = (build.reset(), build.extract());
-            sources.push(SourcePlan { topic: name, partitions: width, upstream, reset, extract });
+            let writers = Vec::new();
+            sources.push(SourcePlan { topic: name, partitions: width, upstream, writers, reset, extract });
         }
         let mut sinks = Vec::new();
         for topic in self.topology.sink_topics_of(subtopology) {
@@ -110,6 +122,49 @@ impl Plan {
             sinks.push(SinkPlan { topic: name, partitions: count, repartition });
         }
         Ok(SubtopologyPlan { tasks: count, sources, sinks })
+    }
+
+    /// Finds out who sends to whom, through topics of the application and through others.
+    fn find_writers(&mut self) {
+        let writes = |s: &SubtopologyPlan, topic: &TopicName| s.sinks.iter().any(|sink| sink.topic == *topic);
+        let writers_of = |topic: &TopicName| -> Vec<u32> {
+            (0..)
+                .zip(&self.subtopologies)
+                .filter(|(_, s)| writes(s, topic))
+                .map(|(number, _)| number)
+                .collect()
+        };
+        let sources =
+            |s: &SubtopologyPlan| s.sources.iter().map(|source| writers_of(&source.topic)).collect();
+        let mut writers: Vec<Vec<Vec<u32>>> = self.subtopologies.iter().map(sources).collect();
+        // Whoever comes before a sub-topology, directly or not.
+        let mut before: Vec<BTreeSet<u32>> =
+            writers.iter().map(|sources| sources.iter().flatten().copied().collect()).collect();
+        for _ in 0..before.len() {
+            for at in 0..before.len() {
+                let further: Vec<u32> =
+                    before[at].iter().flat_map(|s| before[*s as usize].iter().copied()).collect();
+                before[at].extend(further);
+            }
+        }
+        for (number, sources) in (0..).zip(&mut writers) {
+            sources
+                .iter_mut()
+                .for_each(|all| all.retain(|writer| !before[*writer as usize].contains(&number)));
+        }
+        for (subtopology, writers) in self.subtopologies.iter_mut().zip(writers) {
+            for (source, writers) in subtopology.sources.iter_mut().zip(writers) {
+                source.writers = writers;
+            }
+        }
+    }
+
+    /// The tasks whose time ends before that of the tasks of `subtopology`.
+    pub(crate) fn tasks_before(&self, subtopology: u32) -> Vec<TaskId> {
+        let sources = &self.subtopologies[subtopology as usize].sources;
+        let writers: BTreeSet<u32> =
+            sources.iter().flat_map(|source| source.writers.iter().copied()).collect();
+        writers.into_iter().flat_map(|writer| self.tasks_of(writer)).collect()
     }
 
     /// Partitions of a topic that is made: as its readers need them, or as many as the widest of its writers has tasks.
@@ -171,8 +226,31 @@ impl Plan {
 
     /// All tasks, in order.
     pub(crate) fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
-        (0..).zip(&self.subtopologies).flat_map(|(subtopology, plan)| {
-            (0..plan.tasks).map(move |p| TaskId { subtopology, partition: Partition(p) })
-        })
+        (0..).zip(&self.subtopologies).flat_map(|(subtopology, _)| self.tasks_of(subtopology))
     }
+
+    fn tasks_of(&self, subtopology: u32) -> impl Iterator<Item = TaskId> + use<> {
+        let tasks = self.subtopologies[subtopology as usize].tasks;
+        (0..tasks).map(move |p| TaskId { subtopology, partition: Partition(p) })
+    }
+}
+
+/// Kafka: `<application.id>-<name>-repartition`.
+pub(crate) fn repartition_topic(application_id: &str, name: &str) -> Result<TopicName> {
+    TopicName::new(format!("{application_id}-{name}-repartition"))
+}
+
+/// Kafka: `<application.id>-<store>-changelog`.
+pub(crate) fn changelog_topic(application_id: &str, store: &str) -> Result<TopicName> {
+    TopicName::new(format!("{application_id}-{store}-changelog"))
+}
+
+/// Whether the topology could run on a log with these topics.
+pub(crate) fn check(
+    topology: &Topology,
+    settings: &Settings,
+    known: &BTreeMap<TopicName, NonZeroU32>,
+) -> Result<()> {
+    settings.check()?;
+    Partitions::of(topology, known).map(drop)
 }

@@ -1,13 +1,14 @@
 //! What a task needs to go on where it stopped, and how that lies in the metadata of its committed positions.
 //!
 //! One committed position per input partition: the lowest offset of its lanes, as Kafka's tools expect it, and as
-//! metadata one byte of version and the bincode of [`Metadata`].
+//! metadata one byte of version and the bincode of [`Metadata`]. Version 1 had no `passed`.
 
 use bytes::Bytes;
 use headwater_core::{Committed, Error, Offset, Result, Serde, Timestamp, serdes};
 use serde::{Deserialize, Serialize};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const WITHOUT_PASSED: u8 = 1;
 
 /// Position and time of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,24 @@ pub(crate) struct Metadata {
     pub(crate) clocks: Vec<ClockPosition>,
     /// Whether the partition was read by lanes; the positions mean something else when it was not.
     pub(crate) by_lanes: bool,
+    /// How far time has passed behind the end of the input, or `i64::MIN`; the same in all of the task's partitions.
+    pub(crate) passed: i64,
+}
+
+/// As version 1 had it.
+#[derive(Serialize, Deserialize)]
+struct MetadataWithoutPassed {
+    lanes: Vec<LanePosition>,
+    stream_time: i64,
+    clocks: Vec<ClockPosition>,
+    by_lanes: bool,
+}
+
+impl From<MetadataWithoutPassed> for Metadata {
+    fn from(metadata: MetadataWithoutPassed) -> Self {
+        let MetadataWithoutPassed { lanes, stream_time, clocks, by_lanes } = metadata;
+        Self { lanes, stream_time, clocks, by_lanes, passed: i64::MIN }
+    }
 }
 
 /// What an application commits in a source partition of which it has taken nothing yet, and which it shall read from `offset` on,
@@ -37,8 +56,8 @@ pub(crate) struct Metadata {
 /// Those of the encoding.
 pub fn position_at(offset: Offset) -> Result<Committed> {
     let lane = LanePosition { number: 0, offset: offset.0, time: Timestamp::MIN.0 };
-    Metadata { lanes: vec![lane], stream_time: Timestamp::MIN.0, clocks: Vec::new(), by_lanes: false }
-        .commit()
+    let (stream_time, passed) = (Timestamp::MIN.0, i64::MIN);
+    Metadata { lanes: vec![lane], stream_time, clocks: Vec::new(), by_lanes: false, passed }.commit()
 }
 
 /// Time of one operator.
@@ -60,18 +79,20 @@ impl Metadata {
     }
 
     pub(crate) fn of(committed: &Committed) -> Result<Self> {
-        match committed.metadata.split_first() {
-            Some((&VERSION, rest)) => {
-                let decoded: Result<Self> = serdes::Bincode.decode(rest);
-                decoded.map_err(|e| {
-                    Error::corrupt("metadata of a committed position cannot be read").with_source(e)
-                })
+        let decoded = match committed.metadata.split_first() {
+            Some((&VERSION, rest)) => serdes::Bincode.decode(rest),
+            Some((&WITHOUT_PASSED, rest)) => {
+                let decoded: Result<MetadataWithoutPassed> = serdes::Bincode.decode(rest);
+                decoded.map(Self::from)
             }
-            version => Err(Error::invalid(format!(
-                "a committed position was written by another version of Headwater. version={:?}, known={VERSION}",
-                version.map(|(version, _)| version)
-            ))),
-        }
+            version => {
+                return Err(Error::invalid(format!(
+                    "a committed position was written by another version of Headwater. version={:?}, known={VERSION}",
+                    version.map(|(version, _)| version)
+                )));
+            }
+        };
+        decoded.map_err(|e| Error::corrupt("metadata of a committed position cannot be read").with_source(e))
     }
 
     pub(crate) fn stream_time(&self) -> Timestamp {
@@ -98,11 +119,25 @@ mod tests {
             stream_time: -1,
             clocks: vec![ClockPosition { store: "hourly".into(), time: 3, closed: 2 }],
             by_lanes: true,
+            passed: 11,
         };
         let committed = metadata.commit().unwrap();
         assert_eq!(committed.offset, Offset(7));
         assert_eq!(Metadata::of(&committed).unwrap(), metadata);
         let newer = Committed { offset: Offset(0), metadata: Bytes::from_static(&[9, 0]) };
         assert!(Metadata::of(&newer).unwrap_err().to_string().contains("another version"));
+    }
+    #[test]
+    fn what_an_earlier_version_committed_is_read() {
+        let bytes = b"\x01\x01\x00\x05\x0a\x06\x01\x01h\x04\x02\x01";
+        let committed = Committed { offset: Offset(5), metadata: Bytes::from_static(bytes) };
+        let metadata = Metadata {
+            lanes: vec![LanePosition { number: 0, offset: 5, time: 5 }],
+            stream_time: 3,
+            clocks: vec![ClockPosition { store: "h".into(), time: 2, closed: 1 }],
+            by_lanes: true,
+            passed: i64::MIN,
+        };
+        assert_eq!(Metadata::of(&committed).unwrap(), metadata);
     }
 }

@@ -19,7 +19,7 @@ use super::{
     restarts::{Failure, Restarts},
     settings::Settings,
 };
-use crate::Topology;
+use crate::{Topology, replay::Pace};
 
 /// A topology that runs: its workers are threads of this process.
 ///
@@ -64,7 +64,19 @@ impl Streams {
     /// # Errors
     /// As [`Streams::start`].
     pub async fn start_on(topology: Topology, settings: Settings, ports: Ports) -> Result<Self> {
-        let plan = Arc::new(Plan::resolve(Arc::new(topology), settings, &*ports.log).await?);
+        Self::start_paced(topology, settings, ports, None).await
+    }
+
+    /// As [`Streams::start_on`], no faster than `pace` says.
+    pub(crate) async fn start_paced(
+        topology: Topology,
+        settings: Settings,
+        ports: Ports,
+        pace: Option<Pace>,
+    ) -> Result<Self> {
+        let mut plan = Plan::resolve(Arc::new(topology), settings, &*ports.log).await?;
+        plan.pace = pace;
+        let plan = Arc::new(plan);
         let shared = Arc::new(Shared {
             life: Arc::new(Life::new(plan.settings.workers)),
             board: Arc::new(Board::new(plan.tasks())),
@@ -137,6 +149,66 @@ impl Streams {
     /// Why the application stopped, if it did.
     pub async fn caught_up(&self) -> Result<()> {
         self.shared.wait(Shared::is_caught_up).await
+    }
+
+    /// Closes all windows, sessions and windows of joins though no record comes any more that would, and waits until that is
+    /// done and committed: for an input that has an end, such as a file that was loaded, or a replay.
+    ///
+    /// When everything is taken that there is ([`Streams::caught_up`]), time passes by itself in every task, in those that send
+    /// to others first: to each moment at which something closes, one after the other, and then to its end. So results go out in
+    /// the order, and with the timestamps, that they would have if records of other keys came all the time; those that closed
+    /// windows send carry no headers. They are the same whatever the number of workers, the commits and the crashes.
+    ///
+    /// That cannot be taken back: afterwards every record is late to every window. Once a task has begun, the application goes
+    /// on with it after a restart by itself; called again, this waits for the end of it, and when it has come does nothing.
+    /// Stream time stays that of the records: [`Punctuate::StreamTime`](crate::Punctuate::StreamTime) does not fire. A
+    /// [`Processor`](crate::Processor) of yours gets what closes before it, and calls of `flush` and `advance`. Where a topology
+    /// reads a topic that it writes itself, and so goes round in a circle, nobody in it waits for the others.
+    ///
+    /// ```
+    /// use std::{sync::Arc, time::Duration};
+    /// use headwater_core::{
+    ///     BatchBuilder, Headers, Log, Offset, Partition, ProducerName, Timestamp, TopicName, TopicPartition, TopicSpec,
+    ///     memory::{MemoryBackend, MemoryLog},
+    /// };
+    /// use headwater_streams::{Emit, Settings, Streams, StreamsBuilder, TimeWindows};
+    /// # futures::executor::block_on(async {
+    /// let log = Arc::new(MemoryLog::default());
+    /// log.create_topic(&TopicSpec::new("clicks", 1)?).await?;
+    /// let mut clicks = log.producer(&ProducerName("loader".into())).await?;
+    /// let mut batch = BatchBuilder::default();
+    /// batch.push(Timestamp(7), Some(b"ann"), Some(b"here"), &Headers::new());
+    /// clicks.append(&TopicPartition::new(TopicName::new("clicks")?, Partition(0)), &mut batch)?;
+    /// clicks.commit(None).await?;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let by_minute = TimeWindows::tumbling(Duration::from_secs(60));
+    /// builder
+    ///     .stream::<String, String>("clicks")
+    ///     .group_by_key()
+    ///     .windowed_by(by_minute)
+    ///     .emit(Emit::OnClose)
+    ///     .count("counts")
+    ///     .to_stream()
+    ///     .to("counts");
+    /// let state = Arc::new(MemoryBackend::default());
+    /// let streams = Streams::start(builder.build()?, Settings::new("app"), Arc::clone(&log) as _, state).await?;
+    /// streams.close_windows().await?;
+    /// streams.close().await?;
+    /// let counts = TopicPartition::new(TopicName::new("counts")?, Partition(0));
+    /// assert_eq!(log.offsets(&counts).await?.end, Offset(1));
+    /// # Ok::<(), headwater_core::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Why the application stopped, if it did.
+    pub async fn close_windows(&self) -> Result<()> {
+        let shared = &self.shared;
+        if !shared.board.is_closing() {
+            self.caught_up().await?;
+            shared.board.close_windows();
+        }
+        shared.wait(|shared| Ok(shared.board.all_have_ended() && shared.is_caught_up()?)).await
     }
 
     /// Waits until the application stops because of an error, and gives it.

@@ -1,7 +1,10 @@
 //! One sub-topology on one partition. Processing is synchronous: no I/O but its own state, no clock, no await.
 
 mod answers;
+mod passing;
 mod take;
+
+pub(crate) use self::passing::was_begun;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +39,9 @@ pub(crate) struct Task {
     id: TaskId,
     group: headwater_core::GroupId,
     inputs: Inputs,
+    /// The tasks whose time ends before that of this one; and whether that of this one has, and everything is closed.
+    before: Vec<TaskId>,
+    has_ended: bool,
     sources: Vec<Box<dyn Source>>,
     context: TaskContext,
     changelogs: Vec<Changelog>,
@@ -58,6 +64,8 @@ pub(crate) struct Task {
     nearing: Nearing,
     /// Whether a call was over since the last commit.
     is_answered: bool,
+    /// See [`Task::held_at`].
+    held_at: Option<Timestamp>,
 }
 
 /// How near the next commit is, for a task with calls.
@@ -100,10 +108,14 @@ impl Task {
             id,
             group: plan.group.clone(),
             inputs: Inputs::new(id, resolved, plan.settings.input_order),
+            before: plan.tasks_before(id.subtopology),
+            has_ended: false,
             sources,
             context: TaskContext {
                 id,
                 stream_time: Timestamp::MIN,
+                passed: Timestamp::MIN,
+                is_passing: false,
                 place: 0,
                 stores: (0..plan.topology.stores.len()).map(|_| None).collect(),
                 state,
@@ -137,6 +149,7 @@ impl Task {
             pending_bytes: 0,
             nearing: Nearing::Far,
             is_answered: false,
+            held_at: None,
         };
         let clocks = task.seek(log).await?;
         for (slot, store) in (0..).zip(indexes) {
@@ -169,6 +182,7 @@ impl Task {
             }
             if let Some(metadata) = metadata {
                 self.context.stream_time = self.context.stream_time.max(metadata.stream_time());
+                self.context.passed = self.context.passed.max(Timestamp(metadata.passed));
                 clocks.extend(metadata.clocks);
             }
         }
@@ -218,8 +232,9 @@ impl Task {
         self.id
     }
 
-    pub(crate) fn stream_time(&self) -> Timestamp {
-        self.context.stream_time
+    /// How far it is in time.
+    pub(crate) fn time(&self) -> Timestamp {
+        self.context.lane_time()
     }
 
     pub(crate) fn metrics(&mut self) -> TaskMetrics {
@@ -243,8 +258,8 @@ impl Task {
         self.metrics.opening = time;
     }
 
-    /// Reads what the task can take next.
-    pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<()> {
+    /// Reads what the task can take next; see [`Inputs::fill`].
+    pub(crate) async fn fill(&mut self, log: &dyn Log, board: &Board) -> Result<usize> {
         self.inputs.fill(log, board).await.map_err(|e| e.context(format!("task={}", self.id)))
     }
 
@@ -292,6 +307,7 @@ impl Task {
                 stream_time: self.context.stream_time.0,
                 clocks: clocks.clone(),
                 by_lanes: self.inputs.is_by_lanes(at),
+                passed: self.context.passed.0,
             };
             committed.push((input.partition.clone(), metadata.commit()?));
         }
@@ -369,7 +385,7 @@ impl Task {
     /// How far the task is, once everything it took is committed.
     pub(crate) fn progress(&self, looked_at: LogVersion) -> Progress {
         let behind = self.is_dirty() || !self.inputs.are_caught_up();
-        Progress { time: self.context.stream_time, behind, looked_at }
+        Progress { time: self.time(), behind, ended: self.has_ended && !self.is_dirty(), looked_at }
     }
 }
 

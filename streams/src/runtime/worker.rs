@@ -10,7 +10,14 @@ use std::{
 use futures::FutureExt as _;
 use headwater_core::{Log, LogVersion, Result, Signal, TaskId};
 
-use super::{board::Board, commit::commit, metrics::MetricsSink, plan::Plan, ports::Ports, task::Task};
+use super::{
+    board::Board,
+    commit::commit,
+    metrics::MetricsSink,
+    plan::Plan,
+    ports::Ports,
+    task::{Task, was_begun},
+};
 
 /// An idle worker looks at the clock at least this often when it has something to do by it.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -43,6 +50,9 @@ impl Worker {
         (board, metrics): (Arc<Board>, MetricsSink),
         tasks: &[TaskId],
     ) -> Result<Self> {
+        if !board.is_closing() && was_begun(&plan, &*ports.log).await? {
+            board.close_windows();
+        }
         let mut opened = Vec::with_capacity(tasks.len());
         for id in tasks {
             let start = Instant::now();
@@ -60,12 +70,17 @@ impl Worker {
     pub(crate) async fn turn(&mut self) -> Result<Turn> {
         let version = version(&*self.ports.log)?;
         self.seen.0 = version;
-        let now = self.ports.clock.now();
-        self.tasks.sort_by_key(|task| (task.stream_time(), task.id()));
+        let (now, settings) = (self.ports.clock.now(), &self.plan.settings);
+        let before = self.plan.pace.map(|pace| pace.before(now));
+        self.tasks.sort_by_key(|task| (task.time(), task.id()));
         let mut taken = 0;
         for task in &mut self.tasks {
-            task.fill(&*self.ports.log, &self.board).await?;
-            taken += task.process(self.plan.settings.turn_records_max)?;
+            let may_end = task.may_end(&self.board);
+            taken += task.fill(&*self.ports.log, &self.board).await?;
+            taken += task.process(settings.turn_records_max, before)?;
+            if may_end {
+                taken += task.pass_time(settings.turn_records_max, settings.uncommitted_bytes_max)?;
+            }
             taken += task.tick(now)?;
             if let Some(finished) = poll_fn(|cx| task.poll_calls(cx)).now_or_never() {
                 taken += finished?;
@@ -165,9 +180,12 @@ impl Worker {
         self.close(abandoned).await
     }
 
-    /// How long until a punctuation by the wall clock is due, or state must be written to the engine.
+    /// How long until a punctuation by the wall clock or a record at its pace is due, or state must be written to the engine.
     fn until_due(&self) -> Option<Duration> {
-        let due = |task: &Task| task.next_punctuation().into_iter().chain(task.next_spill()).min();
+        let paced = |task: &Task| Some(self.plan.pace?.due(task.held_at()?));
+        let due = |task: &Task| {
+            task.next_punctuation().into_iter().chain(task.next_spill()).chain(paced(task)).min()
+        };
         let due = self.tasks.iter().filter_map(due).min()?;
         let millis = due.0.saturating_sub(self.ports.clock.now().0);
         // A clock in whole milliseconds may be behind the timer: one more, and the next turn does not come too early.
@@ -213,4 +231,76 @@ async fn wait(time: Option<Duration>) {
 pub(crate) fn version(log: &dyn Log) -> Result<LogVersion> {
     // Ready at once when anything was ever appended, and else the version is that of an empty log.
     log.appended(LogVersion::default()).now_or_never().unwrap_or(Ok(LogVersion::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use headwater_core::{
+        BatchBuilder, Clock as _, Headers, ManualClock, Partition, ProducerName, Timestamp, TopicName,
+        TopicPartition, TopicSpec,
+        memory::{MemoryBackend, MemoryLog},
+    };
+
+    use super::*;
+    use crate::{Settings, StreamsBuilder, replay::Pace};
+
+    const FIRST: i64 = 1_000_000;
+
+    /// Records of an hour in two partitions, the first of which is far behind the other now and then.
+    fn times() -> Vec<(u32, i64)> {
+        (0..10_000i64).map(|n| (u32::from(n % 7 < 3), FIRST + n * 360 + n * n % 997)).collect()
+    }
+
+    async fn paced(log: &MemoryLog, clock: &Arc<ManualClock>, factor: f64) -> Worker {
+        let builder = StreamsBuilder::new();
+        builder.stream::<String, u64>("in").to("out");
+        let settings = Settings { turn_records_max: 64, ..Settings::new("app") };
+        let topology = Arc::new(builder.build().unwrap());
+        let mut plan = Plan::resolve(topology, settings, log).await.unwrap();
+        plan.pace = Some(Pace::new(factor, Timestamp(FIRST), clock.now()));
+        let (log, state) = (Arc::new(log.clone()) as _, Arc::new(MemoryBackend::default()) as _);
+        let ports = Ports { log, state, clock: Arc::clone(clock) as _ };
+        let (board, tasks) = (Arc::new(Board::new(plan.tasks())), plan.tasks().collect::<Vec<_>>());
+        Worker::open(Arc::new(plan), ports, (board, MetricsSink::new()), &tasks).await.unwrap()
+    }
+
+    #[test]
+    fn at_a_pace_records_are_taken_when_they_are_due_and_the_worker_wakes_for_the_next() {
+        let (log, clock) = (MemoryLog::default(), Arc::new(ManualClock::new(Timestamp(77))));
+        let times = times();
+        block_on(async {
+            log.create_topic(&TopicSpec::new("in", 2).unwrap()).await.unwrap();
+            let mut producer = log.producer(&ProducerName("input".into())).await.unwrap();
+            for (partition, time) in &times {
+                let mut batch = BatchBuilder::default();
+                batch.push(Timestamp(*time), Some(b"k"), Some(&1u64.to_be_bytes()), &Headers::new());
+                let partition = TopicPartition::new(TopicName::new("in").unwrap(), Partition(*partition));
+                producer.append(&partition, &mut batch).unwrap();
+            }
+            producer.commit(None).await.unwrap();
+            let mut worker = paced(&log, &clock, 60.0).await;
+            let mut wakes = 0;
+            loop {
+                while worker.turn().await.unwrap() == Turn::Busy {}
+                let until = FIRST + (clock.now().0 - 77) * 60;
+                // By the time of their lane: one that is out of order comes with those before it.
+                let due = [0, 1].map(|partition| {
+                    let of = times.iter().filter(|(p, _)| *p == partition).map(|(_, time)| *time);
+                    of.take_while(|time| *time <= until).count() as u64
+                });
+                let taken = worker.metrics.snapshot().total().records;
+                assert_eq!(taken, due.iter().sum::<u64>(), "at {}", clock.now());
+                let Some(wait) = worker.until_due() else { break };
+                clock.advance_ms(i64::try_from(wait.as_millis()).unwrap());
+                wakes += 1;
+            }
+            let taken = worker.metrics.snapshot().total().records;
+            assert_eq!(taken, 10_000);
+            let last = times.iter().map(|(_, time)| *time).max().unwrap();
+            let (ideal, real) = ((last - FIRST) / 60, clock.now().0 - 77);
+            assert!(ideal <= real && real <= ideal + ideal / 100, "{real} ms, and {ideal} at this pace");
+            assert!((1_000..20_000).contains(&wakes), "{wakes}");
+        });
+    }
 }

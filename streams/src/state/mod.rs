@@ -20,7 +20,7 @@ pub(crate) use self::{
     join::{JoinStore, JoinStoreSpec, Put},
     key_value::{KeyValue, KeyValueSpec},
     session::{Joined, SessionRow, SessionStore, SessionStoreSpec},
-    window::{WindowRow, WindowStore, WindowStoreSpec},
+    window::{WindowStore, WindowStoreSpec},
 };
 pub use self::{
     key_value::{KeyValueHandle, KeyValueStore, StoreHandle},
@@ -94,6 +94,11 @@ pub(crate) trait Store: Send {
 
     /// Operator time, for stores that have one: commits with the positions, so that a closed window stays closed.
     fn clock(&self) -> Option<StoreClock> {
+        None
+    }
+
+    /// At which operator time something closes next, or may close, of those that have one.
+    fn next_closing(&self) -> Option<Timestamp> {
         None
     }
 

@@ -19,6 +19,8 @@ const INLINE_KEY_BYTES: usize = 24;
 const SORTED_ROW_BYTES: usize = 64;
 /// What an allocation takes beside the bytes asked for.
 const ALLOCATION_BYTES: usize = 16;
+/// So many rows are fetched from memory together.
+const FETCHED_ROWS: usize = 16;
 /// Bytes of the timestamp in front of a value in the engine.
 const TIMESTAMP_BYTES: usize = 8;
 
@@ -29,6 +31,8 @@ pub(crate) struct Table<V> {
     rows: Vec<Row<V>>,
     /// Rows changed since the last commit.
     uncommitted: Vec<u32>,
+    /// Whether those are in the order of memory.
+    ordered: bool,
     /// Rows that were committed and that the engine does not hold yet.
     unwritten: Vec<u32>,
     /// How to take back what the current record did, if that may be asked for.
@@ -84,6 +88,7 @@ impl<V: Clone> Table<V> {
             index: HashTable::new(),
             rows: Vec::new(),
             uncommitted: Vec::new(),
+            ordered: true,
             unwritten: Vec::new(),
             undo: None,
             complete,
@@ -109,11 +114,7 @@ impl<V: Clone> Table<V> {
         }
         // By the hash alone, which is nearly always enough: comparing the key would wait for each row.
         let found = keys.iter().map(|key| index.find(Self::hash((*key)?), |_| true).copied());
-        let mut seen = 0;
-        for row in ahead.set(place, found).iter().filter_map(|at| rows.get(*at as usize)) {
-            seen += row.key.len() + usize::from(row.unwritten);
-        }
-        std::hint::black_box(seen);
+        fetch(rows, ahead.set(place, found));
     }
 
     /// The row of `key`; `place` is that of the record that asks. `load` asks the engine, and is called only when the engine may know what the table does not.
@@ -182,10 +183,49 @@ impl<V: Clone> Table<V> {
         }
     }
 
+    /// Visits every row that changed since the last commit, in no order that means anything. Not while a record may be taken back.
+    pub(crate) fn each_changed(
+        &mut self,
+        mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>,
+    ) -> Result<()> {
+        self.order_changes()?;
+        for block in self.uncommitted.chunks(FETCHED_ROWS) {
+            fetch(&self.rows, block);
+            for at in block {
+                let row = &self.rows[*at as usize];
+                visit(&row.key, row.value.as_ref(), row.timestamp)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every row that changed since the last commit, in no order that means anything.
     pub(crate) fn changed(&self) -> impl Iterator<Item = (&[u8], Option<&V>, Timestamp)> {
         let row = |at: &u32| &self.rows[*at as usize];
         self.uncommitted.iter().map(row).map(|row| (row.key.as_slice(), row.value.as_ref(), row.timestamp))
+    }
+
+    /// Whether rows changed since the last commit.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.uncommitted.is_empty()
+    }
+
+    /// Puts the changed rows into the order of memory, in which whoever visits them waits for it least: a table is larger than
+    /// the processor's cache. Where much of it changed, going through all of it costs less than sorting.
+    fn order_changes(&mut self) -> Result<()> {
+        let changed = &mut self.uncommitted;
+        if std::mem::replace(&mut self.ordered, true) {
+            return Ok(());
+        }
+        if changed.len() > self.rows.len() / 8 {
+            changed.clear();
+            let places =
+                0..u32::try_from(self.rows.len()).map_err(|_| Error::invalid("a table has 2^32 rows"))?;
+            changed.extend(places.zip(&self.rows).filter(|(_, row)| row.uncommitted).map(|(at, _)| at));
+        } else {
+            changed.sort_unstable();
+        }
+        Ok(())
     }
 
     /// Visits every changed row once; the caller commits them. `visit` says how many bytes its value has.
@@ -201,28 +241,23 @@ impl<V: Clone> Table<V> {
         &mut self,
         mut visit: impl FnMut(&[u8], &mut Option<V>, Timestamp) -> Result<usize>,
     ) -> Result<()> {
+        self.order_changes()?;
         let mut changed = std::mem::take(&mut self.uncommitted);
-        // In the order of memory: a table is larger than the processor's cache. Where much of it changed, going through
-        // all of it costs less than sorting.
-        if changed.len() > self.rows.len() / 8 {
-            changed.clear();
-            let places =
-                0..u32::try_from(self.rows.len()).map_err(|_| Error::invalid("a table has 2^32 rows"))?;
-            changed.extend(places.zip(&self.rows).filter(|(_, row)| row.uncommitted).map(|(at, _)| at));
-        } else {
-            changed.sort_unstable();
-        }
-        for at in changed.drain(..) {
-            let row = &mut self.rows[at as usize];
-            row.uncommitted = false;
-            let heap_bytes = heap_bytes_of::<V>(visit(&row.key, &mut row.value, row.timestamp)?);
-            self.heap_bytes = self.heap_bytes + heap_bytes as usize - row.heap_bytes as usize;
-            row.heap_bytes = heap_bytes;
-            if !row.unwritten {
-                row.unwritten = true;
-                self.unwritten.push(at);
+        for block in changed.chunks(FETCHED_ROWS) {
+            fetch(&self.rows, block);
+            for at in block {
+                let row = &mut self.rows[*at as usize];
+                row.uncommitted = false;
+                let heap_bytes = heap_bytes_of::<V>(visit(&row.key, &mut row.value, row.timestamp)?);
+                self.heap_bytes = self.heap_bytes + heap_bytes as usize - row.heap_bytes as usize;
+                row.heap_bytes = heap_bytes;
+                if !row.unwritten {
+                    row.unwritten = true;
+                    self.unwritten.push(*at);
+                }
             }
         }
+        changed.clear();
         self.uncommitted = changed;
         Ok(())
     }
@@ -354,6 +389,7 @@ impl<'a, V: Clone> RowMut<'a, V> {
         if !row.uncommitted {
             row.uncommitted = true;
             self.table.uncommitted.push(self.at);
+            self.table.ordered = false;
         }
         row
     }
@@ -396,6 +432,13 @@ impl<'a, V: Clone> RowMut<'a, V> {
         row.timestamp = row.timestamp.max(timestamp);
         row.timestamp
     }
+}
+
+/// Has rows fetched from memory all at once, and not one after the other when it is their turn.
+#[inline]
+fn fetch<V>(rows: &[Row<V>], places: &[u32]) {
+    let rows = places.iter().filter_map(|at| rows.get(*at as usize));
+    std::hint::black_box(rows.map(|row| row.key.len() + usize::from(row.unwritten)).sum::<usize>());
 }
 
 /// What a value of so many bytes keeps on the heap, about: nothing, if it has nothing to drop.

@@ -93,6 +93,11 @@ impl<A: Data> WindowStore<A> {
         self.clock.time = self.clock.time.max(timestamp);
     }
 
+    /// Whether the operator's time has not come to `time`.
+    pub(crate) fn is_before(&self, time: Timestamp) -> bool {
+        self.clock.time < time
+    }
+
     /// Whether `window` takes no more records, by the operator's own time (Kafka: `observedStreamTime`): the highest
     /// timestamp that reached it, not the task's.
     #[inline]
@@ -193,29 +198,20 @@ impl<A: Data> WindowStore<A> {
             .collect())
     }
 
-    /// Windows with rows that changed since the last commit, the oldest first; those that closed meanwhile, too.
-    pub(crate) fn changed_windows(&self) -> Vec<Timestamp> {
-        let changed =
-            self.closed.iter().chain(&self.panes).filter(|pane| pane.table.changed().next().is_some());
-        let mut starts: Vec<_> = changed.map(|pane| pane.start).collect();
-        starts.sort_unstable();
-        starts
-    }
-
-    /// The rows of a window that changed since the last commit, in the order of their keys. One without a value became Kafka's
-    /// null, which the serde knows how to say.
-    pub(crate) fn changed_rows(&self, start: Timestamp) -> Result<Vec<WindowRow<A>>> {
-        let panes = self.closed.iter().chain(&self.panes).filter(|pane| pane.start == start);
-        let mut rows = panes
-            .flat_map(|pane| pane.table.changed())
-            .map(|(key, value, timestamp)| {
-                let value =
-                    value.map_or_else(|| self.value.decode_nullable(None), |value| Ok(value.clone()))?;
-                Ok((key.to_vec(), value, timestamp))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        Ok(rows)
+    /// Visits the rows that changed since the last commit, those of the oldest window first, also of one that closed meanwhile. A value
+    /// that became Kafka's null is `None`.
+    pub(crate) fn each_changed(
+        &mut self,
+        mut visit: impl FnMut(Timestamp, &[u8], Option<&A>, Timestamp) -> Result<()>,
+    ) -> Result<()> {
+        let panes = self.closed.iter_mut().chain(&mut self.panes);
+        let mut changed: Vec<_> = panes.filter(|pane| pane.table.has_changes()).collect();
+        changed.sort_by_key(|pane| pane.start);
+        for pane in changed {
+            let start = pane.start;
+            pane.table.each_changed(|key, value, timestamp| visit(start, key, value, timestamp))?;
+        }
+        Ok(())
     }
 
     /// Closes a window: it takes no more records, and its rows go with the next commit.
@@ -366,6 +362,10 @@ impl<A: Data> Store for WindowStore<A> {
 
     fn clock(&self) -> Option<StoreClock> {
         Some(self.clock)
+    }
+
+    fn next_closing(&self) -> Option<Timestamp> {
+        self.panes.first().map(|pane| self.closes_at(pane.start))
     }
 
     fn set_clock(&mut self, clock: StoreClock) {

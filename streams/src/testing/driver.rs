@@ -208,6 +208,47 @@ impl TopologyTestDriver {
         }
     }
 
+    /// Closes all windows, sessions and windows of joins, as [`Streams::close_windows`](crate::Streams::close_windows) does, once
+    /// all input is processed: so a test need not send a record that only moves time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use headwater_core::Timestamp;
+    /// use headwater_streams::{JoinWindows, StreamsBuilder, testing::TopologyTestDriver};
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let (orders, payments) = (builder.stream::<String, u64>("orders"), builder.stream::<String, u64>("payments"));
+    /// let minute = JoinWindows::within(Duration::from_secs(60));
+    /// orders.left_join(&payments, "paid", minute, |_, _, by| by.is_some()).to("paid");
+    /// let mut driver = TopologyTestDriver::new(builder.build()?)?;
+    /// driver.pipe("orders", &"order-1".to_owned(), &100u64, Timestamp(7))?;
+    /// assert!(driver.read::<String, bool>("paid")?.is_empty());
+    /// driver.close_windows()?;
+    /// let paid = driver.read::<String, bool>("paid")?;
+    /// assert_eq!((paid[0].value, paid[0].timestamp), (false, Timestamp(7)));
+    /// # Ok::<(), headwater_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Why the application would stop.
+    pub fn close_windows(&mut self) -> Result<()> {
+        self.begin_to_close_windows()?;
+        self.run()
+    }
+
+    /// As [`TopologyTestDriver::close_windows`], but time does not pass yet: it does so turn by turn, or when everything is run.
+    ///
+    /// # Errors
+    /// Why the application would stop.
+    pub fn begin_to_close_windows(&mut self) -> Result<()> {
+        // What was begun before a crash goes on by itself.
+        if !self.board.is_closing() {
+            self.run()?;
+            self.board.close_windows();
+        }
+        Ok(())
+    }
+
     /// Moves the wall clock, which begins at 0 and otherwise stands still, and runs until everything is done: punctuations
     /// that it reaches are made, each once, however far it moved.
     ///

@@ -4,7 +4,7 @@ use std::{any::Any, marker::PhantomData};
 
 use headwater_core::Data;
 
-use super::{NodeKind, SinkTopic, Topology};
+use super::{NodeKind, ShownRef, SinkTopic, Topology};
 use crate::{
     OffsetReset,
     ops::source::Source,
@@ -65,6 +65,11 @@ pub(crate) trait BuildNode: Send + Sync {
     fn input(&self) -> RecordType;
     fn output(&self) -> Option<RecordType>;
     fn build(&self, slots: &Slots, children: Vec<ErasedNext>) -> ErasedNext;
+
+    /// How keys and values are shown that it writes; for sinks.
+    fn shown(&self) -> Option<(ShownRef, ShownRef)> {
+        None
+    }
 }
 
 pub(crate) trait BuildSource: Send + Sync {

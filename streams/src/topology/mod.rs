@@ -3,6 +3,8 @@
 mod build;
 mod copartition;
 mod describe;
+mod effect;
+mod outputs;
 mod topics;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,9 +14,14 @@ use headwater_core::{Error, Result, TopicName};
 pub(crate) use self::{
     build::{BuildNode, BuildSource, ErasedNext, ProcessorNode, Processors, SharedChildren, Slots, tee},
     copartition::Copartitioned,
-    topics::{changelog_topic, repartition_topic},
+    effect::{Carried, Effect},
+    outputs::{ShownRef, shown},
 };
-pub use self::{describe::PlanFormat, topics::TopicRole};
+pub use self::{
+    describe::PlanFormat,
+    outputs::{Output, OutputKind},
+    topics::TopicRole,
+};
 use crate::state::BuildStore;
 
 /// Place of a node in the graph. Parents come before their children.
@@ -48,6 +55,7 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) kind: NodeKind,
     pub(crate) children: Vec<NodeId>,
+    pub(crate) effect: Effect,
 }
 
 pub(crate) struct StoreNode {
@@ -55,12 +63,14 @@ pub(crate) struct StoreNode {
     pub(crate) build: Arc<dyn BuildStore>,
 }
 
-/// A checked topology, made by [`StreamsBuilder::build`](crate::StreamsBuilder::build). Prints itself as text.
+/// A checked topology, made by [`StreamsBuilder::build`](crate::StreamsBuilder::build). Prints itself as text. Cheap to clone: an
+/// application, its replays and their plans share one graph.
+#[derive(Clone)]
 pub struct Topology {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) stores: Vec<StoreNode>,
+    pub(crate) nodes: Arc<[Node]>,
+    pub(crate) stores: Arc<[StoreNode]>,
     /// Sub-topology of each node.
-    pub(crate) subtopology: Vec<u32>,
+    pub(crate) subtopology: Arc<[u32]>,
 }
 
 impl std::fmt::Debug for Topology {
@@ -74,7 +84,7 @@ impl Topology {
         check_edges(&nodes)?;
         check_topics(&nodes)?;
         let subtopology = connected_components(&nodes);
-        let topology = Self { nodes, stores, subtopology };
+        let topology = Self { nodes: nodes.into(), stores: stores.into(), subtopology: subtopology.into() };
         topology.check_cycles()?;
         Ok(topology)
     }

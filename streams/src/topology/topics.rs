@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use headwater_core::{Result, TopicName};
 
 use super::{NodeKind, SinkTopic, TopicRef, Topology};
+use crate::runtime::{changelog_topic, repartition_topic};
 
 /// What a topic is to an application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,16 +100,6 @@ impl Topology {
         }
         Ok(topics)
     }
-}
-
-/// Name of a repartition topic in the log (Kafka: `<application.id>-<name>-repartition`).
-pub(crate) fn repartition_topic(application_id: &str, name: &str) -> Result<TopicName> {
-    TopicName::new(format!("{application_id}-{name}-repartition"))
-}
-
-/// Name of the changelog of a store (Kafka: `<application.id>-<store>-changelog`).
-pub(crate) fn changelog_topic(application_id: &str, store: &str) -> Result<TopicName> {
-    TopicName::new(format!("{application_id}-{store}-changelog"))
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, executor::block_on};
 use headwater_core::{
-    BatchBuilder, Headers, Log, LogVersion, Offset, ProducerName, Timestamp, TopicName, TopicPartition,
-    TopicSpec,
+    BatchBuilder, Headers, Log, LogVersion, Offset, ProducerName, Result, Timestamp, TopicName,
+    TopicPartition, TopicSpec,
     memory::{MemoryBackend, MemoryLog},
     partition_for_key,
 };
@@ -171,6 +171,8 @@ struct Way {
     crash_every: usize,
     order: InputOrder,
     slow: fn(&str, u64) -> bool,
+    /// Whether time ends behind the input.
+    closes: bool,
 }
 
 /// The driver in one go.
@@ -182,6 +184,7 @@ const PLAIN: Way = Way {
     crash_every: usize::MAX,
     order: InputOrder::Lanes,
     slow: |_, _| false,
+    closes: false,
 };
 
 /// More crashes than this would only take time.
@@ -230,21 +233,32 @@ fn run(plan: &Plan, input: &Input, way: Way) -> Results {
         let crashes = if way.crash_every == usize::MAX { 0 } else { CRASHES_MAX };
         for _ in 0..crashes {
             let streams = start();
-            if block_on(appends(&log, &streams, way.crash_every)) {
+            if block_on(appends(&log, streams.caught_up(), way.crash_every)) {
+                break;
+            }
+            drop(streams);
+        }
+        for _ in 0..if way.closes { crashes } else { 0 } {
+            let streams = start();
+            if block_on(appends(&log, streams.close_windows(), way.crash_every)) {
                 break;
             }
             drop(streams);
         }
         let streams = start();
-        block_on(streams.caught_up()).unwrap();
+        if way.closes {
+            block_on(streams.close_windows()).unwrap();
+        } else {
+            block_on(streams.caught_up()).unwrap();
+        }
         block_on(streams.close()).unwrap();
     }
     results(&log)
 }
 
-/// Waits until something was appended `count` times; `true` when all is done before that.
-async fn appends(log: &MemoryLog, streams: &Streams, count: usize) -> bool {
-    let mut done = std::pin::pin!(streams.caught_up().fuse());
+/// Waits until something was appended `count` times; `true` when all is `done` before that.
+async fn appends(log: &MemoryLog, done: impl Future<Output = Result<()>>, count: usize) -> bool {
+    let mut done = std::pin::pin!(done.fuse());
     let mut seen = log.appended(LogVersion::default()).await.unwrap();
     for _ in 0..count {
         futures::select! {
@@ -268,6 +282,18 @@ fn drive(plan: &Plan, settings: Settings, (log, state): (MemoryLog, Arc<MemoryBa
         }
     }
     driver.run().unwrap();
+    if !way.closes {
+        return;
+    }
+    if way.crash_every < usize::MAX {
+        // Every attempt has turns enough for one step more than the one before, at least.
+        for turns in (1..=CRASHES_MAX).map(|crash| way.crash_every + crash) {
+            driver.begin_to_close_windows().unwrap();
+            (0..turns).for_each(|_| driver.turn().unwrap());
+            driver.crash().unwrap();
+        }
+    }
+    driver.close_windows().unwrap();
 }
 
 fn cases(default: u32) -> ProptestConfig {
@@ -280,13 +306,23 @@ proptest! {
 
     #[test]
     fn the_same_input_gives_the_same_records_however_it_is_run(plan in plans(), input in inputs()) {
-        let expected = run(&plan, &input, PLAIN);
-        for (name, way) in ways() {
-            if let Some(difference) = expected.difference(&run(&plan, &input, way)) {
-                return Err(TestCaseError::fail(format!("{name}: {difference}")));
-            }
+        check(&plan, &input, false)?;
+    }
+
+    #[test]
+    fn the_same_input_closes_the_same_windows_however_it_is_run(plan in plans(), input in inputs()) {
+        check(&plan, &input, true)?;
+    }
+}
+
+fn check(plan: &Plan, input: &Input, closes: bool) -> std::result::Result<(), TestCaseError> {
+    let expected = run(plan, input, Way { closes, ..PLAIN });
+    for (name, way) in ways() {
+        if let Some(difference) = expected.difference(&run(plan, input, Way { closes, ..way })) {
+            return Err(TestCaseError::fail(format!("{name}: {difference}")));
         }
     }
+    Ok(())
 }
 
 /// What is compared would show it: in the order of arrival, the size of turns alone changes what comes out.

@@ -18,8 +18,8 @@ use headwater_core::{
     memory::{MemoryBackend, MemoryLog},
 };
 use headwater_streams::{
-    KeyValueHandle, Processor, ProcessorContext, Punctuate, Punctuation, Settings, Streams, StreamsBuilder,
-    TimeWindows, Topology, testing::TopologyTestDriver,
+    Emit, JoinWindows, KeyValueHandle, Processor, ProcessorContext, Punctuate, Punctuation, SessionWindows,
+    Settings, Streams, StreamsBuilder, TimeWindows, Topology, testing::TopologyTestDriver,
 };
 
 use self::ports::{Fault, FaultyBackend, FaultyLog, places};
@@ -78,6 +78,38 @@ fn topology() -> Topology {
     builder.build().unwrap()
 }
 
+/// Nothing comes of it before time ends, and then windows, sessions and a join send to one another through topics.
+fn at_the_end() -> Topology {
+    let builder = StreamsBuilder::new();
+    let by_letter = |key: &String, _: &u64| key[..1].to_owned();
+    let hours = TimeWindows::tumbling(Duration::from_millis(10)).grace(Duration::from_millis(500));
+    let counted = builder
+        .stream::<String, u64>("in")
+        .group_by_key()
+        .windowed_by(hours)
+        .emit(Emit::OnClose)
+        .count("by-window")
+        .to_stream()
+        .map(|at, n| (at.key, n));
+    let visits = counted
+        .select_key(by_letter)
+        .repartition("by-letter")
+        .group_by_key()
+        .windowed_by(SessionWindows::gap(Duration::from_millis(20)))
+        .emit(Emit::OnClose)
+        .count("by-session")
+        .to_stream()
+        .map(|at, n| (at.key, n.unwrap_or(0)))
+        .repartition("visits");
+    let within = JoinWindows::within(Duration::from_millis(5)).grace(Duration::from_millis(100));
+    counted
+        .select_key(by_letter)
+        .repartition("windows")
+        .outer_join(&visits, "met", within, |_, n, m| n.unwrap_or(&0) * 1_000 + m.unwrap_or(&0))
+        .to("met");
+    builder.build().unwrap()
+}
+
 fn settings(memory_bytes: usize) -> Settings {
     Settings {
         memory_bytes,
@@ -101,7 +133,12 @@ impl World {
     fn new(fault: Fault) -> Self {
         let log = MemoryLog::default();
         let ports: (Arc<dyn Log>, Arc<dyn headwater_core::StateBackend>) = (
-            Arc::new(FaultyLog { inner: log.clone(), fault: fault.clone(), small_reads: true }),
+            Arc::new(FaultyLog {
+                inner: log.clone(),
+                fault: fault.clone(),
+                small_reads: true,
+                fails_at_start: false,
+            }),
             Arc::new(FaultyBackend { inner: MemoryBackend::default(), fault: fault.clone() }),
         );
         block_on(async {
@@ -157,18 +194,17 @@ impl World {
     }
 
     /// Runs to the end, however often the process ends; how many changelog records were replayed.
-    fn run(&self, memory_bytes: usize) -> u64 {
+    fn run(&self, topology: Topology, memory_bytes: usize) -> u64 {
         let settings = settings(memory_bytes);
         self.fault.arm(false);
-        let mut driver =
-            TopologyTestDriver::on(topology(), settings, PARTITIONS, self.ports.clone()).unwrap();
+        let mut driver = TopologyTestDriver::on(topology, settings, PARTITIONS, self.ports.clone()).unwrap();
         let mut replayed = 0;
         self.fault.arm(true);
         // One end in the middle is planned, so that there is something to restore in each run.
         let mut failed = driver.crash().is_err() || (0..3).any(|_| driver.turn().is_err());
         failed = failed || driver.crash().is_err();
         for _ in 0..ATTEMPTS_MAX {
-            if !failed && driver.run().is_ok() {
+            if !failed && driver.close_windows().is_ok() {
                 return replayed;
             }
             let missing = self.missing();
@@ -191,7 +227,7 @@ struct Contents {
 
 fn undisturbed() -> Vec<(TopicPartition, Vec<Contents>)> {
     let world = World::new(Fault::default());
-    assert_eq!(world.run(0), 0);
+    assert_eq!(world.run(topology(), 0), 0);
     let contents = world.contents();
     let count = |topic: &str| -> usize {
         contents.iter().filter(|(p, _)| p.topic.as_str() == topic).map(|(_, records)| records.len()).sum()
@@ -221,7 +257,7 @@ fn a_process_that_ends_at_any_step_changes_no_result() {
     for (times, memory_bytes) in [(1, 0), (2, 0), (10, 0), (1, 1 << 20), (3, 1 << 20)] {
         for at in 1.. {
             let world = World::new(Fault::new(at, times));
-            replayed += world.run(memory_bytes);
+            replayed += world.run(topology(), memory_bytes);
             let fired = world.fault.fired();
             let Some(place) = fired.first() else { break };
             assert!(results(world.contents()) == expected, "call {at}, {place}, {times} times");
@@ -232,6 +268,28 @@ fn a_process_that_ends_at_any_step_changes_no_result() {
     assert_eq!(places_seen, places());
     assert!(replayed > 0, "no run had a suffix to replay");
     eprintln!("{runs} runs, {} places, {replayed} changelog records replayed", places_seen.len());
+}
+
+/// As above, for what is closed when time ends.
+#[test]
+fn a_process_that_ends_at_any_step_closes_every_window_once() {
+    let world = World::new(Fault::default());
+    world.run(at_the_end(), 0);
+    let expected = results(world.contents());
+    let met = expected.iter().filter(|(partition, _)| partition.topic.as_str() == "met");
+    assert!(met.map(|(_, records)| records.len()).sum::<usize>() > 20);
+    let mut runs = 0;
+    for (times, memory_bytes) in [(1, 0), (3, 1 << 20)] {
+        for at in 1.. {
+            let world = World::new(Fault::new(at, times));
+            world.run(at_the_end(), memory_bytes);
+            let fired = world.fault.fired();
+            let Some(place) = fired.first() else { break };
+            assert!(results(world.contents()) == expected, "call {at}, {place}, {times} times");
+            runs += 1;
+        }
+    }
+    eprintln!("{runs} runs");
 }
 
 /// The same with the workers of a running application, which replace themselves.
@@ -246,7 +304,7 @@ fn a_worker_that_is_replaced_at_any_step_changes_no_result() {
         let closed = block_on(async {
             let settings = Settings { workers: 2, ..settings(0) };
             let streams = Streams::start(topology(), settings, log, state).await.unwrap();
-            streams.caught_up().await.unwrap();
+            streams.close_windows().await.unwrap();
             streams.close().await
         });
         let fired = world.fault.fired();
@@ -287,8 +345,11 @@ fn a_restore_that_ends_half_way_goes_on_where_it_was() {
         let fault = Fault::default();
         let (log, backend) = (MemoryLog::default(), MemoryBackend::default());
         let state = Arc::new(FaultyBackend { inner: backend, fault: fault.clone() });
-        let ports =
-            (Arc::new(FaultyLog { inner: log, fault: fault.clone(), small_reads: true }) as _, state as _);
+        let ports = (
+            Arc::new(FaultyLog { inner: log, fault: fault.clone(), small_reads: true, fails_at_start: false })
+                as _,
+            state as _,
+        );
         let mut driver = TopologyTestDriver::on(topology(), Settings::new("app"), 1, ports).unwrap();
         for n in 0..ROWS {
             driver.append("rows-in", &n.to_string(), &vec![7u8; 200 << 10], Timestamp(1)).unwrap();

@@ -78,15 +78,26 @@ pub(crate) struct FaultyLog {
     pub(crate) fault: Fault,
     /// Reads give one batch, so that a restore is made of many.
     pub(crate) small_reads: bool,
+    /// Calls fail, too, that are made while an application is started, outside of its workers.
+    pub(crate) fails_at_start: bool,
+}
+
+impl FaultyLog {
+    fn step_at_start(&self, name: &'static str) -> Result<()> {
+        if self.fails_at_start { self.fault.step(name) } else { Ok(()) }
+    }
 }
 
 #[async_trait]
 impl Log for FaultyLog {
     async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
-        self.inner.create_topic(spec).await
+        self.step_at_start("before a topic is made")?;
+        self.inner.create_topic(spec).await?;
+        self.step_at_start("after a topic was made")
     }
 
     async fn topics(&self) -> Result<Vec<TopicSpec>> {
+        self.step_at_start("look at the topics")?;
         self.inner.topics().await
     }
 
@@ -120,7 +131,9 @@ impl Log for FaultyLog {
     }
 
     async fn commit_positions(&self, positions: &Positions) -> Result<()> {
-        self.inner.commit_positions(positions).await
+        self.step_at_start("before a commit of positions")?;
+        self.inner.commit_positions(positions).await?;
+        self.step_at_start("after a commit of positions")
     }
 
     async fn join(&self, group: &GroupId, subscription: &Subscription) -> Result<Box<dyn Member>> {

@@ -12,6 +12,7 @@ use crate::{
     KStream, KTable, Processor, ProcessorContext, StreamsBuilder,
     state::KeyValueHandle,
     table::{Change, OldWanted},
+    topology::Effect,
 };
 
 /// A table whose rows `update` changes with every record of `stream`; it leaves `None` to delete one.
@@ -38,7 +39,7 @@ where
             old_wanted: old_wanted.is_wanted(),
         }
     };
-    let changes = stream.then("aggregate", &[rows.index], supplier);
+    let changes = stream.then("aggregate", &[rows.index], supplier).marked(Effect::Aggregates);
     KTable::stored(changes, &rows, old_wanted)
 }
 

@@ -12,7 +12,7 @@ use self::{
     processor::{JoinInput, Sides},
 };
 use super::branch::Pass;
-use crate::{JoinWindows, KStream, state::JoinStoreSpec};
+use crate::{JoinWindows, KStream, state::JoinStoreSpec, topology::Effect};
 
 /// How the two sides of a stream-stream join are stored (Kafka: `StreamJoined`).
 pub struct StreamJoined<K, V, W> {
@@ -216,6 +216,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     ) -> KStream<K, R> {
         self.check_join(other, name, windows, J::METHOD);
         let (left, right) = self.join_stores(name, windows, &joined, (J::LEFT_ALONE, J::RIGHT_ALONE));
+        let effect = Effect::joins(windows, J::LEFT_ALONE || J::RIGHT_ALONE);
         let joiner = Arc::new(joiner);
         let (for_left, for_right) = (joined.clone(), joined);
         let flipped = Arc::new(Flipped(Arc::clone(&joiner)));
@@ -224,6 +225,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             let sides = Sides { this: left, other: right, this_first: false };
             JoinInput::new(sides, windows.left(), Arc::clone(&joiner), (key, value))
         });
+        let left_node = left_node.marked(effect);
         if !Rc::ptr_eq(&self.graph, &other.graph) {
             return left_node;
         }
@@ -232,6 +234,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             let sides = Sides { this: right, other: left, this_first: true };
             JoinInput::new(sides, windows.right(), Arc::clone(&flipped), (key, value))
         });
+        let right_node = right_node.marked(effect);
         let results = left_node.then("join", &[], || Pass);
         self.graph.borrow_mut().link(right_node.node, results.node);
         results

@@ -108,7 +108,33 @@ where
     /// Sends what met nobody until its window closed.
     #[cold]
     fn advance(&mut self, cx: &mut ProcessorContext<'_, K, R>) -> Result<()> {
-        let Some(headers) = self.trigger.take() else { return Ok(()) };
+        if let Some(headers) = self.trigger.take() {
+            self.give_out_due(&headers, cx)?;
+        }
+        let Some(time) = cx.task.passing() else { return Ok(()) };
+        let (this, _) = cx.task.store_and_state::<JoinStore<V>>(self.sides.this);
+        this.pass(time);
+        let (other, _) = cx.task.store_and_state::<JoinStore<W>>(self.sides.other);
+        // Not before everything that comes before the other side has had its turn.
+        if !other.has_passed(time) {
+            return Ok(());
+        }
+        other.observe(time);
+        cx.task.store_and_state::<JoinStore<V>>(self.sides.this).0.observe(time);
+        self.give_out_due(&Headers::new(), cx)
+    }
+}
+
+impl<K, V, W, R, J> JoinInput<K, V, W, R, J>
+where
+    K: Data,
+    V: Data,
+    W: Data,
+    R: Data,
+    J: Joiner<K, V, W, R>,
+{
+    /// Sends what met nobody until its window closed, of both sides.
+    fn give_out_due(&self, headers: &Headers, cx: &mut ProcessorContext<'_, K, R>) -> Result<()> {
         loop {
             let (this, state) = cx.task.store_and_state::<JoinStore<V>>(self.sides.this);
             let this = this.next_given_out(state)?;
@@ -121,9 +147,9 @@ where
             };
             let (key, joiner) = (&*self.key, &*self.joiner);
             if this_is_next {
-                give_out(self.sides.this, key, (|k: &K, v: &V| joiner.left(k, v), &headers), cx)?;
+                give_out(self.sides.this, key, (|k: &K, v: &V| joiner.left(k, v), headers), cx)?;
             } else {
-                give_out(self.sides.other, key, (|k: &K, w: &W| joiner.right(k, w), &headers), cx)?;
+                give_out(self.sides.other, key, (|k: &K, w: &W| joiner.right(k, w), headers), cx)?;
             }
         }
         cx.task.store_and_state::<JoinStore<V>>(self.sides.this).0.all_given_out();

@@ -8,6 +8,7 @@ use crate::{
     KTable, Processor, ProcessorContext,
     runtime::context::TaskContext,
     table::{Change, Rows},
+    topology::Effect,
 };
 
 impl<K: Data, V: Data> KTable<K, V> {
@@ -29,7 +30,8 @@ impl<K: Data, V: Data> KTable<K, V> {
         let rows = Filtered { rows: Arc::clone(&self.rows), predicate: Arc::clone(&predicate) };
         let changes = self
             .changes
-            .then("table-filter", &[], move || FilterChanges { predicate: Arc::clone(&predicate) });
+            .then("table-filter", &[], move || FilterChanges { predicate: Arc::clone(&predicate) })
+            .marked(Effect::FiltersRows);
         self.computed(changes, rows)
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use headwater_core::{Data, DefaultSerde, Record, Result, SerdeRef};
 
 use super::change_serde::ChangeSerde;
-use crate::{Consumed, KStream, KTable, Processor, ProcessorContext, Produced, table::Change};
+use crate::{
+    Consumed, KStream, KTable, Processor, ProcessorContext, Produced, table::Change, topology::Effect,
+};
 
 /// The rows of a table, grouped by another key.
 pub struct KGroupedTable<K, V> {
@@ -68,6 +70,7 @@ impl<K: Data, V: Data> KTable<K, V> {
             key: SerdeRef::clone(&serdes.0),
             value: SerdeRef::clone(&serdes.1),
         });
+        let moves = moves.marked(Effect::Rekeys);
         let change: SerdeRef<Change<V2>> = Arc::new(ChangeSerde(SerdeRef::clone(&value)));
         let changes = moves.repartition_with(
             name,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use headwater_core::{Data, Record, Result};
 
-use crate::{KStream, KTable, Processor, ProcessorContext, table::Rows};
+use crate::{KStream, KTable, Processor, ProcessorContext, table::Rows, topology::Effect};
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Joins every record with the row that `table` has for its key now; a record without such a row is dropped. The result
@@ -69,6 +69,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             join: Arc::clone(&join),
             keys_needed,
         })
+        .marked(Effect::LooksUp)
     }
 }
 

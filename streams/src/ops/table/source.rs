@@ -6,6 +6,7 @@ use crate::{
     Consumed, KStream, KTable, Processor, ProcessorContext, StreamsBuilder,
     state::KeyValueHandle,
     table::{Change, OldWanted},
+    topology::Effect,
 };
 
 impl StreamsBuilder {
@@ -100,7 +101,7 @@ impl<K: Data, V: Data> KStream<K, Option<V>> {
             let rows = rows.clone();
             move || SetRow { rows: rows.clone(), serde: SerdeRef::clone(&value) }
         };
-        let changes = self.then("table", &[rows.index], supplier);
+        let changes = self.then("table", &[rows.index], supplier).marked(Effect::SetsRows);
         KTable::stored(changes, &rows, OldWanted::default())
     }
 }

@@ -2,7 +2,7 @@
 
 use headwater_core::{Data, Record, Result};
 
-use crate::{KStream, KTable, Processor, ProcessorContext, table::Change};
+use crate::{KStream, KTable, Processor, ProcessorContext, table::Change, topology::Effect};
 
 impl<K: Data, V: Data> KTable<K, V> {
     /// One record for every change of a row; `None` says that it was deleted, and is written to a topic as Kafka's null.
@@ -15,7 +15,7 @@ impl<K: Data, V: Data> KTable<K, V> {
     /// # Ok::<(), headwater_core::Error>(())
     /// ```
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
-        self.changes.then("to-stream", &[], || Latest)
+        self.changes.then("to-stream", &[], || Latest).marked(Effect::Updates)
     }
 }
 

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     Emit, Processor, ProcessorContext, TimeWindows, WindowedStream, WindowedTable,
-    state::{WindowRow, WindowStore, WindowStoreSpec},
+    state::{WindowStore, WindowStoreSpec},
+    topology::Effect,
     windows::{Window, Windowed},
 };
 
@@ -84,7 +85,8 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
         let fold = Arc::new(fold);
         let is_late = is_late::<K, A>(store, windows, SerdeRef::clone(&key));
         let stream = in_time(stream, on_late, store, is_late);
-        WindowedTable(stream.then(role, &[store], move || WindowAggregate {
+        let effect = Effect::windowed(windows, emit);
+        let results = stream.then(role, &[store], move || WindowAggregate {
             store,
             windows,
             emit,
@@ -95,7 +97,8 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
             slot: Window { start: Timestamp(0), end: Timestamp(0) },
             trigger: Headers::new(),
             comparison: Comparison::default(),
-        }))
+        });
+        WindowedTable(results.marked(effect))
     }
 }
 
@@ -199,26 +202,28 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
         Ok(())
     }
 
-    /// Sends rows of a window that no record asks for just now. One that fails downstream is left out by itself: it is not
-    /// the record's that moved time.
+    /// Sends a row that no record asks for just now. One that fails downstream is left out by itself: it is not the record's that
+    /// moved time.
     fn send(
         &self,
-        start: Timestamp,
-        rows: Vec<WindowRow<A>>,
+        (start, key_bytes): (Timestamp, &[u8]),
+        value: A,
+        timestamp: Timestamp,
         headers: &Headers,
         cx: &mut ProcessorContext<'_, Windowed<K>, A>,
     ) -> Result<()> {
-        for (key_bytes, value, timestamp) in rows {
-            cx.task.begin_record();
-            let key = Windowed { key: self.key.decode(&key_bytes)?, window: self.windows.window_at(start) };
-            let headers = headers.clone();
-            if let Err(error) = cx.forward_row(Record { key, value: value.clone(), timestamp, headers }) {
-                let mut value_bytes = Vec::new();
-                self.value.encode(&value, &mut value_bytes)?;
-                cx.task.forgive_row(error, (&key_bytes, &value_bytes), timestamp)?;
-            }
-        }
-        Ok(())
+        cx.task.begin_record();
+        let key = Windowed { key: self.key.decode(key_bytes)?, window: self.windows.window_at(start) };
+        // A failure is told with the value, which is gone by then.
+        let kept = cx.task.forgives().then(|| value.clone());
+        let headers = headers.clone();
+        let sent = cx.forward_row(Record { key, value, timestamp, headers });
+        sent.or_else(|error| {
+            let Some(value) = kept else { return Err(error) };
+            let mut value_bytes = Vec::new();
+            self.value.encode(&value, &mut value_bytes)?;
+            cx.task.forgive_row(error, (key_bytes, &value_bytes), timestamp)
+        })
     }
 }
 
@@ -252,11 +257,20 @@ where
     #[cold]
     fn advance(&mut self, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
         loop {
+            let passing = cx.task.passing();
             let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-            let Some(start) = store.next_to_close() else { return Ok(()) };
+            let Some(start) = store.next_to_close() else {
+                match passing.filter(|time| store.is_before(*time)) {
+                    Some(time) => store.observe(time),
+                    None => return Ok(()),
+                }
+                self.trigger = Headers::new();
+                continue;
+            };
             if self.emit == Emit::OnClose {
-                let rows = store.rows(start, state)?;
-                self.send(start, rows, &self.trigger, cx)?;
+                for (key, value, timestamp) in store.rows(start, state)? {
+                    self.send((start, &key), value, timestamp, &self.trigger, cx)?;
+                }
             }
             let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
             store.close(start);
@@ -267,12 +281,16 @@ where
         if self.emit != Emit::OnCommit {
             return Ok(());
         }
-        let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-        for start in store.changed_windows() {
-            let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-            let rows = store.changed_rows(start)?;
-            self.send(start, rows, &Headers::new(), cx)?;
-        }
-        Ok(())
+        // Nobody behind this processor reaches its store, which is put aside so that rows can be sent from where they lie.
+        let Some(mut aside) = cx.task.put_aside(self.store) else { return Ok(()) };
+        let sent = aside.as_any().downcast_mut::<WindowStore<A>>().map_or(Ok(()), |store| {
+            store.each_changed(|start, key_bytes, value, timestamp| {
+                let value =
+                    value.map_or_else(|| self.value.decode_nullable(None), |value| Ok(value.clone()))?;
+                self.send((start, key_bytes), value, timestamp, &Headers::new(), cx)
+            })
+        });
+        cx.task.put_back(self.store, aside);
+        sent
     }
 }

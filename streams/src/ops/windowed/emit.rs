@@ -15,8 +15,8 @@ pub enum Emit {
     /// Once, when stream time has passed the window's end and grace (Kafka: `EmitStrategy.onWindowClose`, without its
     /// wall-clock throttle). The oldest windows come first, keys of one window in the order of their bytes.
     OnClose,
-    /// What changed, once per commit: by window start, then key bytes (sessions: by end, then key bytes), without headers. For
-    /// those who keep the last result only. Kafka's cache does about that, less foreseeably. How many results there are
+    /// What changed, once per commit: the oldest windows first, the keys of one in no order that means anything (sessions: by
+    /// end, then key bytes), without headers. For those who keep the last result only. Kafka's cache does about that, less foreseeably. How many results there are
     /// depends on when commits happen, so two runs over the same records may differ in it.
     OnCommit,
     /// After a record that made the result another one than it was (Kafka: KIP-557, for tables). It is compared as the serde

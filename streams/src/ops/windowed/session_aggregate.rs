@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Emit, Processor, ProcessorContext, Session, SessionTable, SessionWindows, Windowed, WindowedStream,
     state::{Joined, SessionRow, SessionStore, SessionStoreSpec},
+    topology::Effect,
 };
 
 impl<K: Data + DefaultSerde, V: Data> WindowedStream<K, V, SessionWindows> {
@@ -98,7 +99,8 @@ impl<K: Data, V: Data> WindowedStream<K, V, SessionWindows> {
         let store = stream.graph.borrow_mut().add_store(name, Arc::new(spec));
         let (fold, merge) = (Arc::new(fold), Arc::new(merge));
         let stream = in_time(stream, on_late, store, is_late::<K, A>(store, SerdeRef::clone(&key)));
-        SessionTable(stream.then(role, &[store], move || SessionAggregate {
+        let effect = Effect::sessions(windows, emit);
+        let results = stream.then(role, &[store], move || SessionAggregate {
             store,
             windows,
             emit,
@@ -109,7 +111,8 @@ impl<K: Data, V: Data> WindowedStream<K, V, SessionWindows> {
             key_bytes: Vec::new(),
             trigger: Headers::new(),
             comparison: Comparison::default(),
-        }))
+        });
+        SessionTable(results.marked(effect))
     }
 }
 
@@ -248,9 +251,15 @@ where
     #[cold]
     fn advance(&mut self, cx: &mut ProcessorContext<'_, Windowed<K, Session>, Option<A>>) -> Result<()> {
         loop {
+            let passing = cx.task.passing();
             let (store, state) = cx.task.store_and_state::<SessionStore<A>>(self.store);
             if !store.closing_due() {
-                return Ok(());
+                match passing.filter(|time| store.is_before(*time)) {
+                    Some(time) => store.observe(time),
+                    None => return Ok(()),
+                }
+                self.trigger = Headers::new();
+                continue;
             }
             let mut rows: Vec<SessionRow<A>> = Vec::new();
             store.close_due(state, |key, session, value| {

@@ -13,13 +13,22 @@ use crate::{
 };
 
 impl Task {
-    /// Takes up to `records_max` records from its lanes; fewer when they have no more, or one must be looked at again.
-    pub(crate) fn process(&mut self, records_max: usize) -> Result<usize> {
+    /// Takes up to `records_max` records from its lanes; fewer when they have no more, or one must be looked at again. None of
+    /// which the lane's time is not `before` one, if that is given.
+    pub(crate) fn process(&mut self, records_max: usize, before: Option<Timestamp>) -> Result<usize> {
         let mut taken = 0;
+        self.held_at = None;
         while taken < records_max && self.may_take() {
             match choose(&self.inputs.lanes) {
                 Choice::Look => break,
                 Choice::Take { lane, below } => {
+                    let below = before.map_or(below, |before| below.min((before, 0)));
+                    if let Some(time) = self.inputs.lanes[lane].head_time().filter(|_| before.is_some())
+                        && (time, lane) >= below
+                    {
+                        self.held_at = Some(time);
+                        break;
+                    }
                     taken += self.take_caught(lane, below, records_max - taken)?;
                     if self.context.punctuators.is_due(self.context.stream_time) {
                         self.punctuate(Punctuate::StreamTime)?;
@@ -54,6 +63,11 @@ impl Task {
     /// When the wall clock reaches the next punctuation; `None` also while calls must be over first.
     pub(crate) fn next_punctuation(&self) -> Option<Timestamp> {
         self.context.punctuators.next_wall_clock().filter(|_| self.may_take())
+    }
+
+    /// The time of the next record, if that was held back.
+    pub(crate) fn held_at(&self) -> Option<Timestamp> {
+        self.held_at
     }
 
     /// Calls the processors whose time has come, one after the other, each with effects of its own.

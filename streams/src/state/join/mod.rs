@@ -61,6 +61,8 @@ pub(crate) struct JoinStore<V> {
     pending: Pending,
     /// `closed`: everything up to there that had met nobody was given out.
     clock: StoreClock,
+    /// Up to when time has passed, behind the end of the input, for those that come before this side.
+    passed: Timestamp,
     late: u64,
     undo: Option<Undo>,
     key_bytes: Vec<u8>,
@@ -113,6 +115,7 @@ impl<V: Data> JoinStore<V> {
             cleared: Timestamp(-1),
             pending: Pending::default(),
             clock: StoreClock::START,
+            passed: Timestamp::MIN,
             late: 0,
             undo: None,
             key_bytes: Vec::new(),
@@ -124,6 +127,16 @@ impl<V: Data> JoinStore<V> {
     #[inline]
     pub(crate) fn observe(&mut self, timestamp: Timestamp) {
         self.clock.time = self.clock.time.max(timestamp);
+    }
+
+    /// Hears that time has passed for this side.
+    pub(crate) fn pass(&mut self, time: Timestamp) {
+        self.passed = time;
+    }
+
+    /// Whether time has passed for this side.
+    pub(crate) fn has_passed(&self, time: Timestamp) -> bool {
+        self.passed >= time
     }
 
     /// Whether [`JoinStore::next_given_out`] may have something.
@@ -405,6 +418,12 @@ impl<V: Data> Store for JoinStore<V> {
 
     fn clock(&self) -> Option<StoreClock> {
         Some(self.clock)
+    }
+
+    fn next_closing(&self) -> Option<Timestamp> {
+        let due = self.due.peek().map(|Reverse(place)| place.timestamp);
+        let first = due.into_iter().chain(self.stored_due).min();
+        first.filter(|_| self.gives_out).map(|timestamp| self.span.closes_at(timestamp))
     }
 
     fn set_clock(&mut self, clock: StoreClock) {

@@ -121,6 +121,11 @@ impl<A: Data> SessionStore<A> {
         self.clock.time = self.clock.time.max(timestamp);
     }
 
+    /// Whether the operator's time has not come to `time`.
+    pub(crate) fn is_before(&self, time: Timestamp) -> bool {
+        self.clock.time < time
+    }
+
     fn rule(&self) -> Rule {
         let StoreClock { time, closed } = self.clock;
         Rule { windows: self.windows, open_from: self.windows.open_from(time), closed }
@@ -199,8 +204,14 @@ impl<A: Data> SessionStore<A> {
     #[inline]
     pub(crate) fn closing_due(&self) -> bool {
         let open_from = self.windows.open_from(self.clock.time);
-        let stored = || !self.table.is_complete() && self.stored_from.is_some_and(|end| end < open_from);
+        let stored = || self.first_stored().is_some_and(|end| end < open_from);
         self.timers.first() < open_from || stored()
+    }
+
+    /// No session that the engine alone has ends before this.
+    #[inline]
+    fn first_stored(&self) -> Option<Timestamp> {
+        self.stored_from.filter(|_| !self.table.is_complete())
     }
 
     /// Closes sessions whose time has come, those that ended first, and shows each; in no order that means anything. Not all
@@ -235,8 +246,7 @@ impl<A: Data> SessionStore<A> {
     /// Brings rows into memory of which the engine alone knows that they have sessions that end before `open_from`. When they
     /// are many, only some, and it gives the earlier time up to which they are all there.
     fn load_due(&mut self, open_from: Timestamp, state: &dyn TaskState) -> Result<Timestamp> {
-        let Some(first) = self.stored_from.filter(|first| !self.table.is_complete() && *first < open_from)
-        else {
+        let Some(first) = self.first_stored().filter(|first| *first < open_from) else {
             return Ok(open_from);
         };
         let (mut keys, mut last, mut next) = (Vec::new(), first, None);
@@ -400,6 +410,11 @@ impl<A: Data> Store for SessionStore<A> {
 
     fn clock(&self) -> Option<StoreClock> {
         Some(self.clock)
+    }
+
+    fn next_closing(&self) -> Option<Timestamp> {
+        let first = self.timers.next().into_iter().chain(self.first_stored()).min();
+        first.map(|end| self.windows.closes_at(end))
     }
 
     fn set_clock(&mut self, clock: StoreClock) {

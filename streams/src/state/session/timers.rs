@@ -38,6 +38,11 @@ impl Timers {
         self.heap.peek().map_or(NEVER, |Reverse((time, _))| *time)
     }
 
+    /// As [`Timers::first`], if there is one.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.heap.peek().map(|Reverse((time, _))| *time)
+    }
+
     /// Takes a row whose timer is before `limit`.
     pub(super) fn take_before(&mut self, limit: Timestamp) -> Option<u32> {
         while self.first() < limit {
