@@ -16,13 +16,23 @@ use headwater_storage::{
     state::{RocksBackend, RocksOptions},
 };
 use headwater_streams::{Metrics, Settings, Streams, Topology};
-
-use crate::stop::Asked;
+use headwater_terminal::Stop;
 
 /// A batch is closed before it would grow beyond this.
 const BATCH_BYTES: usize = 256 << 10;
 /// Bytes asked for in one read of [`Embedded::read_all`].
 const READ_BYTES_MAX: usize = 1 << 20;
+
+/// A file in the folder of an application's state while it is being reset.
+pub(crate) const RESET_MARK: &str = "RESET";
+
+/// Where the state of an application lies: in `state`, or in the data folder.
+pub(crate) fn state_folder(state: &Option<PathBuf>, log: &Path, application_id: &str) -> Result<PathBuf> {
+    // Checked before it becomes the name of a folder.
+    let id = TopicName::new(application_id).map_err(|e| e.context("application id"))?;
+    let folder = state.clone().unwrap_or_else(|| log.join("state"));
+    Ok(folder.join(id.as_str()))
+}
 
 /// An embedded, durable log in a folder, and the applications that run on it. No server is needed.
 ///
@@ -50,6 +60,8 @@ const READ_BYTES_MAX: usize = 1 << 20;
 pub struct Embedded {
     log: EmbeddedLog,
     folder: PathBuf,
+    /// Below it each application's state has a folder of its own.
+    state: PathBuf,
     /// Opened by the first [`Embedded::send`]; one for all, because a second one of its name would fence the first.
     producer: Mutex<Option<Box<dyn Producer>>>,
 }
@@ -70,7 +82,21 @@ impl Embedded {
     /// As [`Embedded::open`].
     pub fn open_with(folder: impl AsRef<Path>, options: LogOptions) -> Result<Self> {
         let folder = folder.as_ref().to_owned();
-        Ok(Self { log: EmbeddedLog::open_with(&folder, options)?, folder, producer: Mutex::new(None) })
+        let log = EmbeddedLog::open_with(&folder, options)?;
+        Ok(Self { log, state: folder.join("state"), folder, producer: Mutex::new(None) })
+    }
+
+    /// Keeps the state of applications in `folder/<application id>`, on a faster disk perhaps, instead of `state/<application id>` in
+    /// the data folder.
+    #[must_use]
+    pub fn state_in(self, folder: impl Into<PathBuf>) -> Self {
+        Self { state: folder.into(), ..self }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The log.
@@ -97,15 +123,22 @@ impl Embedded {
         self.log.create_topic(&TopicSpec::new(name, partitions)?).await
     }
 
-    /// Starts an application. Its state lies in `state/<application id>` of the folder.
+    /// Starts an application. Its state lies in `state/<application id>` of the folder, or where [`Embedded::state_in`] says.
     ///
     /// # Errors
     /// As [`Streams::start`], and when the state cannot be opened.
     pub async fn start(&self, topology: Topology, settings: Settings) -> Result<Streams> {
-        // Checked before it becomes the name of a folder.
-        let id = TopicName::new(&settings.application_id).map_err(|e| e.context("application id"))?;
+        let folder = state_folder(&Some(self.state.clone()), &self.folder, &settings.application_id)?;
         let options = RocksOptions { memory_bytes: settings.memory_bytes / 2 };
-        let state = RocksBackend::open(self.folder.join("state").join(id.as_str()), options)?;
+        let state = RocksBackend::open(&folder, options)?;
+        if folder.join(RESET_MARK).exists() {
+            return Err(Error::invalid(format!(
+                "the application was being reset, and that was cut short: reset it again, to the same position or another. \
+                 application={}, folder={}",
+                settings.application_id,
+                folder.display()
+            )));
+        }
         Streams::start(topology, settings, Arc::new(self.log.clone()), Arc::new(state)).await
     }
 
@@ -127,9 +160,9 @@ impl Embedded {
     /// # Errors
     /// As [`Embedded::start`] and [`Streams::close`], and when the system does not let us listen to signals.
     pub async fn run_until_signal(&self, topology: Topology, settings: Settings) -> Result<Metrics> {
-        let asked = Asked::listen()?;
+        let stop = Stop::listen()?;
         let streams = self.start(topology, settings).await?;
-        streams.run_until(asked.wait()).await
+        streams.run_until(stop.asked()).await
     }
 
     /// Appends records to a topic, all or none of them: each to the partition of its key, or to the first when it has

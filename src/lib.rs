@@ -5,8 +5,11 @@
 //! [`testing::TopologyTestDriver`] in a test. Whoever only writes or reads has a producer and a consumer in
 //! [`client`]. The vocabulary (records, serdes, the `Log` port) is in [`core`], the log and the state engine in [`storage`].
 
+mod app;
 mod embedded;
-mod stop;
+mod position;
+mod replays;
+mod reset;
 
 pub use headwater_client as client;
 pub use headwater_core as core;
@@ -14,7 +17,13 @@ pub use headwater_core::{Error, ErrorKind, Record, Result, Timestamp, serdes};
 pub use headwater_storage as storage;
 pub use headwater_streams::*;
 
-pub use self::embedded::Embedded;
+pub use self::{
+    app::{App, Exit, NoArgs},
+    embedded::Embedded,
+    position::parse_position,
+    replays::{Replay, ReplaySummary, Replays, RunningReplay},
+    reset::{DeletedTopic, Moved, Reset, ResetPlan},
+};
 
 /// What most programs need: `use headwater::prelude::*;`.
 pub mod prelude {
@@ -28,5 +37,5 @@ pub mod prelude {
         Windowed, session_windowed_serde, windowed_serde,
     };
 
-    pub use crate::Embedded;
+    pub use crate::{App, Embedded, Replay, Reset};
 }

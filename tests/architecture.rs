@@ -16,8 +16,21 @@ const EDGES: &[(&str, &[&str])] = &[
     ("headwater-storage", &["headwater-core"]),
     ("headwater-streams", &["headwater-core"]),
     ("headwater-client", &["headwater-core"]),
-    ("headwater", &["headwater-client", "headwater-core", "headwater-storage", "headwater-streams"]),
-    ("headwater-cli", &["headwater", "headwater-core", "headwater-storage", "headwater-streams"]),
+    ("headwater-terminal", &["headwater-core"]),
+    (
+        "headwater",
+        &[
+            "headwater-client",
+            "headwater-core",
+            "headwater-storage",
+            "headwater-streams",
+            "headwater-terminal",
+        ],
+    ),
+    (
+        "headwater-cli",
+        &["headwater", "headwater-core", "headwater-storage", "headwater-streams", "headwater-terminal"],
+    ),
     ("headwater-benches", &["headwater", "headwater-core", "headwater-storage", "headwater-streams"]),
 ];
 
@@ -34,8 +47,9 @@ const STRANGERS: &[(&str, &[&str])] = &[
 ];
 
 /// The folders with our source.
-const SOURCE: &[&str] =
-    &["benches", "cli", "client", "core", "examples", "fuzz", "src", "storage", "streams", "tests"];
+const SOURCE: &[&str] = &[
+    "benches", "cli", "client", "core", "examples", "fuzz", "src", "storage", "streams", "terminal", "tests",
+];
 /// Names that say nothing: a reader cannot tell what is in such a file, so everything ends up in it.
 const EMPTY_NAMES: &[&str] =
     &["common", "helper", "helpers", "impl", "impls", "internal", "internals", "misc", "util", "utils"];

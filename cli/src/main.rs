@@ -4,22 +4,18 @@
 
 mod commands;
 mod open;
-mod progress;
-mod show;
-mod stop;
-mod table;
 mod template;
-mod time;
 
 use std::{
-    env, fmt,
-    io::{self, BufWriter, IsTerminal, Write},
+    fmt,
+    io::{self, BufWriter, IsTerminal},
     path::PathBuf,
     process::ExitCode,
 };
 
 use clap::Parser;
 use headwater_core::{Error, ErrorKind, SystemClock};
+use headwater_terminal::{Colour, say};
 
 use self::commands::{Command, Session};
 
@@ -145,27 +141,6 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments, session: &mut Session<'_>) -> Result<(), Failure> {
     futures::executor::block_on(commands::run(&arguments.command, &arguments.log, session))
-}
-
-/// Of the first word of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Colour {
-    Red = 31,
-    Yellow = 33,
-}
-
-/// Something that is no result, on stderr. `eprintln!` panics when nobody reads that: `headwater topics list 2>&1 | head -1`.
-fn say(kind: &str, colour: Colour, text: &str) {
-    let plain = !io::stderr().is_terminal()
-        || env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-        || env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let kind = if plain { kind.to_owned() } else { format!("\x1b[1;{}m{kind}\x1b[0m", colour as u8) };
-    let _ = writeln!(io::stderr(), "{kind}: {text}");
-}
-
-/// What whoever uses the command should know, although it did what was asked.
-fn warn(text: &str) {
-    say("warning", Colour::Yellow, text);
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use headwater_core::{Error, Result};
 use headwater_storage::log::{EmbeddedLog, ObservedLog, RecoveryReport};
+use headwater_terminal::warn;
 
-use crate::{Failure, warn};
+use crate::Failure;
 
 /// What a command needs of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use std::{
 };
 
 use headwater_core::{Error, RecordRef, Result, TopicPartition};
-
-use crate::{show, time::rfc3339};
+use headwater_terminal::{show, time::rfc3339};
 
 /// What a format may hold, for its help.
 pub(crate) const TEMPLATE_HELP: &str = "%t topic, %p partition, %o offset, %k key, %K its length, %s value, %S its \

@@ -34,12 +34,12 @@ pub use self::{
     process::{Processor, ProcessorContext},
     runtime::{
         ErrorPolicy, InputOrder, Metrics, Ports, Punctuate, Punctuation, Settings, Streams, StreamsState,
-        TaskMetrics,
+        TaskMetrics, position_at,
     },
     sessions::{Session, SessionWindows, session_windowed_serde},
     state::{KeyValueHandle, KeyValueStore, Order, StoreHandle},
     stream::KStream,
     table::KTable,
-    topology::{Output, OutputKind, PlanFormat, Topology},
+    topology::{Output, OutputKind, PlanFormat, TopicRole, Topology},
     windows::{TimeWindows, Window, Windowed, Windows, windowed_serde},
 };

@@ -6,16 +6,17 @@ use std::io::{self, Write};
 
 use clap::Args;
 use headwater_core::{Admin, ErrorKind, LogVersion, Partition, RecordRef, TopicPartition};
+use headwater_terminal::{
+    Progress, Stop,
+    show::{self, Columns, KeyKind},
+    time::TIME_HELP,
+};
 
 use self::range::{Lane, Start, Until};
 use super::{Session, partition, topic};
 use crate::{
     Failure,
-    progress::Progress,
-    show::{self, Columns, KeyKind},
-    stop::Stop,
     template::{TEMPLATE_HELP, Template},
-    time::TIME_HELP,
 };
 
 /// Bytes asked for at once: enough for a disk to be busy, little enough to hold.
@@ -107,7 +108,7 @@ pub(super) async fn run(
     log: &dyn Admin,
     session: &mut Session<'_>,
 ) -> Result<(), Failure> {
-    let stop = if consume.follow { Stop::listen()? } else { Stop::default() };
+    let stop = if consume.follow { Stop::listen()? } else { Stop::never() };
     let mut lanes = consume.lanes(log, session).await?;
     let mut print = Print {
         consume,

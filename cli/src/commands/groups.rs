@@ -9,11 +9,12 @@ use std::{
 
 use clap::{Args, Subcommand};
 use headwater_core::{Admin, Committed, GroupId, Offset, Result, TopicPartition};
+use headwater_terminal::{Table, show};
 use serde_json::{Value, json};
 
 use self::reset::Reset;
 use super::{Session, confirm, counted};
-use crate::{Failure, open::Access, show, table::Table};
+use crate::{Failure, open::Access};
 
 /// What to do with groups.
 #[derive(Debug, Subcommand)]

@@ -17,16 +17,15 @@ use std::{
 use bytes::Bytes;
 use clap::Args;
 use headwater_core::{Admin, Compression, Error, Headers, Result, Timestamp, TopicSpec};
+use headwater_terminal::{
+    Progress,
+    time::{Moment, TIME_HELP},
+};
 use serde_json::Value;
 
 use self::{lines::Lines, writer::Writer};
 use super::{Session, counted, find_topic, key_value, partition, topic};
-use crate::{
-    Failure,
-    open::Access,
-    progress::Progress,
-    time::{Moment, TIME_HELP},
-};
+use crate::{Failure, open::Access};
 
 /// Records are committed whenever so many bytes of them have gathered, and before input is waited for.
 const COMMIT_BYTES: usize = 1 << 20;

@@ -8,11 +8,12 @@ use clap::{Args, Subcommand};
 use headwater_core::{
     Admin, Log, Offset, PartitionOffsets, Result, Timestamp, TopicConfig, TopicPartition, TopicSpec,
 };
+use headwater_terminal::{Table, size, time::rfc3339};
 use serde_json::json;
 
 use self::change::{Alter, Create, Delete};
 use super::{Session, topic};
-use crate::{Failure, open::Access, progress::size, table::Table, time::rfc3339};
+use crate::{Failure, open::Access};
 
 /// What to do with topics.
 #[derive(Debug, Subcommand)]

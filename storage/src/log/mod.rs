@@ -21,7 +21,6 @@ mod group;
 mod index;
 mod journal;
 mod layout;
-mod lock;
 mod observer;
 mod options;
 mod partition;

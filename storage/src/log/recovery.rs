@@ -26,7 +26,6 @@ use super::{
     index::Indexed,
     journal::{self, Journal, Kind, Position, SEGMENT_HEADER_BYTES},
     layout::{FORMAT, Layout, index_file, is_deleted, log_file, time_index_file},
-    lock::FolderLock,
     options::{LogOptions, RecoveryReport},
     partition::{Active, PartitionWriter},
     published::Publisher,
@@ -37,6 +36,10 @@ use super::{
     visible::Visible,
     writer::{Books, Writer},
 };
+use crate::lock::FolderLock;
+
+/// What whoever finds the folder taken is told.
+const TAKEN: &str = "log is already open: close it there, look at it read-only, or use another folder";
 
 /// Opens the log in `folder`, a new one when there is none.
 pub(super) fn open(
@@ -50,7 +53,7 @@ pub(super) fn open(
     if !layout.exists(&layout.format())? {
         check_empty(&layout)?;
     }
-    let lock = FolderLock::take(&layout.lock())?;
+    let lock = FolderLock::take(&layout.lock(), TAKEN)?;
     check_format(&layout)?;
     let checkpoint = match checkpoint::read(&layout)? {
         Some(checkpoint) => checkpoint,

@@ -10,13 +10,13 @@ use headwater_core::{
 
 use super::{
     layout::Layout,
-    lock::FolderLock,
     options::{LogOptions, RecoveryReport},
     queue::Queue,
     reader::{Reader, Wanted},
     span::FileSpan,
     visible::Visible,
 };
+use crate::lock::FolderLock;
 
 #[derive(Debug)]
 pub(super) struct Shared {

@@ -34,6 +34,7 @@ pub use self::{
     life::StreamsState,
     metrics::{Metrics, TaskMetrics},
     ports::Ports,
+    positions::position_at,
     punctuation::{Punctuate, Punctuation},
     settings::{ErrorPolicy, InputOrder, Settings},
     streams::Streams,

@@ -68,6 +68,18 @@ impl From<MetadataWithoutClosing> for Metadata {
     }
 }
 
+/// What an application commits in a source partition of which it has taken nothing yet, and which it shall read from `offset` on,
+/// as if that was its beginning: a position for a group that is sent back. Positions of other partitions, and state, are the
+/// caller's concern.
+///
+/// # Errors
+/// Those of the encoding.
+pub fn position_at(offset: Offset) -> Result<Committed> {
+    let lane = LanePosition { number: 0, offset: offset.0, time: Timestamp::MIN.0 };
+    let (stream_time, passed) = (Timestamp::MIN.0, i64::MIN);
+    Metadata { lanes: vec![lane], stream_time, clocks: Vec::new(), by_lanes: false, passed }.commit()
+}
+
 /// Time of one operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClockPosition {
@@ -163,6 +175,13 @@ mod tests {
         let (none, closing) = (Closing::default(), closing());
         assert_eq!(ClosingPosition::from(Closing::from(closing.clone())), closing);
         assert_eq!(Closing::from(ClosingPosition::from(none.clone())), none);
+    }
+
+    #[test]
+    fn a_position_without_a_past_knows_no_time() {
+        let committed = position_at(Offset(7)).unwrap();
+        assert_eq!(committed.offset, Offset(7));
+        assert_eq!(Metadata::of(&committed).unwrap().stream_time(), Timestamp::MIN);
     }
 
     #[test]

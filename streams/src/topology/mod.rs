@@ -5,6 +5,7 @@ mod copartition;
 mod describe;
 mod effect;
 mod outputs;
+mod topics;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,6 +20,7 @@ pub(crate) use self::{
 pub use self::{
     describe::PlanFormat,
     outputs::{Output, OutputKind},
+    topics::TopicRole,
 };
 use crate::state::BuildStore;
 

@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use clap::Args;
 use headwater_core::{Admin, GroupId, Offset, Timestamp, TopicPartition};
+use headwater_terminal::time::Moment;
 
-use crate::{Failure, time::Moment};
+use crate::Failure;
 
 /// Where to begin; in no more than one way.
 #[derive(Debug, Args)]

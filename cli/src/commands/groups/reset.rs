@@ -4,19 +4,17 @@ use clap::Args;
 use headwater_core::{
     Admin, Committed, GroupId, Offset, PartitionOffsets, Positions, Timestamp, TopicPartition,
 };
+use headwater_terminal::{
+    Table, show,
+    time::{Moment, TIME_HELP},
+};
 use serde_json::json;
 
 use super::{
     super::{partition, topic},
     Session, behind,
 };
-use crate::{
-    Failure,
-    open::Access,
-    show,
-    table::Table,
-    time::{Moment, TIME_HELP},
-};
+use crate::{Failure, open::Access};
 
 /// Which group goes where.
 #[derive(Debug, Args)]

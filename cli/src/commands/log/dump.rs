@@ -8,14 +8,14 @@ use std::{
 use clap::Args;
 use headwater_core::{Offset, Partition, RecordBatch, TopicName, TopicPartition};
 use headwater_storage::log::{DumpedBatch, SegmentDump, segment_files};
-use serde_json::json;
-
-use super::super::{Session, counted};
-use crate::{
-    Failure,
+use headwater_terminal::{
     show::{self, KeyKind},
     time::rfc3339,
 };
+use serde_json::json;
+
+use super::super::{Session, counted};
+use crate::Failure;
 
 /// Which file to show, and how much of it.
 #[derive(Debug, Args)]

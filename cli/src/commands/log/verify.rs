@@ -5,15 +5,11 @@ use std::io::Write;
 use clap::Args;
 use headwater_core::{Log, TopicSpec};
 use headwater_storage::log::{Damage, ObservedLog, VerifiedPartition, Verifier};
+use headwater_terminal::{Progress, Table, show, size};
 use serde_json::json;
 
 use super::super::{Session, counted, topic};
-use crate::{
-    Failure,
-    progress::{Progress, size},
-    show,
-    table::Table,
-};
+use crate::Failure;
 
 /// What to verify.
 #[derive(Debug, Args)]

@@ -4,6 +4,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use headwater_core::{Error, Result, Timestamp};
+use headwater_terminal::{
+    show::stands_for_bytes,
+    time::{Moment, parse_rfc3339},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -11,10 +15,6 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 
 use super::Input;
-use crate::{
-    show::stands_for_bytes,
-    time::{Moment, parse_rfc3339},
-};
 
 /// The fields of a line. What is not known is refused: a misspelt `value` must not become a deletion.
 #[derive(Deserialize)]

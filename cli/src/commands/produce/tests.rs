@@ -3,10 +3,11 @@
 use clap::Parser;
 use futures::{FutureExt, executor::block_on};
 use headwater_core::{Log, ManualClock, Offset, TopicName, TopicPartition, memory::MemoryLog};
+use headwater_terminal::show;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Arguments, commands::Command, show};
+use crate::{Arguments, commands::Command};
 
 /// A record of the log: partition, timestamp, key, value, headers.
 type Held = (u32, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);

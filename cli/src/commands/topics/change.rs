@@ -4,13 +4,14 @@ use std::num::NonZeroU32;
 
 use clap::Args;
 use headwater_core::{Admin, Result, TopicChanges, TopicSpec};
+use headwater_terminal::Table;
 use serde_json::json;
 
 use super::{
     super::{confirm, counted, find_topic, key_value},
     Session, records_of, topic,
 };
-use crate::{Failure, table::Table};
+use crate::Failure;
 
 /// Which topic to make.
 #[derive(Debug, Args)]

@@ -43,7 +43,7 @@ use super::{
     fs::{DataFile, FileSystem, Open, RealFs},
     journal::Position,
     layout::{Layout, log_file},
-    lock, published,
+    published,
     reader::{Reader, Wanted},
     recovery,
     span::{FileSpan, Segment},
@@ -140,7 +140,7 @@ impl ObservedLog {
     /// Process id of the last process that opened the log to write, which may have ended; empty when it is not known.
     #[must_use]
     pub fn last_owner(&self) -> String {
-        lock::last_owner(&self.0.layout.lock())
+        crate::lock::last_owner(&self.0.layout.lock())
     }
 
     /// Where its files are.

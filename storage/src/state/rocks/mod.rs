@@ -1,6 +1,7 @@
 //! The state of tasks in RocksDB: one database per task, one column family per store.
 //!
 //! ```text
+//! <folder>/LOCK            held by the one process that has any of it open
 //! <folder>/<task id>/       a RocksDB database
 //!   column family default   schema              "1"
 //!                           position/<store>    u64 big-endian: the changelog offset the store stands at
@@ -30,12 +31,15 @@ use rocksdb::{
 };
 
 use self::engine::{Memory, without_wal};
+use crate::lock::FolderLock;
 
 /// Version of the layout at the head of this file.
 const SCHEMA: &[u8] = b"1";
 const SCHEMA_KEY: &[u8] = b"schema";
 const FAMILY_PREFIX: &str = "store/";
 const POSITION_PREFIX: &str = "position/";
+/// What whoever finds the folder taken is told.
+const TAKEN: &str = "the state is in use: does the application run already? Close it there, or use another folder for one of them";
 /// Below this RocksDB spends its time making room.
 const MEMORY_BYTES_MIN: usize = 1 << 20;
 
@@ -53,8 +57,8 @@ impl Default for RocksOptions {
     }
 }
 
-/// Keeps the state of tasks in RocksDB, below one folder. Open one per process: it, and its clones, share one memory
-/// limit.
+/// Keeps the state of tasks in RocksDB, below one folder, which is its own while it, a clone of it or one of its tasks is open. They
+/// share one memory limit.
 ///
 /// ```
 /// use headwater_core::{Partition, StateBackend, StateBatch, StoreId, TaskId};
@@ -74,6 +78,7 @@ impl Default for RocksOptions {
 #[derive(Clone)]
 pub struct RocksBackend {
     folder: PathBuf,
+    lock: Arc<FolderLock>,
     memory: Arc<Memory>,
 }
 
@@ -81,7 +86,8 @@ impl RocksBackend {
     /// Makes `folder` if it is not there. Tasks are opened one by one, later.
     ///
     /// # Errors
-    /// `Invalid` when the memory limit is too low to work with, `Unavailable` when the folder cannot be made.
+    /// `Invalid` when the memory limit is too low to work with; `Unavailable` when somebody has it open (the message has the process
+    /// id), or the folder cannot be made.
     pub fn open(folder: impl Into<PathBuf>, options: RocksOptions) -> Result<Self> {
         let folder = folder.into();
         if options.memory_bytes < MEMORY_BYTES_MIN {
@@ -91,7 +97,34 @@ impl RocksBackend {
             )));
         }
         fs::create_dir_all(&folder).map_err(|source| cannot_make(&folder, source))?;
-        Ok(Self { folder, memory: Arc::new(Memory::new(options.memory_bytes)) })
+        let lock = Arc::new(FolderLock::take(&folder.join("LOCK"), TAKEN)?);
+        Ok(Self { folder, lock, memory: Arc::new(Memory::new(options.memory_bytes)) })
+    }
+}
+
+impl RocksBackend {
+    /// Deletes the state of all tasks, which must be closed. What else lies in the folder stays.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk fails, or a task is open.
+    pub fn delete_all(&self) -> Result<()> {
+        let failed =
+            |path: &Path, e| Error::io(format!("cannot delete state. folder=`{}`", path.display()), e);
+        let entries = fs::read_dir(&self.folder).map_err(|e| failed(&self.folder, e))?;
+        for entry in entries {
+            let entry = entry.map_err(|e| failed(&self.folder, e))?;
+            if entry.file_name().to_str().is_some_and(|name| name.parse::<TaskId>().is_ok()) {
+                let path = entry.path();
+                if Arc::strong_count(&self.lock) > 1 {
+                    return Err(Error::new(
+                        ErrorKind::Unavailable,
+                        format!("state is in use here: close its tasks first. folder=`{}`", path.display()),
+                    ));
+                }
+                fs::remove_dir_all(&path).map_err(|e| failed(&path, e))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -106,7 +139,7 @@ impl StateBackend for RocksBackend {
             .map(|family| ColumnFamilyDescriptor::new(family, self.memory.family_options()));
         let db = DB::open_cf_descriptors(&database, &place.folder, families)
             .map_err(|error| place.error("cannot open the state of a task", None, error))?;
-        let mut state = RocksTask { db, place, stores, broken: false };
+        let mut state = RocksTask { db, place, stores, broken: false, _lock: Arc::clone(&self.lock) };
         state.check_schema()?;
         Ok(Box::new(state))
     }
@@ -164,6 +197,8 @@ struct RocksTask {
     stores: Vec<Store>,
     /// A write failed half way: what is in memory is not what is on disk.
     broken: bool,
+    /// Released behind the database.
+    _lock: Arc<FolderLock>,
 }
 
 impl RocksTask {

@@ -251,12 +251,37 @@ fn a_database_that_is_not_ours_is_refused() {
 }
 
 #[test]
-fn a_task_that_another_backend_has_open_is_refused_with_advice() {
+fn a_folder_that_is_in_use_is_refused_and_says_by_whom() {
     let folder = tempfile::tempdir().unwrap();
-    let _first = open(folder.path(), &["totals"]).unwrap();
-    let error = open(folder.path(), &["totals"]).err().expect("the task is open");
+    // A task that is open holds the folder, when the backend is gone, too.
+    let first = open(folder.path(), &["totals"]).unwrap();
+    let options = RocksOptions { memory_bytes: 8 << 20 };
+    let error = RocksBackend::open(folder.path(), options).err().expect("the folder is in use");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let holder = format!("folder={}, pid={}", folder.path().display(), std::process::id());
+    assert!(error.to_string().ends_with(&holder), "{error}");
+    drop(first);
+    let backend = RocksBackend::open(folder.path(), options).unwrap();
+    let _first = backend.open(TASK, &names(&["totals"])).unwrap();
+    let error = backend.open(TASK, &names(&["totals"])).err().expect("the task is open");
     assert!(error.to_string().contains("close it first. task=0_3"), "{error}");
+}
+
+#[test]
+fn all_state_goes_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend(folder.path());
+    let mut state = backend.open(TASK, &names(&["totals"])).unwrap();
+    let mut batch = StateBatch::default();
+    batch.put(StoreId(0), b"sensor-1", b"42");
+    state.write(&batch).unwrap();
+    fs::write(folder.path().join("notes"), "not state").unwrap();
+    assert_eq!(backend.delete_all().unwrap_err().kind(), ErrorKind::Unavailable);
+    drop(state);
+    backend.delete_all().unwrap();
+    let state = backend.open(TASK, &names(&["totals"])).unwrap();
+    assert_eq!(scan(&*state, StoreId(0), b"", None).unwrap(), []);
+    assert!(folder.path().join("notes").is_file());
 }
 
 #[test]
@@ -274,6 +299,7 @@ fn a_write_larger_than_the_memory_limit_is_whole() {
     (0..12_000u32).for_each(|key| batch.put(StoreId(0), &key.to_be_bytes(), &[1; 1000]));
     let small = RocksBackend::open(folder.path(), RocksOptions { memory_bytes: MEMORY_BYTES_MIN }).unwrap();
     small.open(TASK, &names(&["totals"])).unwrap().write(&batch).unwrap();
+    drop(small);
     assert_eq!(
         scan(&*open(folder.path(), &["totals"]).unwrap(), StoreId(0), b"", None).unwrap().len(),
         12_000

@@ -1,26 +1,43 @@
 //! Tables for people: columns as wide as their widest cell, numbers to the right.
 
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     io::{self, Write},
 };
 
 /// Rows under a heading.
-pub(crate) struct Table {
+#[derive(Debug, Clone)]
+pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(crate) fn new(heading: &[&str]) -> Self {
+    /// A table without rows.
+    #[must_use]
+    pub fn new(heading: &[&str]) -> Self {
         Self { rows: vec![heading.iter().map(ToString::to_string).collect()] }
     }
 
-    pub(crate) fn row(&mut self, cells: &[&dyn Display]) {
+    /// Adds a row.
+    ///
+    /// # Panics
+    /// When it has not as many cells as the heading.
+    pub fn row(&mut self, cells: &[&dyn Display]) {
         assert_eq!(cells.len(), self.rows[0].len(), "a row has as many cells as the heading");
         self.rows.push(cells.iter().map(ToString::to_string).collect());
     }
 
-    pub(crate) fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// Prints it, and nothing behind the last column.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        write!(out, "{self}")
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = 0..self.rows[0].len();
         let body = &self.rows[1..];
         let width =
@@ -38,7 +55,7 @@ impl Table {
                     false => format!("{cell:<width$}"),
                 })
                 .collect();
-            writeln!(out, "{}", cells.join("  ").trim_end())?;
+            writeln!(f, "{}", cells.join("  ").trim_end())?;
         }
         Ok(())
     }

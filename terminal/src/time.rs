@@ -1,19 +1,19 @@
 //! Timestamps as people read and write them: RFC 3339, in UTC. Nothing here reads a clock.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use headwater_core::{Error, Result, Timestamp};
 
 const DAY_MS: i64 = 86_400_000;
 
 /// What the help of a command with an option that takes a time says of it, in lines.
-pub(crate) const TIME_HELP: &str = "\
+pub const TIME_HELP: &str = "\
 TIME is RFC 3339 (2015-09-01, 2015-09-01T11:30:00Z, 2015-09-01T11:30:00+02:00; UTC unless it says otherwise),
 milliseconds since 1970, `now`, or a time back from now (90s ago, 2h ago, 7d ago).";
 
 /// A time as somebody says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
+pub enum Moment {
     /// This time.
     At(Timestamp),
     /// So many milliseconds before now.
@@ -22,7 +22,8 @@ pub(crate) enum Moment {
 
 impl Moment {
     /// Which time it is when it is `now`.
-    pub(crate) fn at(self, now: Timestamp) -> Timestamp {
+    #[must_use]
+    pub fn at(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(time) => time,
             Self::Ago(ms) => Timestamp(now.0.saturating_sub(ms)),
@@ -49,6 +50,20 @@ impl FromStr for Moment {
     }
 }
 
+/// How long `90s`, `2 hours`, `7d` or `250ms` is; a bare `0` is nothing.
+///
+/// # Errors
+/// `Invalid` when it is not a number and a unit.
+pub fn duration(text: &str) -> Result<Duration> {
+    let ms = if text.trim() == "0" { Some(0) } else { span_ms(text) };
+    ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis).ok_or_else(|| {
+        Error::invalid(format!(
+            "not a span of time: 250ms, 90s, 15m, 2h or 7d are. span=`{}`",
+            text.escape_debug()
+        ))
+    })
+}
+
 /// The milliseconds of `90s`, `2 hours`, `7d`.
 fn span_ms(text: &str) -> Option<i64> {
     let text = text.trim();
@@ -67,7 +82,8 @@ fn span_ms(text: &str) -> Option<i64> {
 }
 
 /// The time that `text` says: a date, perhaps a time of day down to milliseconds, perhaps how far it is from UTC.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.split_at_checked(10)?;
     let mut parts = date.splitn(3, '-');
     let mut part = |digits| number(parts.next()?, digits);
@@ -128,7 +144,8 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// `2015-09-01T11:30:00.250Z`; `@<milliseconds>` for the years that RFC 3339 cannot write.
-pub(crate) fn rfc3339(timestamp: Timestamp) -> String {
+#[must_use]
+pub fn rfc3339(timestamp: Timestamp) -> String {
     let (year, month, day) = date(timestamp.0.div_euclid(DAY_MS));
     if !(0..=9999).contains(&year) {
         return format!("@{timestamp}");
@@ -220,6 +237,18 @@ mod tests {
             ("7d ago", now.0 - 7 * DAY_MS),
         ] {
             assert_eq!(text.parse::<Moment>().unwrap().at(now), Timestamp(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_are_understood_as_people_say_them() {
+        for (text, ms) in
+            [("0", 0), ("250ms", 250), ("90s", 90_000), ("2 hours", 7_200_000), ("1d", 86_400_000)]
+        {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(ms), "{text}");
+        }
+        for text in ["", "5", "-1s", "1.5h", "s", "1 fortnight", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! One process owns a data folder.
+//! One process owns a folder: that of a log, and that of an application's state.
 
 use std::{
     fs::File,
@@ -10,7 +10,7 @@ use headwater_core::{Error, ErrorKind, Result};
 use rustix::fs::{FlockOperation, flock};
 
 /// Process id of the last who took the lock; empty when that is not known.
-pub(super) fn last_owner(path: &Path) -> String {
+pub(crate) fn last_owner(path: &Path) -> String {
     File::open(path).map(|file| pid(&file)).unwrap_or_default()
 }
 
@@ -20,13 +20,13 @@ fn pid(file: &File) -> String {
     pid.trim().to_owned()
 }
 
-/// Held while a log is open. The system frees it when the process ends, however it ends.
+/// Held while what lies in the folder is open. The system frees it when the process ends, however it ends.
 #[derive(Debug)]
-pub(super) struct FolderLock(#[expect(dead_code, reason = "an open file is what holds the lock")] File);
+pub(crate) struct FolderLock(File);
 
 impl FolderLock {
-    /// Takes the lock and writes our process id into the file, for whoever finds it taken.
-    pub(super) fn take(path: &Path) -> Result<Self> {
+    /// Takes the lock and writes our process id into the file, for whoever finds it taken: `taken` is what that one is told.
+    pub(crate) fn take(path: &Path, taken: &str) -> Result<Self> {
         let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
         let mut file =
             open.map_err(|e| Error::io(format!("cannot open lock file. file={}", path.display()), e))?;
@@ -34,17 +34,22 @@ impl FolderLock {
             if error != rustix::io::Errno::WOULDBLOCK {
                 return Err(Error::io(format!("cannot lock. file={}", path.display()), error.into()));
             }
+            let folder = path.parent().unwrap_or(path).display();
             return Err(Error::new(
                 ErrorKind::Unavailable,
-                format!(
-                    "log is already open: close it there, look at it read-only, or use another folder. folder={}, pid={}",
-                    path.parent().unwrap_or(path).display(),
-                    pid(&file)
-                ),
+                format!("{taken}. folder={folder}, pid={}", pid(&file)),
             ));
         }
         let write = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         write.map_err(|e| Error::io(format!("cannot write lock file. file={}", path.display()), e))?;
         Ok(Self(file))
+    }
+}
+
+impl Drop for FolderLock {
+    /// Closing the file is not enough: a child process that another thread has just begun has it open, too, until it becomes another
+    /// program, and would hold the lock that long.
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }

@@ -9,7 +9,7 @@ use crate::time::rfc3339;
 
 /// How the bytes of a key are made up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyKind {
+pub enum KeyKind {
     /// The key and nothing else.
     Plain,
     /// The key, then the start of its window in 8 bytes (Kafka: `TimeWindowedSerializer`).
@@ -18,7 +18,8 @@ pub(crate) enum KeyKind {
 
 impl KeyKind {
     /// The key itself, and the start of its window. A key that is too short to have a window has none.
-    pub(crate) fn split(self, key: &[u8]) -> (&[u8], Option<Timestamp>) {
+    #[must_use]
+    pub fn split(self, key: &[u8]) -> (&[u8], Option<Timestamp>) {
         match (self, key.split_last_chunk::<8>()) {
             (Self::Windowed, Some((inner, start))) => (inner, Some(Timestamp(i64::from_be_bytes(*start)))),
             _ => (key, None),
@@ -28,15 +29,16 @@ impl KeyKind {
 
 /// What people see of a record besides partition, offset, time and value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Columns {
+pub struct Columns {
     /// Its key, and what that is made of.
-    pub(crate) keys: Option<KeyKind>,
+    pub keys: Option<KeyKind>,
     /// Its headers.
-    pub(crate) headers: bool,
+    pub headers: bool,
 }
 
 /// Partition, offset, time, perhaps the key, the value, perhaps the headers: apart by tabs.
-pub(crate) fn text_line(partition: &TopicPartition, record: &RecordRef<'_>, columns: Columns) -> String {
+#[must_use]
+pub fn text_line(partition: &TopicPartition, record: &RecordRef<'_>, columns: Columns) -> String {
     let (offset, time) = (record.offset, rfc3339(record.timestamp));
     let mut line = format!("{}\t{offset}\t{time}\t", partition.partition);
     if let Some(kind) = columns.keys {
@@ -52,7 +54,8 @@ pub(crate) fn text_line(partition: &TopicPartition, record: &RecordRef<'_>, colu
 }
 
 /// `name=value,name=value`
-pub(crate) fn headers(record: &RecordRef<'_>) -> String {
+#[must_use]
+pub fn headers(record: &RecordRef<'_>) -> String {
     let headers = record.headers.iter().map(|(name, value)| format!("{}={}", text(name), nullable(value)));
     headers.collect::<Vec<_>>().join(",")
 }
@@ -66,18 +69,22 @@ fn push_key(line: &mut String, key: Option<&[u8]>, kind: KeyKind) {
     }
 }
 
-pub(crate) fn nullable(bytes: Option<&[u8]>) -> String {
+/// As [`text`], `null` for nothing.
+#[must_use]
+pub fn nullable(bytes: Option<&[u8]>) -> String {
     bytes.map_or_else(|| "null".into(), text)
 }
 
 /// One object with all there is to a record.
-pub(crate) fn json_line(partition: &TopicPartition, record: &RecordRef<'_>, kind: KeyKind) -> String {
+#[must_use]
+pub fn json_line(partition: &TopicPartition, record: &RecordRef<'_>, kind: KeyKind) -> String {
     let (topic, number) = (quoted(partition.topic.as_str()), partition.partition);
     format!(r#"{{"topic":{topic},"partition":{number},{}}}"#, json_fields(record, kind))
 }
 
 /// What there is to a record besides its place.
-pub(crate) fn json_fields(record: &RecordRef<'_>, kind: KeyKind) -> String {
+#[must_use]
+pub fn json_fields(record: &RecordRef<'_>, kind: KeyKind) -> String {
     let (offset, timestamp, time) = (record.offset, record.timestamp, quoted(&rfc3339(record.timestamp)));
     let mut line = format!(r#""offset":{offset},"timestamp":{timestamp},"time":{time},"key":"#);
     match record.key.map(|key| kind.split(key)) {
@@ -127,7 +134,8 @@ fn structure(text: &str) -> Option<Value> {
 }
 
 /// On one line, for people.
-pub(crate) fn text(bytes: &[u8]) -> String {
+#[must_use]
+pub fn text(bytes: &[u8]) -> String {
     const BREAKS: [char; 3] = ['\t', '\n', '\r'];
     match look(bytes) {
         Look::Text("") => r#""""#.into(),
@@ -142,7 +150,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// As JSON from which `headwater produce --json` makes the same bytes again: an object or array as it is, if it is on one
 /// line and does not look like bytes in hexadecimal; other text as a string.
-pub(crate) fn json(bytes: &[u8]) -> String {
+#[must_use]
+pub fn json(bytes: &[u8]) -> String {
     match look(bytes) {
         Look::Text(text) if as_it_is(text) => text.into(),
         Look::Text(text) => quoted(text),
@@ -158,7 +167,8 @@ fn as_it_is(text: &str) -> bool {
 }
 
 /// How bytes that are no text are written in JSON: an object with the name of the encoding, and what it came to.
-pub(crate) fn stands_for_bytes(value: &Value) -> Option<(&str, &Value)> {
+#[must_use]
+pub fn stands_for_bytes(value: &Value) -> Option<(&str, &Value)> {
     let object = value.as_object().filter(|object| object.len() == 1)?;
     object
         .iter()
@@ -168,7 +178,8 @@ pub(crate) fn stands_for_bytes(value: &Value) -> Option<(&str, &Value)> {
 }
 
 /// One line that can do a terminal no harm: no control character is left, and none that turns or breaks the line.
-pub(crate) fn escaped(text: &str) -> String {
+#[must_use]
+pub fn escaped(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if is_harmful(c) {
@@ -181,12 +192,14 @@ pub(crate) fn escaped(text: &str) -> String {
 }
 
 /// Whether a character commands a terminal, or turns or breaks a line.
-pub(crate) fn is_harmful(c: char) -> bool {
+#[must_use]
+pub fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// As a JSON string, harmless too.
-pub(crate) fn quoted(text: &str) -> String {
+#[must_use]
+pub fn quoted(text: &str) -> String {
     let mut string = Value::from(text).to_string();
     if string.chars().any(is_harmful) {
         let escape = |c: char| if is_harmful(c) { format!("\\u{:04x}", u32::from(c)) } else { c.into() };

@@ -1,0 +1,292 @@
+//! Replays in a data folder: each has a folder of its own, `replays/<name>/`, with a log, state, and what it was asked for.
+//!
+//! Read in this order: here, `store` (what lies in such a folder), `listing` (those that there are), `copy` (where results go
+//! besides). What a replay reads and writes is decided in `headwater_streams::replay`.
+
+mod copy;
+mod listing;
+mod store;
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use headwater_core::{Clock, Error, Log, Result, SystemClock, Timestamp};
+use headwater_storage::{
+    log::{EmbeddedLog, ObservedLog},
+    state::{RocksBackend, RocksOptions},
+};
+use headwater_streams::{
+    Settings, Topology,
+    replay::{
+        Options, Plan, Position, Report, Run, Watch,
+        diff::{self, Diff, Limits, Scope},
+    },
+};
+
+pub use self::listing::{ReplaySummary, Replays};
+use self::store::{Place, Stored};
+
+/// Runs a topology over a range of the past, beside the application that runs it live: it reads the log in a data folder, whoever owns
+/// that, and writes into `replays/<name>/` below it, a log like any other.
+///
+/// ```
+/// use headwater::{Replay, prelude::*, replay::Position};
+/// # futures::executor::block_on(async {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// # let embedded = Embedded::open(folder)?;
+/// # embedded.create_topic("readings", 1).await?;
+/// # let reading = |at, value: u64| Record::new("boiler".to_owned(), value, Timestamp(at));
+/// # embedded.send("readings", &[reading(10, 70), reading(20, 95), reading(30, 99)]).await?;
+/// let builder = StreamsBuilder::new();
+/// builder.stream::<String, u64>("readings").filter(|_, value| *value > 80).to("alerts");
+/// let topology = builder.build()?;
+///
+/// let replay = Replay::of(&topology).settings(Settings::new("alerting")).log(folder).name("what-if");
+/// let report = replay.from(Position::Time(Timestamp(20))).until(Position::End).run().await?;
+/// assert_eq!(report.outputs["alerts"], 2);
+/// # Ok::<(), Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Clone)]
+pub struct Replay {
+    topology: Topology,
+    settings: Settings,
+    log: PathBuf,
+    name: Option<String>,
+    options: Options,
+}
+
+impl Replay {
+    /// Of `topology`, over all that there is, as fast as it goes, unless told otherwise.
+    #[must_use]
+    pub fn of(topology: &Topology) -> Self {
+        Self {
+            topology: topology.clone(),
+            settings: Settings::new("replay"),
+            log: "headwater-data".into(),
+            name: None,
+            options: Options::default(),
+        }
+    }
+
+    /// How it runs. The application id is that of the live application: internal topics are called as its are.
+    #[must_use]
+    pub fn settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// The data folder that is read, and where its own folder lies; `headwater-data` unless given.
+    #[must_use]
+    pub fn log(self, folder: impl Into<PathBuf>) -> Self {
+        Self { log: folder.into(), ..self }
+    }
+
+    /// Its name, which must be the legal name of a topic; one made of the time unless given.
+    #[must_use]
+    pub fn name(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// What is replayed, and how, all at once.
+    #[must_use]
+    pub fn options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Where the range begins.
+    #[must_use]
+    pub fn from(mut self, position: Position) -> Self {
+        self.options.from = position;
+        self
+    }
+
+    /// Where the range ends; what lies there is not in it.
+    #[must_use]
+    pub fn until(mut self, position: Position) -> Self {
+        self.options.until = position;
+        self
+    }
+
+    /// How long before the range records are processed to fill windows and joins, without counting what they write.
+    #[must_use]
+    pub fn warm_up(mut self, time: Duration) -> Self {
+        self.options.warm_up = time;
+        self
+    }
+
+    /// How many times as fast as it happened.
+    #[must_use]
+    pub fn pace(mut self, factor: f64) -> Self {
+        self.options.pace = Some(factor);
+        self
+    }
+
+    /// Closes at the end what is open, as if time went on for ever.
+    #[must_use]
+    pub fn close_windows(mut self) -> Self {
+        self.options.close_windows = true;
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// As [`Replay::start`], and why it stopped.
+    pub async fn run(self) -> Result<Report> {
+        self.start().await?.run_until(std::future::pending()).await
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no log, the range is not in it (the message says what is), or there is a replay of this name; nothing was
+    /// changed then. Those of the logs and the state.
+    pub async fn start(&self) -> Result<RunningReplay> {
+        let source = ObservedLog::open(&self.log)?;
+        let now = SystemClock.now();
+        let plan = Plan::resolve(&self.topology, &self.settings, &self.options, now, &source).await?;
+        let place = match &self.name {
+            Some(name) => Place::new(&self.log, name)?,
+            None => Place::unused(&self.log, now)?,
+        };
+        if place.folder.exists() {
+            return Err(Error::invalid(format!(
+                "there is a replay of this name: go on with it, delete it, or choose another name. name={}, folder={}",
+                place.name,
+                place.folder.display()
+            )));
+        }
+        let stored = Stored::new(&place.name, now, plan);
+        match self.begin(source, place.clone(), stored).await {
+            Ok(running) => Ok(running),
+            Err(error) => {
+                // Nothing has come of it yet that anybody could go on with.
+                let _ = fs::remove_dir_all(&place.folder);
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on with the replay [`Replay::name`], which was stopped or killed. What was asked for then is done; only the pace may
+    /// be another.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such replay, or it is one of another topology; `Unavailable` when it runs (the message has the process
+    /// id).
+    pub async fn resume(&self) -> Result<RunningReplay> {
+        let name =
+            self.name.as_deref().ok_or_else(|| Error::invalid("a replay is gone on with by its name"))?;
+        let place = Place::new(&self.log, name)?;
+        let mut stored = place.read()?;
+        if self.options.pace.is_some() {
+            stored.plan = stored.plan.with_pace(self.options.pace)?;
+        }
+        self.begin(ObservedLog::open(&self.log)?, place, stored).await
+    }
+
+    async fn begin(&self, source: ObservedLog, place: Place, stored: Stored) -> Result<RunningReplay> {
+        let log = EmbeddedLog::open(&place.folder)?;
+        place.write(&stored)?;
+        let options = RocksOptions { memory_bytes: self.settings.memory_bytes / 2 };
+        let state = Arc::new(RocksBackend::open(place.folder.join("state"), options)?);
+        let own: Arc<dyn Log> = Arc::new(log.clone());
+        let (settings, source) = (self.settings.clone(), Arc::new(source));
+        let run = Run::start(&self.topology, settings, &stored.plan, source, own, state).await;
+        match run {
+            Ok(run) => Ok(RunningReplay { run, log, place, stored }),
+            Err(error) => {
+                log.close().await?;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A replay that runs. Dropping it stops it as a crash would: it can go on.
+pub struct RunningReplay {
+    run: Run,
+    log: EmbeddedLog,
+    place: Place,
+    stored: Stored,
+}
+
+impl RunningReplay {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.place.name
+    }
+
+    /// Where it is: a log that `Embedded`, or `headwater consume --log`, opens.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.place.folder
+    }
+
+    /// What it reads.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.stored.plan
+    }
+
+    /// How far it is, for somebody who looks while it runs.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.run.watch()
+    }
+
+    /// Runs to the end, or until `stop` is ready: then it commits, and can go on.
+    ///
+    /// # Errors
+    /// Why it stopped. It can go on from its last commit.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<Report> {
+        let Self { run, log, place, mut stored } = self;
+        let report = run.run_until(stop).await;
+        let closed = log.close().await;
+        let report = report?;
+        closed?;
+        stored.take(&report)?;
+        place.write(&stored)?;
+        Ok(report)
+    }
+}
+
+impl fmt::Debug for RunningReplay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningReplay").field("folder", &self.place.folder).finish_non_exhaustive()
+    }
+}
+
+/// Compares what a replay wrote with what the live run wrote for the same range.
+async fn compare(live: &Path, place: &Place, topology: &Topology, limits: Limits) -> Result<Diff> {
+    let stored = place.read()?;
+    if !stored.finished {
+        return Err(Error::invalid(format!(
+            "the replay is not finished: go on with it first. name={}",
+            place.name
+        )));
+    }
+    let (live, own) = (ObservedLog::open(live)?, ObservedLog::open(&place.folder)?);
+    let range = stored.plan.range()?;
+    let mut until = range.until;
+    if until.is_none() {
+        // Whether the live run may have gone on since.
+        for (partition, offsets) in &range.offsets {
+            if live.offsets(partition).await?.end > offsets.end {
+                until = stored.reached.map(|reached| Timestamp(reached.saturating_add(1)));
+            }
+        }
+    }
+    let scope = Scope {
+        from: range.from,
+        until,
+        warm_up: stored.plan.warm_up(),
+        windows_closed: stored.plan.closes_windows(),
+    };
+    diff::compare(&topology.outputs(), &scope, &live, &own, limits).await
+}

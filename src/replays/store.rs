@@ -1,0 +1,136 @@
+//! What lies in the folder of a replay.
+//!
+//! ```text
+//! <data folder>/replays/<name>/           an embedded log: what the replay wrote
+//! <data folder>/replays/<name>/state/     its state
+//! <data folder>/replays/<name>/replay.json    what it was asked for, and what came of it; replaced as a whole
+//! ```
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use headwater_core::{Error, Result, Timestamp, TopicName};
+use headwater_streams::replay::{Plan, Report};
+use headwater_terminal::time::rfc3339;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Of `replay.json`.
+const VERSION: u32 = 1;
+
+/// Folder of all replays of a data folder.
+pub(super) fn replays(log: &Path) -> PathBuf {
+    log.join("replays")
+}
+
+/// Where a replay is.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) folder: PathBuf,
+}
+
+/// What is known of a replay.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Stored {
+    version: u32,
+    pub(super) name: String,
+    /// Milliseconds since 1970.
+    pub(super) begun: i64,
+    pub(super) finished: bool,
+    /// The highest timestamp that it took of the range.
+    pub(super) reached: Option<i64>,
+    /// What came of it when it last ended in order.
+    pub(super) report: Option<Value>,
+    pub(super) plan: Plan,
+}
+
+impl Stored {
+    pub(super) fn new(name: &str, now: Timestamp, plan: Plan) -> Self {
+        let name = name.to_owned();
+        Self { version: VERSION, name, begun: now.0, finished: false, reached: None, report: None, plan }
+    }
+
+    /// Takes note of what came of it.
+    pub(super) fn take(&mut self, report: &Report) -> Result<()> {
+        self.finished = report.finished;
+        self.reached = report.reached.map(|time| time.0);
+        let report = serde_json::to_value(report);
+        self.report =
+            Some(report.map_err(|e| Error::invalid("cannot write a report as JSON").with_source(e))?);
+        Ok(())
+    }
+}
+
+impl Place {
+    pub(super) fn new(log: &Path, name: &str) -> Result<Self> {
+        // Checked before it becomes the name of a folder.
+        TopicName::new(name).map_err(|e| e.context("name of a replay, which is as that of a topic"))?;
+        Ok(Self { name: name.to_owned(), folder: replays(log).join(name) })
+    }
+
+    /// Called by the time, with a number behind it when there is one of that time already.
+    pub(super) fn unused(log: &Path, now: Timestamp) -> Result<Self> {
+        let second = Timestamp(now.0 - now.0.rem_euclid(1000));
+        let time = rfc3339(second).replace(':', "-");
+        for number in 1..1000 {
+            let name = if number == 1 { time.clone() } else { format!("{time}-{number}") };
+            let place = Self::new(log, &name)?;
+            if !place.folder.exists() {
+                return Ok(place);
+            }
+        }
+        Err(Error::invalid(format!("every name of this second is taken: give one. name={time}")))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("replay.json")
+    }
+
+    pub(super) fn read(&self) -> Result<Stored> {
+        let file = self.file();
+        let bytes = fs::read(&file).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                let folder = self.folder.display();
+                return Error::invalid(format!(
+                    "there is no such replay. name={}, folder={folder}",
+                    self.name
+                ));
+            }
+            Error::io(format!("cannot read file. file={}", file.display()), error)
+        })?;
+        let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| {
+            let message = format!(
+                "file of a replay cannot be read: another version may have written it; delete the replay, and do it anew. file={}",
+                file.display()
+            );
+            Error::corrupt(message).with_source(e)
+        })?;
+        if stored.version != VERSION {
+            return Err(Error::invalid(format!(
+                "another version of Headwater made this replay: delete it, and do it anew. file={}, version={}, known={VERSION}",
+                file.display(),
+                stored.version
+            )));
+        }
+        Ok(stored)
+    }
+
+    /// A process that dies leaves the old file or the new one.
+    pub(super) fn write(&self, stored: &Stored) -> Result<()> {
+        let (file, next) = (self.file(), self.folder.join("replay.json.next"));
+        let json = serde_json::to_vec_pretty(stored);
+        let json = json.map_err(|e| Error::invalid("cannot write a plan as JSON").with_source(e))?;
+        let written = || -> io::Result<()> {
+            let mut open = fs::File::create(&next)?;
+            open.write_all(&json)?;
+            open.sync_all()?;
+            fs::rename(&next, &file)?;
+            fs::File::open(&self.folder)?.sync_all()
+        };
+        written().map_err(|e| Error::io(format!("cannot write file. file={}", file.display()), e))
+    }
+}

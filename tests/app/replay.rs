@@ -1,0 +1,250 @@
+//! `replay` and `replays`: beside the live program, over kill -9, and what is refused.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use headwater::{core::Log, prelude::*, storage::log::ObservedLog};
+
+use crate::program::{
+    Running, block_on, command, complaint, counts, pairs, printed, text, word_count, write_lines,
+};
+
+/// A line a second, of three words.
+fn write_many(folder: &Path, count: i64) {
+    let lines: Vec<String> = (0..count).map(|at| format!("word{} tea {}", at % 50, at % 7)).collect();
+    write_lines(folder, 0, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// All files below a folder but those of replays, and what is in them.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                found.insert(path.display().to_string(), fs::read(&path).unwrap());
+            } else if path.file_name().is_some_and(|name| name != "replays") {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// What a topic holds, partition by partition.
+fn contents<V: DefaultSerde>(log: &Path, topic: &str) -> Vec<(String, Option<V>, i64)> {
+    block_on(async {
+        let embedded = Embedded::open(log).unwrap();
+        let records = embedded.read_all::<String, Option<V>>(topic).await.unwrap();
+        embedded.close().await.unwrap();
+        records.into_iter().map(|r| (r.key, r.value, r.timestamp.0)).collect()
+    })
+}
+
+#[test]
+fn a_replay_of_everything_is_what_the_live_run_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 500);
+    printed(&word_count(folder.path(), "run --once --workers 2"), 0);
+    let log = folder.path().join("headwater-data");
+    let before = files(&log);
+    let said = printed(&word_count(folder.path(), "replay --name all --diff"), 0);
+    assert!(
+        said.contains("replay all: `headwater consume TOPIC --log headwater-data/replays/all`"),
+        "{said}"
+    );
+    assert!(said.contains("replay finished after"), "{said}");
+    assert!(files(&log) == before, "a replay changed something of the live folder");
+    assert_eq!(counts(&log.join("replays/all")), counts(&log));
+    // And it is a log like any other.
+    let topics = printed(&word_count(folder.path(), "topics --log headwater-data/replays/all"), 0);
+    assert!(topics.contains("word-counts"), "{topics}");
+}
+
+#[test]
+fn a_program_that_runs_and_its_replay_do_not_disturb_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 300);
+    let mut running = Running::start(command("word_count", folder.path(), "run --status 10ms"));
+    running.wait_for(|line| {
+        line.contains("status") && line.contains(" lag=0 ") && line.contains("records=1200")
+    });
+    let said = printed(&word_count(folder.path(), "replay --name beside --diff --json --workers 1"), 0);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["report"]["finished"], true);
+    assert_eq!(said["report"]["outputs"]["word-counts"], 900);
+    assert_eq!(said["diff"]["topics"][0]["different"], 0);
+    running.signal("-TERM");
+    let output = running.end();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let log = folder.path().join("headwater-data");
+    assert_eq!(counts(&log), counts(&log.join("replays/beside")));
+}
+
+#[test]
+fn a_difference_is_found_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea for two"]);
+    printed(&word_count(folder.path(), "run --once"), 0);
+    // One that the live program has not seen.
+    write_lines(folder.path(), 10, &["coffee"]);
+    let output = word_count(folder.path(), "replay --diff");
+    let said = printed(&output, 1);
+    assert!(said.contains("coffee"), "{said}");
+}
+
+#[test]
+fn a_part_of_the_past_is_cut_at_the_millisecond() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["a", "b", "c", "d"]);
+    let range = "--from 1970-01-01T00:00:01Z --until 1970-01-01T00:00:03Z";
+    printed(&word_count(folder.path(), &format!("replay --name cut {range}")), 0);
+    let log = folder.path().join("headwater-data/replays/cut");
+    assert_eq!(counts(&log), pairs(&[("b", "1"), ("c", "1")]));
+    let range = "--from 1970-01-01T00:00:01.001Z --until 1970-01-01T00:00:03.001Z";
+    printed(&word_count(folder.path(), &format!("replay --name later {range}")), 0);
+    assert_eq!(counts(&log.with_file_name("later")), pairs(&[("c", "1"), ("d", "1")]));
+}
+
+#[test]
+fn killed_in_the_middle_it_goes_on_and_comes_to_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 20_000);
+    printed(&word_count(folder.path(), "replay --name whole"), 0);
+    let log = folder.path().join("headwater-data");
+    let before = files(&log);
+    // Small turns of a slow pace: it is in the middle for long enough. 20,000 s at 2,000 times.
+    let mut killed = 0;
+    for attempt in 0..4 {
+        let how = if attempt == 0 { "--name killed" } else { "--resume killed" };
+        let arguments = format!("replay {how} --pace 2000x --commit-interval 10ms");
+        let mut running = Running::start(command("word_count", folder.path(), &arguments));
+        wait_for_progress(&mut running, &log.join("replays/killed"));
+        running.signal("-KILL");
+        killed += usize::from(running.end().status.code().is_none());
+    }
+    assert!(killed > 0, "it was never killed at work");
+    printed(&word_count(folder.path(), "replay --resume killed --pace 1000000x"), 0);
+    assert!(files(&log) == before, "a killed replay changed something of the live folder");
+    let [whole, resumed] = ["replays/whole", "replays/killed"].map(|replay| log.join(replay));
+    let topic = "word-counts";
+    assert!(contents::<String>(&whole, topic) == contents::<String>(&resumed, topic), "{topic} differs");
+    // Of a changelog what counts is what its store holds: a commit takes one record of each key that changed.
+    let topic = "word-count-counts-changelog";
+    let last = |log: &Path| -> BTreeMap<String, (Option<u64>, i64)> {
+        contents(log, topic).into_iter().map(|(key, count, time)| (key, (count, time))).collect()
+    };
+    assert!(last(&whole) == last(&resumed), "{topic} differs");
+    assert_eq!(counts(&log.join("replays/whole")).len(), 50 + 1 + 7);
+}
+
+/// Waits until a replay has written more to its output than when this was called.
+#[track_caller]
+fn wait_for_progress(running: &mut Running, log: &Path) {
+    let end = || -> u64 {
+        let Ok(observed) = ObservedLog::open(log) else { return 0 };
+        let topics = block_on(observed.topics()).unwrap_or_default();
+        let Some(spec) = topics.into_iter().find(|spec| spec.name.as_str() == "word-counts") else {
+            return 0;
+        };
+        spec.topic_partitions()
+            .map(|p| block_on(observed.offsets(&p)).map_or(0, |offsets| offsets.end.0))
+            .sum()
+    };
+    let before = end();
+    running.wait_until(|| end() > before);
+}
+
+#[test]
+fn stopped_it_says_how_to_go_on_and_does() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 5_000);
+    let mut running = Running::start(command("word_count", folder.path(), "replay --name slow --pace 500x"));
+    let log = folder.path().join("headwater-data");
+    wait_for_progress(&mut running, &log.join("replays/slow"));
+    let said = complaint(&word_count(folder.path(), "replays delete slow"), 1);
+    assert!(said.contains(&format!("pid={}", running.pid())), "{said}");
+    running.signal("-INT");
+    let output = running.end();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("`replay --resume slow` goes on"), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("stopped in range"), "{}", text(&output.stdout));
+    assert!(printed(&word_count(folder.path(), "replays list"), 0).contains("unfinished"));
+    printed(&word_count(folder.path(), "replay --resume slow --pace 1000000x"), 0);
+    assert_eq!(contents::<String>(&log.join("replays/slow"), "word-counts").len(), 15_000);
+    // Once more finds nothing to do.
+    printed(&word_count(folder.path(), "replay --resume slow"), 0);
+    assert_eq!(contents::<String>(&log.join("replays/slow"), "word-counts").len(), 15_000);
+}
+
+#[test]
+fn what_cannot_be_replayed_is_refused_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = complaint(&word_count(folder.path(), "replay"), 2);
+    assert!(said.starts_with("error: there is no log here"), "{said}");
+    write_lines(folder.path(), 0, &["tea for two"]);
+    let log = folder.path().join("headwater-data");
+    printed(&word_count(folder.path(), "replay --name done"), 0);
+    let before = files(&log);
+    for (arguments, expected) in [
+        ("--from 2020-01-01 --until 2019-01-01", "begins after it ends"),
+        ("--from lines:0=99", "lines-0"),
+        ("--from other:0=0", "other-0"),
+        ("--from yesterday", "not a position"),
+        ("--name a/b", "name of a replay"),
+        ("--name done", "there is a replay of this name"),
+        ("--resume none", "there is no such replay. name=none"),
+        ("--resume done --from earliest", "cannot be used with"),
+        ("--resume done --application-id other", "is one of another application"),
+        ("--pace 0x", "a number above 0"),
+        ("--to files", "jsonl=FOLDER"),
+    ] {
+        let said = complaint(&word_count(folder.path(), &format!("replay {arguments}")), 2);
+        assert!(said.contains(expected), "{arguments}: {said}");
+    }
+    let said = complaint(&word_count(folder.path(), "replays delete done none"), 2);
+    assert!(said.contains("there is no such replay"), "{said}");
+    assert!(files(&log) == before);
+    assert_eq!(fs::read_dir(log.join("replays")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_topic_that_is_missing_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(async {
+        let embedded = Embedded::open(folder.path().join("headwater-data")).unwrap();
+        embedded.create_topic("other", 1).await.unwrap();
+        embedded.close().await.unwrap();
+    });
+    let said = complaint(&word_count(folder.path(), "replay"), 2);
+    assert!(said.contains("lines"), "{said}");
+    assert!(!folder.path().join("headwater-data/replays").exists());
+}
+
+#[test]
+fn results_go_where_they_shall() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea for two"]);
+    let log = folder.path().join("headwater-data");
+    printed(&word_count(folder.path(), "replay --name lines --to jsonl=out"), 0);
+    let lines = fs::read_to_string(folder.path().join("out/word-counts.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().any(|line| line["key"] == "tea" && line["value"] == "1"), "{lines:?}");
+
+    printed(&word_count(folder.path(), "replay --name nowhere --to nowhere"), 0);
+    assert!(!log.join("replays/nowhere").exists());
+
+    // Once, however often it is said.
+    printed(&word_count(folder.path(), "replay --name real --to topics"), 0);
+    printed(&word_count(folder.path(), "replay --resume real --to topics"), 0);
+    assert_eq!(counts(&log), pairs(&[("for", "1"), ("tea", "1"), ("two", "1")]));
+    assert_eq!(contents::<String>(&log, "word-counts").len(), 3);
+
+    let names = printed(&word_count(folder.path(), "replays list --json"), 0);
+    assert_eq!(names.lines().count(), 2);
+    insta::assert_snapshot!("replays", printed(&word_count(folder.path(), "replays list"), 0));
+    printed(&word_count(folder.path(), "replays delete real lines"), 0);
+    assert_eq!(printed(&word_count(folder.path(), "replays list"), 0).lines().count(), 1);
+}
