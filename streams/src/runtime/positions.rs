@@ -75,9 +75,7 @@ impl From<MetadataWithoutClosing> for Metadata {
 /// # Errors
 /// Those of the encoding.
 pub fn position_at(offset: Offset) -> Result<Committed> {
-    let lane = LanePosition { number: 0, offset: offset.0, time: Timestamp::MIN.0 };
-    let (stream_time, passed) = (Timestamp::MIN.0, i64::MIN);
-    Metadata { lanes: vec![lane], stream_time, clocks: Vec::new(), by_lanes: false, passed }.commit()
+    Metadata::beginning(offset).commit()
 }
 
 /// Time of one operator.
