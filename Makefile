@@ -30,8 +30,8 @@ help: ## Lists the targets
 setup: ## Installs what is missing to compile: g++, libclang, ccache (with apt-get)
 	@.ci/setup
 
-demo: setup ## Runs the IoT sensor example; DEMO_ARGS="--help" shows what it can do
-	@$(COMPILERS) cargo run --locked --example iot_sensors -- $(DEMO_ARGS)
+demo: setup ## Runs the IoT sensor example over all readings; DEMO_ARGS="--help" shows what it can do
+	@$(COMPILERS) cargo run --locked --example iot_sensors -- run --once $(DEMO_ARGS)
 
 test: setup ## Runs all tests, those in the documentation included; TEST_ARGS="--test architecture" for one
 	@$(COMPILERS) cargo test --workspace --locked $(TEST_ARGS)

@@ -5,6 +5,11 @@
 //! [`testing::TopologyTestDriver`] in a test. Whoever only writes or reads has a producer and a consumer in
 //! [`client`]. The vocabulary (records, serdes, the `Log` port) is in [`core`], the log and the state engine in [`storage`].
 
+/// So that the examples of the guide are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/app.md")]
+struct GuideApp;
+
 mod app;
 mod embedded;
 mod position;

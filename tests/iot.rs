@@ -81,9 +81,8 @@ fn run(run: &Run) -> (Vec<(String, Vec<Raw>)>, Metrics) {
         load::load(&embedded, &load::Input::Folder(series())).await.unwrap();
         let slow = run.slow;
         let rule = alerts::AlertRule::default();
-        let topology = topology::topology_over(rule, Emit::OnUpdate, |readings| {
-            if slow { readings.filter(slowly) } else { readings }
-        });
+        let topology =
+            built(rule, Emit::OnUpdate, |readings| if slow { readings.filter(slowly) } else { readings });
         let settings = Settings {
             workers: run.workers,
             turn_records_max: run.turn_records_max,
@@ -98,6 +97,17 @@ fn run(run: &Run) -> (Vec<(String, Vec<Raw>)>, Metrics) {
         embedded.close().await.unwrap();
         (outputs, metrics)
     })
+}
+
+/// The example's topology; see there.
+fn built(
+    rule: alerts::AlertRule,
+    daily: Emit,
+    between: impl FnOnce(KStream<String, readings::Reading>) -> KStream<String, readings::Reading>,
+) -> Result<Topology> {
+    let builder = StreamsBuilder::new();
+    topology::write(&builder, rule, daily, between);
+    builder.build()
 }
 
 /// Lets every reading through, those of one partition's sensors slowly.

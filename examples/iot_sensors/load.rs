@@ -102,7 +102,7 @@ impl Loader {
         let committed = embedded.log().committed(&group, &position_of(&topic.name)).await?;
         if let Some(other) = committed.as_ref().filter(|committed| committed.metadata != source.as_bytes()) {
             return Err(Error::invalid(format!(
-                "this log holds {}, not {source}: name another folder with --log, or begin again with --fresh",
+                "this log holds {}, not {source}: name another folder with --log, or delete this one",
                 String::from_utf8_lossy(&other.metadata)
             )));
         }

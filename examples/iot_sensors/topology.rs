@@ -24,18 +24,14 @@ pub(crate) const DEAD_LETTERS: &str = "sensor-dead-letters";
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
-/// Builds the topology. `daily` says when the daily statistics are sent on.
-pub(crate) fn topology(rule: AlertRule, daily: Emit) -> Result<Topology> {
-    topology_over(rule, daily, |readings| readings)
-}
-
-/// As [`topology`], with something between the source and the rest: tests make one task slow there.
-pub(crate) fn topology_over(
+/// Writes the topology into `builder`. `daily` says when the daily statistics are sent on; `between` puts something between the source
+/// and the rest: tests make one task slow there.
+pub(crate) fn write(
+    builder: &StreamsBuilder,
     rule: AlertRule,
     daily: Emit,
     between: impl FnOnce(KStream<String, Reading>) -> KStream<String, Reading>,
-) -> Result<Topology> {
-    let builder = StreamsBuilder::new();
+) {
     let (text, reading) = (String::default_serde(), serdes::json::<Reading>());
     let consumed = Consumed::with(SerdeRef::clone(&text), SerdeRef::clone(&reading));
     let readings = between(builder.stream_with(READINGS, consumed)).try_map_values(check);
@@ -72,7 +68,6 @@ pub(crate) fn topology_over(
         .to_stream()
         .map_values(|at, stats| DailyStats::new(at.key.as_str(), at.window.start.0, &stats))
         .to_with(DAILY, Produced::with(windowed_serde(text, DAY), serdes::json()));
-    builder.build()
 }
 
 /// A reading that is no number goes to the dead letters.

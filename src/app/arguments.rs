@@ -27,6 +27,7 @@ or HEADWATER_CONFIG; without these it is NAME.toml here, or headwater.toml, if t
 
 /// Everything that was said.
 #[derive(Debug, Parser)]
+#[group(skip)]
 pub(super) struct Arguments<A: Args> {
     #[command(flatten)]
     pub(super) options: Options,
@@ -108,6 +109,13 @@ mod tests {
     use crate::App;
 
     #[derive(clap::Args)]
+    struct Options {
+        /// Its struct is called as ours is
+        #[arg(long)]
+        other: bool,
+    }
+
+    #[derive(clap::Args)]
     struct Own {
         /// Readings above this are alerts
         #[arg(long, default_value_t = 90.0)]
@@ -118,6 +126,7 @@ mod tests {
     fn the_arguments_are_consistent() {
         App::new("app").command("app").debug_assert();
         App::new("app").args::<Own>().command("app").debug_assert();
+        App::new("app").args::<Options>().command("app").debug_assert();
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl App {
         self.topology_with(move |builder, _| build(builder))
     }
 
-    /// Gives the program options of its own, which every command takes. Call it before what uses them.
+    /// Gives the program options of its own, which every command takes. Call it before what uses them. They must not be called as those
+    /// that every program has.
     ///
     /// ```no_run
     /// use headwater::{App, prelude::*};

@@ -20,6 +20,8 @@ const LOG: &str = "headwater-data";
 
 /// One place where options are said: the first that says one counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Args, Deserialize)]
+// Its name would be taken: programs have structs of options, too.
+#[group(skip)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[command(next_help_heading = "Everywhere")]
 pub(super) struct Layer {
@@ -51,6 +53,7 @@ pub(super) struct Layer {
 
 /// The options of the command line.
 #[derive(Debug, Clone, Default, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Everywhere")]
 pub(super) struct Options {
     #[command(flatten)]

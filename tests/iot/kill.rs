@@ -25,8 +25,11 @@ fn example() -> PathBuf {
 /// Small turns and a commit after each: many moments to be killed at.
 fn start(log: &Path) -> Child {
     let mut command = Command::new(example());
+    command
+        .args(["run", "--once", "--status", "1ms", "--log-format", "json"])
+        .env("RUST_LOG", "headwater=info");
     command.arg("--dir").arg(series()).arg("--log").arg(log).arg("--svg").arg(log.join("chart.svg"));
-    command.args(["--workers", "2", "--turn-records", "100", "--commit-interval", "0", "--announce-commits"]);
+    command.args(["--workers", "2", "--turn-records", "100", "--commit-interval", "0"]);
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the example starts")
 }
 
@@ -47,10 +50,11 @@ fn run_and_kill(log: &Path, grace: Option<Duration>) -> Heard {
     let lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
     let mut first: Option<Instant> = None;
     for line in lines.map_while(Result::ok) {
-        let words: Vec<&str> = line.split(' ').collect();
-        if let ["commits", commits, "records", _, "restored", restored] = words[..] {
-            heard.commits = commits.parse().unwrap();
-            heard.restored = restored.parse().unwrap();
+        let status: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        let number = |name: &str| status[name].as_u64().unwrap_or_default();
+        if number("commits") > heard.commits {
+            heard.commits = number("commits");
+            heard.restored = number("restored");
             let now = Instant::now();
             heard.working = now - *first.get_or_insert(now);
             if grace.is_some_and(|grace| heard.working >= grace) {

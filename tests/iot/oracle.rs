@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use headwater::{Embedded, prelude::*};
 
-use super::{alerts::AlertRule, load, results::Results, series, topology};
+use super::{alerts::AlertRule, built, load, results::Results, series};
 
 fn python(arguments: &[&str]) -> (bool, String) {
     let output = Command::new("python3").arg("-B").args(arguments).output().expect("python3 runs");
@@ -24,7 +24,7 @@ fn results_equal_an_independent_computation() {
     runtime.block_on(async {
         let embedded = Embedded::open(folder.path().join("log")).unwrap();
         load::load(&embedded, &load::Input::Folder(series())).await.unwrap();
-        let topology = topology::topology(AlertRule::default(), Emit::OnUpdate).unwrap();
+        let topology = built(AlertRule::default(), Emit::OnUpdate, |readings| readings).unwrap();
         let streams =
             embedded.start(topology, Settings { workers: 2, ..Settings::new("iot") }).await.unwrap();
         streams.caught_up().await.unwrap();
