@@ -8,7 +8,8 @@ use headwater_core::{
 
 use super::{
     BuildStore, ChangeSink, Store, room,
-    table::{RowMut, Table, decode_stored, encode_stored, restore_stored},
+    stored::{decode_stored, encode_stored, restore_stored},
+    table::{RowMut, Table},
 };
 
 /// A key-value store of a topology; processors reach it through [`ProcessorContext::store`](crate::ProcessorContext::store).

@@ -10,6 +10,7 @@ mod join;
 mod key_value;
 mod range;
 mod session;
+mod stored;
 pub(crate) mod table;
 mod window;
 

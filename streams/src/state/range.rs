@@ -7,7 +7,7 @@ use std::ops::{Bound, ControlFlow, RangeBounds};
 
 use headwater_core::{Data, Result, TaskState};
 
-use super::{KeyValue, KeyValueStore, table::decode_stored};
+use super::{KeyValue, KeyValueStore, stored::decode_stored};
 
 /// From which end rows are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

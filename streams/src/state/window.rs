@@ -11,7 +11,8 @@ use headwater_core::{
 
 use super::{
     BuildStore, ChangeSink, Closing, Store, StoreClock, room,
-    table::{Loaded, RowMut, Table, decode_stored, encode_stored, restore_stored},
+    stored::{Loaded, decode_stored, encode_stored, restore_stored},
+    table::{RowMut, Table},
 };
 use crate::{TimeWindows, Window};
 

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::{
     Session,
-    state::table::{Loaded, heap_bytes_of},
+    state::{stored::Loaded, table::heap_bytes_of},
 };
 
 /// The value of a row. What was committed and what the engine holds is known session by session.
