@@ -23,7 +23,7 @@ pub struct Report {
     pub outputs: BTreeMap<String, u64>,
     /// Records that were taken before the range, to fill tables, windows and joins.
     pub before: BTreeMap<String, u64>,
-    /// Records that these would have written to each output topic, and did not.
+    /// Records that these would have written to each output topic, and did not; without those of a run that failed or was killed.
     pub dropped: BTreeMap<String, u64>,
     /// Records of all phases that were left out of a window, as [`TaskMetrics::late`](crate::TaskMetrics::late).
     pub late: u64,

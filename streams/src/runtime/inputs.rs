@@ -184,6 +184,10 @@ impl Inputs {
                 return Ok(true);
             }
         }
+        // Nobody knows yet what lies behind that: lanes that got nothing are waited for.
+        for lane in self.lanes.iter_mut().filter(|lane| lane.input == at) {
+            lane.progress(lane.time, true);
+        }
         Ok(false)
     }
 

@@ -92,10 +92,12 @@ struct Pane<A> {
     /// Whether the engine holds rows of this window.
     written: bool,
     /// While the window is closed: what is still to be sent.
-    due: Option<Due>,
+    due: Option<Due<A>>,
 }
 
-struct Due {
+struct Due<A> {
+    /// Rows that were given, and had no room in a commit.
+    rows: Vec<WindowRow<A>>,
     /// Places of the rows in the table that come next, the last first.
     places: Vec<u32>,
     /// Whether the engine has more.
@@ -207,8 +209,8 @@ impl<A: Data> WindowStore<A> {
         self.closing.send(start, key, 0);
     }
 
-    /// Stops in the middle of what [`WindowStore::due_rows`] gave: those that were not sent are given again.
-    pub(crate) fn interrupt(&mut self) {
+    /// Forgets which rows of a window that closes come next, because their places will be others: what was not sent is found anew.
+    fn interrupt(&mut self) {
         self.panes.iter_mut().for_each(|pane| pane.due = None);
     }
 
@@ -222,9 +224,12 @@ impl<A: Data> WindowStore<A> {
         let sent = closing.sent.as_ref().filter(|sent| sent.time == start).map(|sent| &sent.key[..]);
         let due = due.get_or_insert_with(|| {
             let places = table.places_from_the_end(sent);
-            Due { places, stored: !table.is_complete() }
+            Due { rows: Vec::new(), places, stored: !table.is_complete() }
         });
-        let Due { places, stored: has_stored } = due;
+        if !due.rows.is_empty() {
+            return Ok(std::mem::take(&mut due.rows));
+        }
+        let Due { places, stored: has_stored, .. } = due;
         let mut rows = Vec::with_capacity(ROWS_AT_ONCE.min(places.len()));
         let take = |places: &mut Vec<u32>, rows: &mut Vec<WindowRow<A>>| {
             if let Some((key, Some(value), timestamp)) = places.pop().map(|at| table.row_as_it_is(at)) {
@@ -262,6 +267,14 @@ impl<A: Data> WindowStore<A> {
             take(places, &mut rows);
         }
         Ok(rows)
+    }
+
+    /// Keeps rows that were given and had no room in a commit: they are the next.
+    pub(crate) fn keep_due(&mut self, start: Timestamp, rows: Vec<WindowRow<A>>) {
+        let pane = self.panes.iter_mut().find(|pane| pane.start == start);
+        if let Some(due) = pane.and_then(|pane| pane.due.as_mut()) {
+            due.rows = rows;
+        }
     }
 
     /// Visits the rows that changed since the last commit, those of the oldest window first, also of one that closed meanwhile. A value

@@ -118,7 +118,10 @@ impl RocksBackend {
                 if Arc::strong_count(&self.lock) > 1 {
                     return Err(Error::new(
                         ErrorKind::Unavailable,
-                        format!("state is in use here: close its tasks first. folder=`{}`", path.display()),
+                        format!(
+                            "state is in use here: close its tasks and drop its clones first. folder=`{}`",
+                            path.display()
+                        ),
                     ));
                 }
                 fs::remove_dir_all(&path).map_err(|e| failed(&path, e))?;

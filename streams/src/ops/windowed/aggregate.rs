@@ -235,13 +235,14 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
             if rows.is_empty() {
                 return Ok(ControlFlow::Continue(()));
             }
-            for (key_bytes, value, timestamp) in rows {
+            let mut rows = rows.into_iter();
+            while let Some((key_bytes, value, timestamp)) = rows.next() {
                 self.send(start, (&key_bytes, value, timestamp), headers.clone(), cx)?;
                 let has_room = cx.task.has_room();
                 let (store, _) = cx.task.store_and_state::<WindowStore<A>>(self.store);
                 store.set_sent(start, &key_bytes);
                 if !has_room {
-                    store.interrupt();
+                    store.keep_due(start, rows.collect());
                     return Ok(ControlFlow::Break(()));
                 }
             }

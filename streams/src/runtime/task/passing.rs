@@ -28,7 +28,8 @@ impl Task {
             return Ok(0);
         }
         let mut steps = 0;
-        while !self.has_ended && self.may_take() && steps < steps_max {
+        // What is unfinished goes on at the next turn, before time passes.
+        while !self.has_ended && !self.context.is_unfinished && self.may_take() && steps < steps_max {
             let to = self.context.passed.max(self.context.stream_time);
             self.pass(to).map_err(|e| {
                 e.context(format!(

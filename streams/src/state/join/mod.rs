@@ -279,7 +279,9 @@ impl<V: Data> JoinStore<V> {
     /// Timestamp of the next row that met nobody until its window closed; in the order of time, key and arrival.
     pub(crate) fn next_given_out(&mut self, state: &dyn TaskState) -> Result<Option<Timestamp>> {
         let limit = self.closed_until();
+        let mut found = false;
         while self.given.is_empty() && self.is_due() {
+            found = true;
             self.load_due(limit, state)?;
             while let Some(Reverse(place)) = self.due.peek().copied()
                 && place.timestamp <= limit
@@ -292,7 +294,8 @@ impl<V: Data> JoinStore<V> {
                 }
             }
         }
-        if self.given.len() > 1 {
+        // Once, and not for each that is taken out.
+        if found && self.given.len() > 1 {
             self.sort_given();
         }
         Ok(self.given.last().map(|place| place.timestamp))
