@@ -8,6 +8,7 @@
 //! Arguments: `--smoke` for a run of CI.
 
 use std::{
+    fs,
     io::{Write, stdout},
     path::Path,
     process::{Child, Command, Stdio},
@@ -32,6 +33,7 @@ use headwater::{
         state::{RocksBackend, RocksOptions},
     },
 };
+use headwater_benches::{Load, fill, windowed};
 
 /// Records a second.
 const RATE: u64 = 100_000;
@@ -39,6 +41,8 @@ const TICK: Duration = Duration::from_millis(1);
 /// What is read in this time counts in nothing.
 const BEGINNING: Duration = Duration::from_secs(2);
 const READ_BYTES_MAX: usize = 1 << 20;
+/// What is replayed.
+const REPLAYED: u64 = 10_000_000;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -68,7 +72,11 @@ fn measure(name: &str, rate: u64, time: Duration, beside_replay: bool) -> Result
     block_on(embedded.create_topic("in", 1))?;
     block_on(embedded.create_topic("out", 1))?;
     let settings = Settings { workers: 1, commit_interval: TICK, ..Settings::new("latency") };
-    let streams = block_on(embedded.start(topology()?, settings))?;
+    if beside_replay {
+        let load = Load { keys: 10_000, apart_ms: 1, partitions: 1 };
+        block_on(fill(embedded.log(), REPLAYED, &load))?;
+    }
+    let streams = block_on(embedded.start(topology("in")?, settings))?;
     let (start, over) = (Instant::now(), AtomicBool::new(false));
     let log = embedded.log();
     let (histogram, other) = thread::scope(|scope| {
@@ -105,9 +113,9 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().unwrap_or_else(|_| Err(Error::invalid("a thread of the benchmark panicked")))
 }
 
-fn topology() -> Result<Topology> {
+fn topology(topic: &str) -> Result<Topology> {
     let builder = StreamsBuilder::new();
-    builder.stream::<u64, u64>("in").filter(|_, _| true).map_values(|_, due| due).to("out");
+    builder.stream::<u64, u64>(topic).filter(|_, _| true).map_values(|_, due| due).to("out");
     builder.build()
 }
 
@@ -200,7 +208,9 @@ impl Drop for Replaying {
 async fn replay_for_ever(live: &Path, own: &Path) -> Result<()> {
     for round in 0.. {
         let own = own.join(round.to_string());
-        let (topology, settings) = (topology()?, Settings { workers: 1, ..Settings::new("latency") });
+        let builder = StreamsBuilder::new();
+        windowed(&builder, Emit::OnUpdate);
+        let (topology, settings) = (builder.build()?, Settings { workers: 1, ..Settings::new("replayed") });
         let source: Arc<dyn Log> = Arc::new(ObservedLog::open(live)?);
         let plan =
             Plan::resolve(&topology, &settings, &Options::default(), Timestamp(i64::MAX), &*source).await?;
@@ -210,6 +220,7 @@ async fn replay_for_ever(live: &Path, own: &Path) -> Result<()> {
             Run::start(&topology, settings, &plan, source, Arc::new(log.clone()), Arc::new(state)).await?;
         run.finish().await?;
         log.close().await?;
+        fs::remove_dir_all(&own).map_err(|e| Error::io("cannot remove a replay", e))?;
     }
     Ok(())
 }
