@@ -248,3 +248,68 @@ fn results_go_where_they_shall() {
     printed(&word_count(folder.path(), "replays delete real lines"), 0);
     assert_eq!(printed(&word_count(folder.path(), "replays list"), 0).lines().count(), 1);
 }
+
+#[test]
+fn of_two_replays_of_one_name_one_runs_and_the_other_leaves_it_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 500);
+    for attempt in 0..5 {
+        let name = format!("both-{attempt}");
+        let start = || {
+            Running::start(command("word_count", folder.path(), &format!("replay --name {name} --workers 1")))
+        };
+        let outputs = [start(), start(), start(), start()].map(Running::end);
+        let (done, refused): (Vec<_>, Vec<_>) = outputs.iter().partition(|o| o.status.success());
+        assert_eq!(done.len(), 1, "{name}: {outputs:?}");
+        for output in refused {
+            let said = complaint(output, 2);
+            assert!(
+                said.contains("there is a replay of this name") || said.contains("before it began"),
+                "{said}"
+            );
+        }
+        let replayed =
+            contents::<String>(&folder.path().join("headwater-data/replays").join(&name), "word-counts");
+        assert_eq!(replayed.len(), 1_500, "{name}");
+    }
+}
+
+#[test]
+fn replays_that_are_called_by_the_time_and_begin_together_all_run() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 100);
+    let start = || Running::start(command("word_count", folder.path(), "replay --workers 1 --quiet"));
+    for output in [start(), start(), start(), start()].map(Running::end) {
+        assert!(printed(&output, 0).contains("replay finished after"));
+    }
+    let replays = folder.path().join("headwater-data/replays");
+    let names: Vec<_> = fs::read_dir(&replays).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    for replay in names {
+        assert_eq!(contents::<String>(&replay, "word-counts").len(), 300, "{}", replay.display());
+    }
+}
+
+#[test]
+fn killed_before_it_began_it_says_to_delete_it_and_begin_again() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea for two"]);
+    // As a process leaves it that dies when it has made the folder, or opened the log there.
+    for opened in [false, true] {
+        let replay = folder.path().join("headwater-data/replays/young");
+        fs::create_dir_all(&replay).unwrap();
+        if opened {
+            block_on(async { Embedded::open(&replay).unwrap().close().await.unwrap() });
+        }
+        for arguments in ["--name young", "--resume young"] {
+            let said = complaint(&word_count(folder.path(), &format!("replay {arguments}")), 2);
+            assert!(
+                said.contains("cut short before it began: `replays delete young`, and begin again"),
+                "{said}"
+            );
+        }
+        printed(&word_count(folder.path(), "replays delete young"), 0);
+        printed(&word_count(folder.path(), "replay --name young"), 0);
+        printed(&word_count(folder.path(), "replays delete young"), 0);
+    }
+}
