@@ -14,7 +14,7 @@ use headwater_storage::log::{EmbeddedLog, ObservedLog};
 use headwater_streams::{Output, Topology};
 use headwater_terminal::show::{KeyKind, json_line};
 
-use super::store::Place;
+use super::store::{Place, Stored};
 
 /// Bytes asked for at once.
 const READ_BYTES: usize = 1 << 20;
@@ -71,7 +71,8 @@ fn key_kind(output: Option<&Output>, key: Option<&[u8]>) -> KeyKind {
 }
 
 pub(super) async fn to_topics(place: &Place, log: &Path) -> Result<u64> {
-    if !place.read()?.finished {
+    let stored = place.read()?;
+    if !stored.finished {
         return Err(Error::invalid(format!(
             "the replay is not finished: go on with it first. name={}",
             place.name
@@ -79,13 +80,18 @@ pub(super) async fn to_topics(place: &Place, log: &Path) -> Result<u64> {
     }
     let own = ObservedLog::open(&place.folder)?;
     let target = EmbeddedLog::open(log)?;
-    let copied = Copy { own: &own, target: &target, group: GroupId(format!("replay-{}", place.name)) };
+    let copied = Copy { own: &own, target: &target, group: group(&stored) };
     let appended = copied.all(&outputs(place, &own).await?).await;
     target.close().await?;
     appended
 }
 
-/// Copies partitions. How far it is, is committed in the target together with what was appended, under a group of the replay's name.
+/// What is committed in the target outlives the replay. One that is deleted and begun again under its name is another one.
+fn group(stored: &Stored) -> GroupId {
+    GroupId(format!("replay-{}-{}", stored.name, stored.begun))
+}
+
+/// Copies partitions. How far it is, is committed in the target together with what was appended, under a group of the replay's own.
 struct Copy<'a> {
     own: &'a ObservedLog,
     target: &'a EmbeddedLog,

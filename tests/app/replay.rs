@@ -141,18 +141,18 @@ fn killed_in_the_middle_it_goes_on_and_comes_to_the_same() {
 /// Waits until a replay has written more to its output than when this was called.
 #[track_caller]
 fn wait_for_progress(running: &mut Running, log: &Path) {
-    let end = || -> u64 {
-        let Ok(observed) = ObservedLog::open(log) else { return 0 };
-        let topics = block_on(observed.topics()).unwrap_or_default();
-        let Some(spec) = topics.into_iter().find(|spec| spec.name.as_str() == "word-counts") else {
-            return 0;
-        };
-        spec.topic_partitions()
-            .map(|p| block_on(observed.offsets(&p)).map_or(0, |offsets| offsets.end.0))
-            .sum()
+    let before = written(log);
+    running.wait_until(|| written(log) > before);
+}
+
+/// How many records somebody has written to the output of a log so far.
+fn written(log: &Path) -> u64 {
+    let Ok(observed) = ObservedLog::open(log) else { return 0 };
+    let topics = block_on(observed.topics()).unwrap_or_default();
+    let Some(spec) = topics.into_iter().find(|spec| spec.name.as_str() == "word-counts") else {
+        return 0;
     };
-    let before = end();
-    running.wait_until(|| end() > before);
+    spec.topic_partitions().map(|p| block_on(observed.offsets(&p)).map_or(0, |offsets| offsets.end.0)).sum()
 }
 
 #[test]
@@ -312,4 +312,17 @@ fn killed_before_it_began_it_says_to_delete_it_and_begin_again() {
         printed(&word_count(folder.path(), "replay --name young"), 0);
         printed(&word_count(folder.path(), "replays delete young"), 0);
     }
+}
+
+#[test]
+fn a_name_that_is_used_again_is_another_replay_to_the_real_topics() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea for two"]);
+    printed(&word_count(folder.path(), "replay --name real --to topics"), 0);
+    printed(&word_count(folder.path(), "replays delete real"), 0);
+    write_lines(folder.path(), 10, &["tea"]);
+    printed(&word_count(folder.path(), "replay --name real --to topics"), 0);
+    let log = folder.path().join("headwater-data");
+    assert_eq!(contents::<String>(&log, "word-counts").len(), 3 + 4);
+    assert_eq!(counts(&log), pairs(&[("for", "1"), ("tea", "2"), ("two", "1")]));
 }
