@@ -274,7 +274,7 @@ impl Outcome {
                 format!("replay {name}: {} records written to {}", number(count), to.display())
             }
             Target::Topics => {
-                let count = replays.append_to_topics(name).await?;
+                let count = replays.append_to_topics(name, topology).await?;
                 format!("replay {name}: {} records appended to real topics", number(count))
             }
             Target::Nowhere => {

@@ -11,7 +11,7 @@ use headwater_core::{
     TopicName, TopicPartition, TopicSpec,
 };
 use headwater_storage::log::{EmbeddedLog, ObservedLog};
-use headwater_streams::{Output, Topology};
+use headwater_streams::{Output, TopicRole, Topology};
 use headwater_terminal::show::{KeyKind, json_line};
 
 use super::store::{Place, Stored};
@@ -70,7 +70,7 @@ fn key_kind(output: Option<&Output>, key: Option<&[u8]>) -> KeyKind {
     if window.is_some() { KeyKind::Windowed } else { KeyKind::Plain }
 }
 
-pub(super) async fn to_topics(place: &Place, log: &Path) -> Result<u64> {
+pub(super) async fn to_topics(place: &Place, topology: &Topology, log: &Path) -> Result<u64> {
     let stored = place.read()?;
     if !stored.finished {
         return Err(Error::invalid(format!(
@@ -79,11 +79,21 @@ pub(super) async fn to_topics(place: &Place, log: &Path) -> Result<u64> {
         )));
     }
     let own = ObservedLog::open(&place.folder)?;
+    let topics = not_read_back(outputs(place, &own).await?, topology)?;
     let target = EmbeddedLog::open(log)?;
     let copied = Copy { own: &own, target: &target, group: group(&stored) };
-    let appended = copied.all(&outputs(place, &own).await?).await;
+    let appended = copied.all(&topics).await;
     target.close().await?;
     appended
+}
+
+/// Without the topics that the program reads: what lies there it would process once more, and all that comes of it is among the other topics.
+fn not_read_back(topics: Vec<TopicSpec>, topology: &Topology) -> Result<Vec<TopicSpec>> {
+    // Under any application id, those that it does not make itself have the same roles.
+    let roles = topology.topics("replay")?;
+    let is_read =
+        |spec: &TopicSpec| matches!(roles.get(&spec.name), Some(TopicRole::Source | TopicRole::Intermediate));
+    Ok(topics.into_iter().filter(|spec| !is_read(spec)).collect())
 }
 
 /// What is committed in the target outlives the replay. One that is deleted and begun again under its name is another one.

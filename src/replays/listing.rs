@@ -132,14 +132,15 @@ impl Replays {
         copy::json_lines(&Place::new(&self.log, name)?, topology, folder).await
     }
 
-    /// Appends what a finished replay wrote to the topics of the same names in the data folder itself, which must not be in use. When it
-    /// is cut short, it goes on with the next call: every record is appended once.
+    /// Appends what a finished replay of `topology` wrote to the topics of the same names in the data folder itself, which must not be in
+    /// use. When it is cut short, it goes on with the next call: every record is appended once. Topics that the topology reads are left
+    /// out: an application that runs it would process their records once more.
     ///
     /// # Errors
     /// `Invalid` when there is no such replay, it is not finished, or a topic there has another number of partitions; `Unavailable` when
     /// somebody uses the data folder (the message has the process id).
-    pub async fn append_to_topics(&self, name: &str) -> Result<u64> {
-        copy::to_topics(&Place::new(&self.log, name)?, &self.log).await
+    pub async fn append_to_topics(&self, name: &str, topology: &Topology) -> Result<u64> {
+        copy::to_topics(&Place::new(&self.log, name)?, topology, &self.log).await
     }
 }
 

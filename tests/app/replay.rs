@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use headwater::{core::Log, prelude::*, storage::log::ObservedLog};
+use headwater::{Replays, core::Log, prelude::*, storage::log::ObservedLog};
 
 use crate::program::{
     Running, block_on, command, complaint, counts, pairs, printed, text, word_count, write_lines,
@@ -325,4 +325,27 @@ fn a_name_that_is_used_again_is_another_replay_to_the_real_topics() {
     let log = folder.path().join("headwater-data");
     assert_eq!(contents::<String>(&log, "word-counts").len(), 3 + 4);
     assert_eq!(counts(&log), pairs(&[("for", "1"), ("tea", "2"), ("two", "1")]));
+}
+
+#[test]
+fn topics_that_the_program_reads_get_nothing_of_a_replay() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, String>("lines").map_values(|_, line| line.to_uppercase()).to("between");
+    builder.stream::<String, String>("between").to("out");
+    let topology = builder.build().unwrap();
+    write_lines(folder.path(), 0, &["tea", "for", "two"]);
+    let log = folder.path().join("headwater-data");
+    block_on(async {
+        let embedded = Embedded::open(&log).unwrap();
+        for topic in ["between", "out"] {
+            embedded.create_topic(topic, 2).await.unwrap();
+        }
+        embedded.close().await.unwrap();
+        let report = Replay::of(&topology).log(&log).name("all").run().await.unwrap();
+        assert_eq!((report.outputs["between"], report.outputs["out"]), (3, 3));
+        assert_eq!(Replays::of(&log).append_to_topics("all", &topology).await.unwrap(), 3);
+    });
+    assert_eq!(contents::<String>(&log, "out").len(), 3);
+    assert_eq!(contents::<String>(&log, "between").len(), 0);
 }
