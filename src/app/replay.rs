@@ -278,7 +278,7 @@ impl Outcome {
                 format!("replay {name}: {} records appended to real topics", number(count))
             }
             Target::Nowhere => {
-                replays.delete(name).await?;
+                replays.delete(name)?;
                 format!("replay {name} is deleted")
             }
         };

@@ -8,7 +8,7 @@ mod listing;
 mod store;
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -159,7 +159,7 @@ impl Replay {
             Ok(running) => Ok(running),
             Err(error) => {
                 // It is ours, and nothing has come of it yet that anybody could go on with.
-                let _ = fs::remove_dir_all(&place.folder);
+                let _ = place.delete();
                 Err(error)
             }
         }

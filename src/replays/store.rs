@@ -13,6 +13,7 @@ use std::{
 };
 
 use headwater_core::{Error, Result, Timestamp, TopicName};
+use headwater_storage::log::LogLock;
 use headwater_streams::replay::{Plan, Report};
 use headwater_terminal::time::rfc3339;
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,19 @@ impl Place {
             Err(error) => {
                 Err(Error::io(format!("cannot make folder. folder={}", self.folder.display()), error))
             }
+        }
+    }
+
+    /// Deletes it, unless somebody has it open. Cut short it is one that never began, and can be deleted again.
+    pub(super) fn delete(&self) -> Result<()> {
+        let lock = LogLock::take(&self.folder)
+            .map_err(|e| e.context(format!("replay cannot be deleted. name={}", self.name)))?;
+        // First of all, so that nobody takes what is left for a replay.
+        match fs::remove_file(self.file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(format!("cannot delete file. file={}", self.file().display()), error))
+            }
+            _ => lock.delete_folder(),
         }
     }
 

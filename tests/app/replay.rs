@@ -349,3 +349,16 @@ fn topics_that_the_program_reads_get_nothing_of_a_replay() {
     assert_eq!(contents::<String>(&log, "out").len(), 3);
     assert_eq!(contents::<String>(&log, "between").len(), 0);
 }
+
+#[test]
+fn a_replay_that_cannot_be_opened_can_be_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea for two"]);
+    printed(&word_count(folder.path(), "replay --name broken"), 0);
+    let replay = folder.path().join("headwater-data/replays/broken");
+    // What the disk fails to read cannot be told from what it fails to write.
+    fs::remove_file(replay.join("format")).unwrap();
+    fs::create_dir(replay.join("format")).unwrap();
+    printed(&word_count(folder.path(), "replays delete broken"), 0);
+    assert!(!replay.exists());
+}
