@@ -362,3 +362,47 @@ fn a_replay_that_cannot_be_opened_can_be_deleted() {
     printed(&word_count(folder.path(), "replays delete broken"), 0);
     assert!(!replay.exists());
 }
+
+#[test]
+fn what_forbids_to_send_results_on_is_found_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 100);
+    let mut running = Running::start(command("word_count", folder.path(), "run --status 10ms"));
+    running.wait_for(|line| line.contains("status") && line.contains(" lag=0 "));
+    let said = complaint(&word_count(folder.path(), "replay --name early --to topics"), 1);
+    assert!(said.contains("--to topics needs the log for itself"), "{said}");
+    assert!(said.contains(&format!("pid={}", running.pid())), "{said}");
+    running.signal("-TERM");
+    assert_eq!(running.end().status.code(), Some(0));
+    fs::write(folder.path().join("file"), "").unwrap();
+    let said = complaint(&word_count(folder.path(), "replay --name early --to jsonl=file/out"), 1);
+    assert!(said.contains("cannot make folder. folder=file/out"), "{said}");
+    assert!(!folder.path().join("headwater-data/replays").exists());
+}
+
+#[test]
+fn what_came_of_a_replay_is_told_when_its_results_cannot_be_sent_on() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea for two"]);
+    printed(&word_count(folder.path(), "run --once"), 0);
+    let file = folder.path().join("out/word-counts.jsonl");
+    fs::create_dir_all(&file).unwrap();
+    for json in ["", " --json"] {
+        let name = if json.is_empty() { "text" } else { "json" };
+        let output = word_count(folder.path(), &format!("replay --name {name} --to jsonl=out --diff{json}"));
+        let said = complaint(&output, 1);
+        assert!(said.contains(&format!("say `--resume {name}` with the same --to")), "{said}");
+        assert!(said.contains("out/word-counts.jsonl"), "{said}");
+        let told = text(&output.stdout);
+        if json.is_empty() {
+            assert!(told.contains("replay finished after") && told.contains("keys equal"), "{told}");
+        } else {
+            let told: serde_json::Value = serde_json::from_str(told).unwrap();
+            assert_eq!(told["report"]["outputs"]["word-counts"], 3);
+            assert_eq!(told["diff"]["topics"][0]["different"], 0);
+        }
+    }
+    fs::remove_dir(&file).unwrap();
+    printed(&word_count(folder.path(), "replay --resume text --to jsonl=out"), 0);
+    assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 3);
+}
