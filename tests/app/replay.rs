@@ -406,3 +406,75 @@ fn what_came_of_a_replay_is_told_when_its_results_cannot_be_sent_on() {
     printed(&word_count(folder.path(), "replay --resume text --to jsonl=out"), 0);
     assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 3);
 }
+
+#[test]
+fn killed_while_it_copies_to_real_topics_every_record_is_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 60_000);
+    let log = folder.path().join("headwater-data");
+    let mut wanted = Vec::new();
+    let mut cut_short = 0;
+    for attempt in 0..8 {
+        let name = format!("copy-{attempt}");
+        printed(&word_count(folder.path(), &format!("replay --name {name}")), 0);
+        let replayed = contents::<String>(&log.join("replays").join(&name), "word-counts");
+        assert_eq!(replayed.len(), 180_000);
+        wanted.extend(replayed);
+        let again = format!("replay --resume {name} --to topics");
+        let before = written(&log);
+        let mut running = Running::start(command("word_count", folder.path(), &again));
+        while running.is_running() && written(&log) == before {
+            std::thread::yield_now();
+        }
+        // Asked to end it ends as well: what is copied is no replay that could stop.
+        running.signal(if attempt % 2 == 0 { "-KILL" } else { "-INT" });
+        running.end();
+        let copied = contents::<String>(&log, "word-counts").len();
+        cut_short += usize::from(copied < wanted.len());
+        printed(&word_count(folder.path(), &again), 0);
+        if cut_short == 2 {
+            break;
+        }
+    }
+    assert!(cut_short > 0, "it was never killed at work");
+    let mut there = contents::<String>(&log, "word-counts");
+    there.sort_unstable();
+    wanted.sort_unstable();
+    assert!(there == wanted, "{} records, {} wanted", there.len(), wanted.len());
+}
+
+#[test]
+fn windows_at_the_edges_of_a_range_are_named_warmed_up_and_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let backtest = |arguments: &str| -> String {
+        printed(
+            &command("replay_backtest", folder.path(), &format!("{arguments} --above 60")).output().unwrap(),
+            0,
+        )
+    };
+    backtest("run --once");
+    // In the middle of a window of six hours, for three machines.
+    let begins = "replay --from 2015-09-01T03:00:00Z --diff";
+    let cold = backtest(&format!("{begins} --name cold"));
+    assert!(cold.contains("no difference, 3 cannot be compared"), "{cold}");
+    assert!(
+        cold.contains(
+            "turbine@[1441065600000,1441087200000)  (1 live, 1 replayed; reaches back before the range"
+        ),
+        "{cold}"
+    );
+    let warm = backtest(&format!("{begins} --name warm --warm-up 6h"));
+    assert!(warm.contains("\nno difference\n"), "{warm}");
+    // Six hours of three machines, and their windows that end before the range.
+    for line in ["before the range temperatures 18", "not written alerts 3"] {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(warm.lines().any(|told| words(told) == line), "{line}: {warm}");
+    }
+    let ends = "replay --until 2015-09-15T15:00:00Z --diff --json";
+    for (how, records, not_comparable) in [("", 546, 0), (" --close-windows", 549, 3)] {
+        let said: serde_json::Value = serde_json::from_str(&backtest(&format!("{ends}{how}"))).unwrap();
+        assert_eq!(said["report"]["outputs"]["alerts"], records, "{how}");
+        let alerts = &said["diff"]["topics"][0];
+        assert_eq!((&alerts["equal"], &alerts["not_comparable"]), (&546.into(), &not_comparable.into()));
+    }
+}
