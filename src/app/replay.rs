@@ -1,19 +1,18 @@
 //! `replay`: the topology over a range of the past, beside the live application.
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     str::FromStr,
     time::{Duration, Instant},
 };
 
 use clap::Args;
 use headwater_core::{Error, Result};
+use headwater_storage::log::LogLock;
 use headwater_streams::{
     Topology,
-    replay::{
-        Options, Position, Progress, Report, Watch,
-        diff::{Diff, Limits},
-    },
+    replay::{Options, Position, Progress, Report, Watch, diff::Limits},
 };
 use headwater_terminal::{Line, Stop, bar, number, span, time::duration, time::rfc3339};
 use serde_json::json;
@@ -43,7 +42,8 @@ the records; --until is not in the range. Ctrl-C stops it so that --resume goes 
 differs from what the live run wrote for the range.
 
 TARGET is `folder` (its own, and no other), `jsonl=FOLDER` (also a file of JSON lines for each output topic), `nowhere` (its own folder is
-deleted at the end) or `topics` (also the real topics, each record once: nobody else may have the log open).";
+deleted at the end) or `topics` (also the real topics, but those that the program reads; each record once: nobody else may have the log
+open).";
 
 /// What to replay, and how.
 #[derive(Debug, Args)]
@@ -90,6 +90,21 @@ enum Target {
     Topics,
 }
 
+impl Target {
+    /// What would forbid to send results there is found before the work, not after it.
+    fn check(&self, log: &Path) -> Result<()> {
+        match self {
+            Self::Topics => {
+                // Free again at once: that it is free at the end, too, is up to whoever asks for this.
+                LogLock::take(log).map(drop).map_err(|e| e.context("--to topics needs the log for itself"))
+            }
+            Self::JsonLines(folder) => fs::create_dir_all(folder)
+                .map_err(|e| Error::io(format!("cannot make folder. folder={}", folder.display()), e)),
+            Self::Folder | Self::Nowhere => Ok(()),
+        }
+    }
+}
+
 impl FromStr for Target {
     type Err = Error;
 
@@ -124,6 +139,7 @@ impl<A: Args + 'static> App<A> {
         session.observe()?;
         let topology = self.build(session.args)?;
         let replay = Replay::of(&topology).settings(self.settings_of(session)).log(&session.config.log);
+        how.to.check(&session.config.log)?;
         let running = start(how, replay).await?;
         let name = running.name().to_owned();
         let watched = session.watched();
@@ -132,13 +148,35 @@ impl<A: Args + 'static> App<A> {
             session.out.flush()?;
         }
         let report = follow(running, &stop, watched).await.map_err(Failure::Failed)?;
+        // What is left to do has no place to stop at: Ctrl-C ends the process as it always does.
+        drop(stop);
         if !report.finished {
             return stopped(&report, &name, how, session);
         }
         let replays = Replays::of(&session.config.log);
-        let outcome = Outcome::of(&replays, &name, &topology, how).await?;
-        outcome.print(&report, how, session)?;
-        Ok(outcome.exit())
+        let diff = match how.diff {
+            true => Some(replays.diff(&name, &topology, Limits::default()).await),
+            false => None,
+        };
+        // Whatever goes wrong from here on, what came of the work is told.
+        let folder = replays.folder(&name)?;
+        let told = diff.as_ref().and_then(|diff| diff.as_ref().ok());
+        if how.json {
+            let object = json!({ "name": name, "folder": folder, "report": report, "diff": told });
+            writeln!(session.out, "{object}")?;
+        } else {
+            writeln!(session.out, "{report}")?;
+            if let Some(diff) = told {
+                writeln!(session.out, "{diff}")?;
+            }
+        }
+        session.out.flush()?;
+        let diff = diff.transpose()?;
+        let note = send_on(&replays, &name, &topology, &how.to).await?;
+        if !how.json && !session.config.quiet {
+            writeln!(session.out, "{note}")?;
+        }
+        Ok(if diff.is_some_and(|diff| !diff.is_empty()) { Exit::Different } else { Exit::Done })
     }
 }
 
@@ -251,64 +289,31 @@ fn stopped<A>(
     Ok(Exit::Stopped)
 }
 
-/// What came of a finished replay.
-struct Outcome {
-    name: String,
-    folder: PathBuf,
-    diff: Option<Diff>,
-    /// Where records went besides its folder.
-    note: String,
-}
-
-impl Outcome {
-    async fn of(replays: &Replays, name: &str, topology: &Topology, how: &ReplayArgs) -> Result<Self> {
-        let diff = match how.diff {
-            true => Some(replays.diff(name, topology, Limits::default()).await?),
-            false => None,
-        };
-        let folder = replays.folder(name)?;
-        let note = match &how.to {
-            Target::Folder => format!("replay {name}: `headwater consume TOPIC --log {}`", folder.display()),
-            Target::JsonLines(to) => {
-                let count = replays.write_json_lines(name, topology, to).await?;
-                format!("replay {name}: {} records written to {}", number(count), to.display())
-            }
-            Target::Topics => {
-                let count = replays.append_to_topics(name).await?;
-                format!("replay {name}: {} records appended to real topics", number(count))
-            }
-            Target::Nowhere => {
-                replays.delete(name).await?;
-                format!("replay {name} is deleted")
-            }
-        };
-        Ok(Self { name: name.to_owned(), folder, diff, note })
-    }
-
-    fn print<A>(
-        &self,
-        report: &Report,
-        how: &ReplayArgs,
-        session: &mut Session<'_, A>,
-    ) -> Result<(), Failure> {
-        if how.json {
-            let object =
-                json!({ "name": self.name, "folder": self.folder, "report": report, "diff": self.diff });
-            return Ok(writeln!(session.out, "{object}")?);
+/// Sends what a finished replay wrote to where it shall go besides its folder; says where it is.
+async fn send_on(replays: &Replays, name: &str, topology: &Topology, to: &Target) -> Result<String> {
+    let sent = match to {
+        Target::Folder => {
+            let folder = replays.folder(name)?;
+            return Ok(format!("replay {name}: `headwater consume TOPIC --log {}`", folder.display()));
         }
-        writeln!(session.out, "{report}")?;
-        if let Some(diff) = &self.diff {
-            writeln!(session.out, "{diff}")?;
+        Target::Nowhere => {
+            replays.delete(name)?;
+            return Ok(format!("replay {name} is deleted"));
         }
-        if !session.config.quiet {
-            writeln!(session.out, "{}", self.note)?;
-        }
-        Ok(())
-    }
-
-    fn exit(&self) -> Exit {
-        if self.diff.as_ref().is_some_and(|diff| !diff.is_empty()) { Exit::Different } else { Exit::Done }
-    }
+        Target::JsonLines(to) => replays
+            .write_json_lines(name, topology, to)
+            .await
+            .map(|count| format!("replay {name}: {} records written to {}", number(count), to.display())),
+        Target::Topics => replays
+            .append_to_topics(name, topology)
+            .await
+            .map(|count| format!("replay {name}: {} records appended to real topics", number(count))),
+    };
+    sent.map_err(|e| {
+        e.context(format!(
+            "the replay is finished, but not all that it wrote was sent on: say `--resume {name}` with the same --to"
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl<A: Args + 'static> App<A> {
                     ))));
                 }
                 for name in &what.names {
-                    replays.delete(name).await?;
+                    replays.delete(name)?;
                     writeln!(session.out, "replay {name} deleted")?;
                 }
                 Ok(Exit::Done)

@@ -11,10 +11,10 @@ use headwater_core::{
     TopicName, TopicPartition, TopicSpec,
 };
 use headwater_storage::log::{EmbeddedLog, ObservedLog};
-use headwater_streams::{Output, Topology};
+use headwater_streams::{Output, TopicRole, Topology};
 use headwater_terminal::show::{KeyKind, json_line};
 
-use super::store::Place;
+use super::store::{Place, Stored};
 
 /// Bytes asked for at once.
 const READ_BYTES: usize = 1 << 20;
@@ -70,22 +70,38 @@ fn key_kind(output: Option<&Output>, key: Option<&[u8]>) -> KeyKind {
     if window.is_some() { KeyKind::Windowed } else { KeyKind::Plain }
 }
 
-pub(super) async fn to_topics(place: &Place, log: &Path) -> Result<u64> {
-    if !place.read()?.finished {
+pub(super) async fn to_topics(place: &Place, topology: &Topology, log: &Path) -> Result<u64> {
+    let stored = place.read()?;
+    if !stored.finished {
         return Err(Error::invalid(format!(
             "the replay is not finished: go on with it first. name={}",
             place.name
         )));
     }
     let own = ObservedLog::open(&place.folder)?;
+    let topics = not_read_back(outputs(place, &own).await?, topology)?;
     let target = EmbeddedLog::open(log)?;
-    let copied = Copy { own: &own, target: &target, group: GroupId(format!("replay-{}", place.name)) };
-    let appended = copied.all(&outputs(place, &own).await?).await;
+    let copied = Copy { own: &own, target: &target, group: group(&stored) };
+    let appended = copied.all(&topics).await;
     target.close().await?;
     appended
 }
 
-/// Copies partitions. How far it is, is committed in the target together with what was appended, under a group of the replay's name.
+/// Without the topics that the program reads: what lies there it would process once more, and all that comes of it is among the other topics.
+fn not_read_back(topics: Vec<TopicSpec>, topology: &Topology) -> Result<Vec<TopicSpec>> {
+    // Under any application id, those that it does not make itself have the same roles.
+    let roles = topology.topics("replay")?;
+    let is_read =
+        |spec: &TopicSpec| matches!(roles.get(&spec.name), Some(TopicRole::Source | TopicRole::Intermediate));
+    Ok(topics.into_iter().filter(|spec| !is_read(spec)).collect())
+}
+
+/// What is committed in the target outlives the replay. One that is deleted and begun again under its name is another one.
+fn group(stored: &Stored) -> GroupId {
+    GroupId(format!("replay-{}-{}", stored.name, stored.begun))
+}
+
+/// Copies partitions. How far it is, is committed in the target together with what was appended, under a group of the replay's own.
 struct Copy<'a> {
     own: &'a ObservedLog,
     target: &'a EmbeddedLog,

@@ -5,8 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use headwater_core::{Error, ErrorKind, Result, Timestamp};
-use headwater_storage::log::EmbeddedLog;
+use headwater_core::{Error, Result, Timestamp};
 use headwater_streams::{
     Topology,
     replay::diff::{Diff, Limits},
@@ -97,23 +96,14 @@ impl Replays {
     ///
     /// # Errors
     /// `Invalid` when there is none of this name; `Unavailable` when it runs (the message has the process id), or the disk fails.
-    pub async fn delete(&self, name: &str) -> Result<()> {
+    pub fn delete(&self, name: &str) -> Result<()> {
         let place = Place::new(&self.log, name)?;
         let folder = &place.folder;
         if !folder.is_dir() {
             let folder = folder.display();
             return Err(Error::invalid(format!("there is no such replay. name={name}, folder={folder}")));
         }
-        // Who has it open is asked by opening it. One that is damaged may go.
-        match EmbeddedLog::open(folder) {
-            Ok(log) => log.close().await?,
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                return Err(error.context("replay is in use"));
-            }
-            Err(_) => {}
-        }
-        fs::remove_dir_all(folder)
-            .map_err(|e| Error::io(format!("cannot delete folder. folder={}", folder.display()), e))
+        place.delete()
     }
 
     /// Compares what a finished replay wrote with what the live run wrote for the same range.
@@ -132,14 +122,15 @@ impl Replays {
         copy::json_lines(&Place::new(&self.log, name)?, topology, folder).await
     }
 
-    /// Appends what a finished replay wrote to the topics of the same names in the data folder itself, which must not be in use. When it
-    /// is cut short, it goes on with the next call: every record is appended once.
+    /// Appends what a finished replay of `topology` wrote to the topics of the same names in the data folder itself, which must not be in
+    /// use. When it is cut short, it goes on with the next call: every record is appended once. Topics that the topology reads are left
+    /// out: an application that runs it would process their records once more.
     ///
     /// # Errors
     /// `Invalid` when there is no such replay, it is not finished, or a topic there has another number of partitions; `Unavailable` when
     /// somebody uses the data folder (the message has the process id).
-    pub async fn append_to_topics(&self, name: &str) -> Result<u64> {
-        copy::to_topics(&Place::new(&self.log, name)?, &self.log).await
+    pub async fn append_to_topics(&self, name: &str, topology: &Topology) -> Result<u64> {
+        copy::to_topics(&Place::new(&self.log, name)?, topology, &self.log).await
     }
 }
 

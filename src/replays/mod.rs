@@ -8,7 +8,7 @@ mod listing;
 mod store;
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -151,22 +151,15 @@ impl Replay {
         let now = SystemClock.now();
         let plan = Plan::resolve(&self.topology, &self.settings, &self.options, now, &source).await?;
         let place = match &self.name {
-            Some(name) => Place::new(&self.log, name)?,
-            None => Place::unused(&self.log, now)?,
+            Some(name) => Place::claim(&self.log, name)?,
+            None => Place::claim_unused(&self.log, now)?,
         };
-        if place.folder.exists() {
-            return Err(Error::invalid(format!(
-                "there is a replay of this name: go on with it, delete it, or choose another name. name={}, folder={}",
-                place.name,
-                place.folder.display()
-            )));
-        }
         let stored = Stored::new(&place.name, now, plan);
         match self.begin(source, place.clone(), stored).await {
             Ok(running) => Ok(running),
             Err(error) => {
-                // Nothing has come of it yet that anybody could go on with.
-                let _ = fs::remove_dir_all(&place.folder);
+                // It is ours, and nothing has come of it yet that anybody could go on with.
+                let _ = place.delete();
                 Err(error)
             }
         }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use headwater_core::{Error, Result, Timestamp, TopicName};
+use headwater_storage::log::LogLock;
 use headwater_streams::replay::{Plan, Report};
 use headwater_terminal::time::rfc3339;
 use serde::{Deserialize, Serialize};
@@ -72,18 +73,69 @@ impl Place {
         Ok(Self { name: name.to_owned(), folder: replays(log).join(name) })
     }
 
-    /// Called by the time, with a number behind it when there is one of that time already.
-    pub(super) fn unused(log: &Path, now: Timestamp) -> Result<Self> {
+    /// Makes the folder of the replay `name`. Of two who want a name at the same time, one gets it.
+    pub(super) fn claim(log: &Path, name: &str) -> Result<Self> {
+        let place = Self::new(log, name)?;
+        if place.make_folder()? {
+            return Ok(place);
+        }
+        if !place.file().exists() {
+            return Err(place.not_begun());
+        }
+        Err(Error::invalid(format!(
+            "there is a replay of this name: go on with it, delete it, or choose another name. name={name}, folder={}",
+            place.folder.display()
+        )))
+    }
+
+    /// Makes the folder of one that is called by the time, with a number behind it when there is one of that time already.
+    pub(super) fn claim_unused(log: &Path, now: Timestamp) -> Result<Self> {
         let second = Timestamp(now.0 - now.0.rem_euclid(1000));
         let time = rfc3339(second).replace(':', "-");
         for number in 1..1000 {
             let name = if number == 1 { time.clone() } else { format!("{time}-{number}") };
             let place = Self::new(log, &name)?;
-            if !place.folder.exists() {
+            if place.make_folder()? {
                 return Ok(place);
             }
         }
         Err(Error::invalid(format!("every name of this second is taken: give one. name={time}")))
+    }
+
+    /// Whether it was this call that made it.
+    fn make_folder(&self) -> Result<bool> {
+        let made = match self.folder.parent() {
+            Some(replays) => fs::create_dir_all(replays).and_then(|()| fs::create_dir(&self.folder)),
+            None => fs::create_dir(&self.folder),
+        };
+        match made {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => {
+                Err(Error::io(format!("cannot make folder. folder={}", self.folder.display()), error))
+            }
+        }
+    }
+
+    /// Deletes it, unless somebody has it open. Cut short it is one that never began, and can be deleted again.
+    pub(super) fn delete(&self) -> Result<()> {
+        let lock = LogLock::take(&self.folder)
+            .map_err(|e| e.context(format!("replay cannot be deleted. name={}", self.name)))?;
+        // First of all, so that nobody takes what is left for a replay.
+        match fs::remove_file(self.file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(format!("cannot delete file. file={}", self.file().display()), error))
+            }
+            _ => lock.delete_folder(),
+        }
+    }
+
+    fn not_begun(&self) -> Error {
+        Error::invalid(format!(
+            "the replay was cut short before it began: `replays delete {}`, and begin again. folder={}",
+            self.name,
+            self.folder.display()
+        ))
     }
 
     fn file(&self) -> PathBuf {
@@ -94,6 +146,9 @@ impl Place {
         let file = self.file();
         let bytes = fs::read(&file).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
+                if self.folder.is_dir() {
+                    return self.not_begun();
+                }
                 let folder = self.folder.display();
                 return Error::invalid(format!(
                     "there is no such replay. name={}, folder={folder}",

@@ -27,8 +27,16 @@ pub(crate) struct FolderLock(File);
 impl FolderLock {
     /// Takes the lock and writes our process id into the file, for whoever finds it taken: `taken` is what that one is told.
     pub(crate) fn take(path: &Path, taken: &str) -> Result<Self> {
+        let mut lock = Self::take_unsigned(path, taken)?;
+        let write = lock.0.set_len(0).and_then(|()| writeln!(lock.0, "{}", std::process::id()));
+        write.map_err(|e| Error::io(format!("cannot write lock file. file={}", path.display()), e))?;
+        Ok(lock)
+    }
+
+    /// Takes the lock for a moment and writes nothing: there need not be room on the disk.
+    pub(crate) fn take_unsigned(path: &Path, taken: &str) -> Result<Self> {
         let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file =
+        let file =
             open.map_err(|e| Error::io(format!("cannot open lock file. file={}", path.display()), e))?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error != rustix::io::Errno::WOULDBLOCK {
@@ -40,8 +48,6 @@ impl FolderLock {
                 format!("{taken}. folder={folder}, pid={}", pid(&file)),
             ));
         }
-        let write = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        write.map_err(|e| Error::io(format!("cannot write lock file. file={}", path.display()), e))?;
         Ok(Self(file))
     }
 }

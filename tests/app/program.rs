@@ -122,6 +122,10 @@ impl Running {
         }
     }
 
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

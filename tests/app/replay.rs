@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use headwater::{core::Log, prelude::*, storage::log::ObservedLog};
+use headwater::{Replays, core::Log, prelude::*, storage::log::ObservedLog};
 
 use crate::program::{
     Running, block_on, command, complaint, counts, pairs, printed, text, word_count, write_lines,
@@ -141,18 +141,18 @@ fn killed_in_the_middle_it_goes_on_and_comes_to_the_same() {
 /// Waits until a replay has written more to its output than when this was called.
 #[track_caller]
 fn wait_for_progress(running: &mut Running, log: &Path) {
-    let end = || -> u64 {
-        let Ok(observed) = ObservedLog::open(log) else { return 0 };
-        let topics = block_on(observed.topics()).unwrap_or_default();
-        let Some(spec) = topics.into_iter().find(|spec| spec.name.as_str() == "word-counts") else {
-            return 0;
-        };
-        spec.topic_partitions()
-            .map(|p| block_on(observed.offsets(&p)).map_or(0, |offsets| offsets.end.0))
-            .sum()
+    let before = written(log);
+    running.wait_until(|| written(log) > before);
+}
+
+/// How many records somebody has written to the output of a log so far.
+fn written(log: &Path) -> u64 {
+    let Ok(observed) = ObservedLog::open(log) else { return 0 };
+    let topics = block_on(observed.topics()).unwrap_or_default();
+    let Some(spec) = topics.into_iter().find(|spec| spec.name.as_str() == "word-counts") else {
+        return 0;
     };
-    let before = end();
-    running.wait_until(|| end() > before);
+    spec.topic_partitions().map(|p| block_on(observed.offsets(&p)).map_or(0, |offsets| offsets.end.0)).sum()
 }
 
 #[test]
@@ -247,4 +247,234 @@ fn results_go_where_they_shall() {
     insta::assert_snapshot!("replays", printed(&word_count(folder.path(), "replays list"), 0));
     printed(&word_count(folder.path(), "replays delete real lines"), 0);
     assert_eq!(printed(&word_count(folder.path(), "replays list"), 0).lines().count(), 1);
+}
+
+#[test]
+fn of_two_replays_of_one_name_one_runs_and_the_other_leaves_it_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 500);
+    for attempt in 0..5 {
+        let name = format!("both-{attempt}");
+        let start = || {
+            Running::start(command("word_count", folder.path(), &format!("replay --name {name} --workers 1")))
+        };
+        let outputs = [start(), start(), start(), start()].map(Running::end);
+        let (done, refused): (Vec<_>, Vec<_>) = outputs.iter().partition(|o| o.status.success());
+        assert_eq!(done.len(), 1, "{name}: {outputs:?}");
+        for output in refused {
+            let said = complaint(output, 2);
+            assert!(
+                said.contains("there is a replay of this name") || said.contains("before it began"),
+                "{said}"
+            );
+        }
+        let replayed =
+            contents::<String>(&folder.path().join("headwater-data/replays").join(&name), "word-counts");
+        assert_eq!(replayed.len(), 1_500, "{name}");
+    }
+}
+
+#[test]
+fn replays_that_are_called_by_the_time_and_begin_together_all_run() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 100);
+    let start = || Running::start(command("word_count", folder.path(), "replay --workers 1 --quiet"));
+    for output in [start(), start(), start(), start()].map(Running::end) {
+        assert!(printed(&output, 0).contains("replay finished after"));
+    }
+    let replays = folder.path().join("headwater-data/replays");
+    let names: Vec<_> = fs::read_dir(&replays).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    for replay in names {
+        assert_eq!(contents::<String>(&replay, "word-counts").len(), 300, "{}", replay.display());
+    }
+}
+
+#[test]
+fn killed_before_it_began_it_says_to_delete_it_and_begin_again() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea for two"]);
+    // As a process leaves it that dies when it has made the folder, or opened the log there.
+    for opened in [false, true] {
+        let replay = folder.path().join("headwater-data/replays/young");
+        fs::create_dir_all(&replay).unwrap();
+        if opened {
+            block_on(async { Embedded::open(&replay).unwrap().close().await.unwrap() });
+        }
+        for arguments in ["--name young", "--resume young"] {
+            let said = complaint(&word_count(folder.path(), &format!("replay {arguments}")), 2);
+            assert!(
+                said.contains("cut short before it began: `replays delete young`, and begin again"),
+                "{said}"
+            );
+        }
+        printed(&word_count(folder.path(), "replays delete young"), 0);
+        printed(&word_count(folder.path(), "replay --name young"), 0);
+        printed(&word_count(folder.path(), "replays delete young"), 0);
+    }
+}
+
+#[test]
+fn a_name_that_is_used_again_is_another_replay_to_the_real_topics() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea for two"]);
+    printed(&word_count(folder.path(), "replay --name real --to topics"), 0);
+    printed(&word_count(folder.path(), "replays delete real"), 0);
+    write_lines(folder.path(), 10, &["tea"]);
+    printed(&word_count(folder.path(), "replay --name real --to topics"), 0);
+    let log = folder.path().join("headwater-data");
+    assert_eq!(contents::<String>(&log, "word-counts").len(), 3 + 4);
+    assert_eq!(counts(&log), pairs(&[("for", "1"), ("tea", "2"), ("two", "1")]));
+}
+
+#[test]
+fn topics_that_the_program_reads_get_nothing_of_a_replay() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, String>("lines").map_values(|_, line| line.to_uppercase()).to("between");
+    builder.stream::<String, String>("between").to("out");
+    let topology = builder.build().unwrap();
+    write_lines(folder.path(), 0, &["tea", "for", "two"]);
+    let log = folder.path().join("headwater-data");
+    block_on(async {
+        let embedded = Embedded::open(&log).unwrap();
+        for topic in ["between", "out"] {
+            embedded.create_topic(topic, 2).await.unwrap();
+        }
+        embedded.close().await.unwrap();
+        let report = Replay::of(&topology).log(&log).name("all").run().await.unwrap();
+        assert_eq!((report.outputs["between"], report.outputs["out"]), (3, 3));
+        assert_eq!(Replays::of(&log).append_to_topics("all", &topology).await.unwrap(), 3);
+    });
+    assert_eq!(contents::<String>(&log, "out").len(), 3);
+    assert_eq!(contents::<String>(&log, "between").len(), 0);
+}
+
+#[test]
+fn a_replay_that_cannot_be_opened_can_be_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea for two"]);
+    printed(&word_count(folder.path(), "replay --name broken"), 0);
+    let replay = folder.path().join("headwater-data/replays/broken");
+    // What the disk fails to read cannot be told from what it fails to write.
+    fs::remove_file(replay.join("format")).unwrap();
+    fs::create_dir(replay.join("format")).unwrap();
+    printed(&word_count(folder.path(), "replays delete broken"), 0);
+    assert!(!replay.exists());
+}
+
+#[test]
+fn what_forbids_to_send_results_on_is_found_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 100);
+    let mut running = Running::start(command("word_count", folder.path(), "run --status 10ms"));
+    running.wait_for(|line| line.contains("status") && line.contains(" lag=0 "));
+    let said = complaint(&word_count(folder.path(), "replay --name early --to topics"), 1);
+    assert!(said.contains("--to topics needs the log for itself"), "{said}");
+    assert!(said.contains(&format!("pid={}", running.pid())), "{said}");
+    running.signal("-TERM");
+    assert_eq!(running.end().status.code(), Some(0));
+    fs::write(folder.path().join("file"), "").unwrap();
+    let said = complaint(&word_count(folder.path(), "replay --name early --to jsonl=file/out"), 1);
+    assert!(said.contains("cannot make folder. folder=file/out"), "{said}");
+    assert!(!folder.path().join("headwater-data/replays").exists());
+}
+
+#[test]
+fn what_came_of_a_replay_is_told_when_its_results_cannot_be_sent_on() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea for two"]);
+    printed(&word_count(folder.path(), "run --once"), 0);
+    let file = folder.path().join("out/word-counts.jsonl");
+    fs::create_dir_all(&file).unwrap();
+    for json in ["", " --json"] {
+        let name = if json.is_empty() { "text" } else { "json" };
+        let output = word_count(folder.path(), &format!("replay --name {name} --to jsonl=out --diff{json}"));
+        let said = complaint(&output, 1);
+        assert!(said.contains(&format!("say `--resume {name}` with the same --to")), "{said}");
+        assert!(said.contains("out/word-counts.jsonl"), "{said}");
+        let told = text(&output.stdout);
+        if json.is_empty() {
+            assert!(told.contains("replay finished after") && told.contains("keys equal"), "{told}");
+        } else {
+            let told: serde_json::Value = serde_json::from_str(told).unwrap();
+            assert_eq!(told["report"]["outputs"]["word-counts"], 3);
+            assert_eq!(told["diff"]["topics"][0]["different"], 0);
+        }
+    }
+    fs::remove_dir(&file).unwrap();
+    printed(&word_count(folder.path(), "replay --resume text --to jsonl=out"), 0);
+    assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn killed_while_it_copies_to_real_topics_every_record_is_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 60_000);
+    let log = folder.path().join("headwater-data");
+    let mut wanted = Vec::new();
+    let mut cut_short = 0;
+    for attempt in 0..8 {
+        let name = format!("copy-{attempt}");
+        printed(&word_count(folder.path(), &format!("replay --name {name}")), 0);
+        let replayed = contents::<String>(&log.join("replays").join(&name), "word-counts");
+        assert_eq!(replayed.len(), 180_000);
+        wanted.extend(replayed);
+        let again = format!("replay --resume {name} --to topics");
+        let before = written(&log);
+        let mut running = Running::start(command("word_count", folder.path(), &again));
+        while running.is_running() && written(&log) == before {
+            std::thread::yield_now();
+        }
+        // Asked to end it ends as well: what is copied is no replay that could stop.
+        running.signal(if attempt % 2 == 0 { "-KILL" } else { "-INT" });
+        running.end();
+        let copied = contents::<String>(&log, "word-counts").len();
+        cut_short += usize::from(copied < wanted.len());
+        printed(&word_count(folder.path(), &again), 0);
+        if cut_short == 2 {
+            break;
+        }
+    }
+    assert!(cut_short > 0, "it was never killed at work");
+    let mut there = contents::<String>(&log, "word-counts");
+    there.sort_unstable();
+    wanted.sort_unstable();
+    assert!(there == wanted, "{} records, {} wanted", there.len(), wanted.len());
+}
+
+#[test]
+fn windows_at_the_edges_of_a_range_are_named_warmed_up_and_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let backtest = |arguments: &str| -> String {
+        printed(
+            &command("replay_backtest", folder.path(), &format!("{arguments} --above 60")).output().unwrap(),
+            0,
+        )
+    };
+    backtest("run --once");
+    // In the middle of a window of six hours, for three machines.
+    let begins = "replay --from 2015-09-01T03:00:00Z --diff";
+    let cold = backtest(&format!("{begins} --name cold"));
+    assert!(cold.contains("no difference, 3 cannot be compared"), "{cold}");
+    assert!(
+        cold.contains(
+            "turbine@[1441065600000,1441087200000)  (1 live, 1 replayed; reaches back before the range"
+        ),
+        "{cold}"
+    );
+    let warm = backtest(&format!("{begins} --name warm --warm-up 6h"));
+    assert!(warm.contains("\nno difference\n"), "{warm}");
+    // Six hours of three machines, and their windows that end before the range.
+    for line in ["before the range temperatures 18", "not written alerts 3"] {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(warm.lines().any(|told| words(told) == line), "{line}: {warm}");
+    }
+    let ends = "replay --until 2015-09-15T15:00:00Z --diff --json";
+    for (how, records, not_comparable) in [("", 546, 0), (" --close-windows", 549, 3)] {
+        let said: serde_json::Value = serde_json::from_str(&backtest(&format!("{ends}{how}"))).unwrap();
+        assert_eq!(said["report"]["outputs"]["alerts"], records, "{how}");
+        let alerts = &said["diff"]["topics"][0];
+        assert_eq!((&alerts["equal"], &alerts["not_comparable"]), (&546.into(), &not_comparable.into()));
+    }
 }

@@ -18,6 +18,7 @@ mod dump;
 mod files;
 mod fs;
 mod group;
+mod held;
 mod index;
 mod journal;
 mod layout;
@@ -55,6 +56,7 @@ use headwater_core::{
 
 pub use self::{
     dump::{DumpedBatch, SegmentDump, segment_files},
+    held::LogLock,
     observer::ObservedLog,
     options::{Durability, LogOptions, RecoveryReport},
     verify::{Damage, VerifiedPartition, Verifier},

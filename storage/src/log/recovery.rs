@@ -39,7 +39,8 @@ use super::{
 use crate::lock::FolderLock;
 
 /// What whoever finds the folder taken is told.
-const TAKEN: &str = "log is already open: close it there, look at it read-only, or use another folder";
+pub(super) const TAKEN: &str =
+    "log is already open: close it there, look at it read-only, or use another folder";
 
 /// Opens the log in `folder`, a new one when there is none.
 pub(super) fn open(
