@@ -307,7 +307,9 @@ impl Outcome {
     }
 
     fn exit(&self) -> Exit {
-        if self.diff.as_ref().is_some_and(|diff| !diff.is_empty()) { Exit::Different } else { Exit::Done }
+        // What could not be compared is not the same.
+        let is_same = |diff: &Diff| diff.is_empty() && diff.computed == 0;
+        if self.diff.as_ref().is_none_or(is_same) { Exit::Done } else { Exit::Different }
     }
 }
 

@@ -14,7 +14,8 @@ use headwater_streams::{
 use serde::Serialize;
 
 use super::{
-    compare, copy,
+    compare::compare,
+    copy,
     store::{Place, replays},
 };
 

@@ -1,8 +1,9 @@
 //! Replays in a data folder: each has a folder of its own, `replays/<name>/`, with a log, state, and what it was asked for.
 //!
-//! Read in this order: here, `store` (what lies in such a folder), `listing` (those that there are), `copy` (where results go
-//! besides). What a replay reads and writes is decided in `headwater_streams::replay`.
+//! Read in this order: here, `store` (what lies in such a folder), `listing` (those that there are), `compare` (with the live run),
+//! `copy` (where results go besides). What a replay reads and writes is decided in `headwater_streams::replay`.
 
+mod compare;
 mod copy;
 mod listing;
 mod store;
@@ -14,17 +15,14 @@ use std::{
     time::Duration,
 };
 
-use headwater_core::{Clock, Error, Log, Result, SystemClock, Timestamp};
+use headwater_core::{Clock, Error, Log, Result, SystemClock};
 use headwater_storage::{
     log::{EmbeddedLog, ObservedLog},
     state::{RocksBackend, RocksOptions},
 };
 use headwater_streams::{
     Settings, Topology,
-    replay::{
-        Options, Plan, Position, Report, Run, Watch,
-        diff::{self, Diff, Limits, Scope},
-    },
+    replay::{Options, Plan, Position, Report, Run, Watch},
 };
 
 pub use self::listing::{ReplaySummary, Replays};
@@ -260,33 +258,4 @@ impl fmt::Debug for RunningReplay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunningReplay").field("folder", &self.place.folder).finish_non_exhaustive()
     }
-}
-
-/// Compares what a replay wrote with what the live run wrote for the same range.
-async fn compare(live: &Path, place: &Place, topology: &Topology, limits: Limits) -> Result<Diff> {
-    let stored = place.read()?;
-    if !stored.finished {
-        return Err(Error::invalid(format!(
-            "the replay is not finished: go on with it first. name={}",
-            place.name
-        )));
-    }
-    let (live, own) = (ObservedLog::open(live)?, ObservedLog::open(&place.folder)?);
-    let range = stored.plan.range()?;
-    let mut until = range.until;
-    if until.is_none() {
-        // Whether the live run may have gone on since.
-        for (partition, offsets) in &range.offsets {
-            if live.offsets(partition).await?.end > offsets.end {
-                until = stored.reached.map(|reached| Timestamp(reached.saturating_add(1)));
-            }
-        }
-    }
-    let scope = Scope {
-        from: range.from,
-        until,
-        warm_up: stored.plan.warm_up(),
-        windows_closed: stored.plan.closes_windows(),
-    };
-    diff::compare(&topology.outputs(), &scope, &live, &own, limits).await
 }
