@@ -292,8 +292,8 @@ impl Outcome {
         session: &mut Session<'_, A>,
     ) -> Result<(), Failure> {
         if how.json {
-            let object =
-                json!({ "name": self.name, "folder": self.folder, "report": report, "diff": self.diff });
+            let folder = self.folder.display().to_string();
+            let object = json!({ "name": self.name, "folder": folder, "report": report, "diff": self.diff });
             return Ok(writeln!(session.out, "{object}")?);
         }
         writeln!(session.out, "{report}")?;

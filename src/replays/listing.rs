@@ -40,6 +40,7 @@ pub struct ReplaySummary {
     /// Its name.
     pub name: String,
     /// Where it is.
+    #[serde(serialize_with = "crate::reset::shown")]
     pub folder: PathBuf,
     /// When it was begun, in milliseconds since 1970; `None` when nothing can be read of it.
     pub begun: Option<i64>,
