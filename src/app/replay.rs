@@ -1,6 +1,7 @@
 //! `replay`: the topology over a range of the past, beside the live application.
 
 use std::{
+    fmt,
     path::PathBuf,
     str::FromStr,
     time::{Duration, Instant},
@@ -90,6 +91,18 @@ enum Target {
     Topics,
 }
 
+/// As it is said, for a shell.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder => f.write_str("folder"),
+            Self::JsonLines(folder) => f.write_str(&quoted(&format!("jsonl={}", folder.display()))),
+            Self::Nowhere => f.write_str("nowhere"),
+            Self::Topics => f.write_str("topics"),
+        }
+    }
+}
+
 impl FromStr for Target {
     type Err = Error;
 
@@ -124,6 +137,7 @@ impl<A: Args + 'static> App<A> {
         session.observe()?;
         let topology = self.build(session.args)?;
         let replay = Replay::of(&topology).settings(self.settings_of(session)).log(&session.config.log);
+        let replay = replay.options_said(session.said.words.clone());
         let running = start(how, replay).await?;
         let name = running.name().to_owned();
         let watched = session.watched();
@@ -246,9 +260,32 @@ fn stopped<A>(
         writeln!(session.out, "{report}")?;
     }
     if !session.config.quiet {
-        headwater_terminal::warn(&format!("stopped before its end: `replay --resume {name}` goes on"));
+        let again = again(name, how, &session.said.line);
+        headwater_terminal::warn(&format!("stopped before its end: `{again}` goes on"));
     }
     Ok(Exit::Stopped)
+}
+
+/// What to say so that it goes on, and at its end does what it would have done.
+fn again(name: &str, how: &ReplayArgs, own: &[String]) -> String {
+    let mut words = vec!["replay".to_owned(), "--resume".to_owned(), name.to_owned()];
+    if how.to != Target::Folder {
+        words.extend(["--to".to_owned(), how.to.to_string()]);
+    }
+    for (is_said, word) in [(how.diff, "--diff"), (how.json, "--json")] {
+        words.extend(is_said.then(|| word.to_owned()));
+    }
+    words.extend(own.iter().map(|word| quoted(word)));
+    words.join(" ")
+}
+
+/// As a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// What came of a finished replay.
@@ -342,6 +379,16 @@ mod tests {
             line(&nothing, 0, 0, Duration::ZERO),
             "warm-up [====================] 100 %  -  0 records/s"
         );
+    }
+
+    #[test]
+    fn words_are_said_as_a_shell_takes_them() {
+        for (word, said) in
+            [("--above", "--above"), ("7,5", "7,5"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'")]
+        {
+            assert_eq!(quoted(word), said);
+        }
+        assert_eq!(Target::JsonLines("a b".into()).to_string(), "'jsonl=a b'");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod listing;
 mod store;
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -57,6 +58,7 @@ pub struct Replay {
     log: PathBuf,
     name: Option<String>,
     options: Options,
+    said: Option<BTreeMap<String, Vec<String>>>,
 }
 
 impl Replay {
@@ -69,6 +71,7 @@ impl Replay {
             log: "headwater-data".into(),
             name: None,
             options: Options::default(),
+            said: None,
         }
     }
 
@@ -131,6 +134,12 @@ impl Replay {
         self
     }
 
+    /// What the program that runs it was told besides: the words of each of its own options. A replay only goes on with the same.
+    #[must_use]
+    pub(crate) fn options_said(self, said: BTreeMap<String, Vec<String>>) -> Self {
+        Self { said: Some(said), ..self }
+    }
+
     /// Runs it to its end.
     ///
     /// # Errors
@@ -159,7 +168,7 @@ impl Replay {
                 place.folder.display()
             )));
         }
-        let stored = Stored::new(&place.name, now, plan);
+        let stored = Stored::new(&place.name, now, plan).with_said(self.said.clone());
         match self.begin(source, place.clone(), stored).await {
             Ok(running) => Ok(running),
             Err(error) => {
@@ -181,6 +190,7 @@ impl Replay {
             self.name.as_deref().ok_or_else(|| Error::invalid("a replay is gone on with by its name"))?;
         let place = Place::new(&self.log, name)?;
         let mut stored = place.read()?;
+        stored.check_said(self.said.as_ref())?;
         if self.options.pace.is_some() {
             stored.plan = stored.plan.with_pace(self.options.pace)?;
         }

@@ -298,6 +298,32 @@ fn stopped_it_says_how_to_go_on_and_does() {
     assert_eq!(contents::<String>(&log.join("replays/slow"), "word-counts").len(), 15_000);
 }
 
+/// What goes on is the program that was begun, and what is printed says all that it takes.
+#[test]
+fn a_replay_goes_on_with_the_options_that_it_was_begun_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let backtest = |arguments: &str| command("replay_backtest", folder.path(), arguments);
+    printed(&backtest("run --once").output().unwrap(), 0);
+    // Two months in half an hour.
+    let how = "replay --name low --above 79.5 --pace 3000x --to jsonl=out --diff --commit-interval 10ms";
+    let mut running = Running::start(backtest(how));
+    running.wait_until(|| folder.path().join("headwater-data/replays/low/replay.json").exists());
+    running.signal("-INT");
+    let said = complaint(&running.end(), 1);
+    let again = "replay --resume low --to jsonl=out --diff --above 79.5";
+    assert!(said.contains(&format!("`{again}` goes on")), "{said}");
+    for (other, now) in [("", "--above 80"), ("--above 81", "--above 81")] {
+        let other = format!("replay --resume low --pace 1000000000x {other}");
+        let said = complaint(&backtest(&other).output().unwrap(), 2);
+        let expected =
+            format!("with the options that it was begun with. name=low, begun with=--above 79.5, now={now}");
+        assert!(said.contains(&expected), "{said}");
+    }
+    let said = printed(&backtest(&format!("{again} --pace 1000000000x")).output().unwrap(), 1);
+    assert!(said.contains("differ"), "{said}");
+    assert!(folder.path().join("out/alerts.jsonl").exists());
+}
+
 #[test]
 fn what_cannot_be_replayed_is_refused_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
