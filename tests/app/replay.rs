@@ -15,13 +15,13 @@ use crate::program::{
 };
 
 /// A line a second, of three words.
-fn write_many(folder: &Path, count: i64) {
+pub(crate) fn write_many(folder: &Path, count: i64) {
     let lines: Vec<String> = (0..count).map(|at| format!("word{} tea {}", at % 50, at % 7)).collect();
     write_lines(folder, 0, &lines.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 /// All files below a folder but those of replays, and what is in them.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
