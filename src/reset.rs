@@ -15,14 +15,15 @@ use headwater_storage::{
 };
 use headwater_streams::{TopicRole, Topology, position_at, replay::Position};
 use headwater_terminal::Table;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::embedded::{RESET_MARK, state_folder};
 
 /// Sends an application back to a position: its positions are set, its internal topics and its state deleted, so that it begins there
 /// as a new one would. What it wrote to its output topics stays, and is written again behind it.
 ///
-/// Source topics go to the position. Topics that the application both writes and reads go to their end, or what is in them would count
+/// Source topics go to the position; those that do nothing but fill tables go to their beginning, or rows would be missing, unless
+/// offsets of theirs are given. Topics that the application both writes and reads go to their end, or what is in them would count
 /// twice.
 ///
 /// ```
@@ -59,9 +60,12 @@ pub struct ResetPlan {
     pub application_id: String,
     /// Where it goes on in each partition that it reads and does not make itself.
     pub moves: Vec<Moved>,
+    /// The topics among them that do nothing but fill tables, and are read from their beginning.
+    pub tables: Vec<String>,
     /// Its own topics, which are deleted, and how many records each has.
     pub deleted_topics: Vec<DeletedTopic>,
     /// Folder of its state, which is emptied.
+    #[serde(serialize_with = "shown")]
     pub state: PathBuf,
     /// Bytes of state that are deleted.
     pub state_bytes: u64,
@@ -118,7 +122,7 @@ impl Reset {
         Self { state: Some(folder.into()), ..self }
     }
 
-    /// Where it begins again. With offsets, every partition of every source topic must have one.
+    /// Where it begins again. With offsets, every partition of every source topic must have one, but for topics that fill tables.
     #[must_use]
     pub fn to(self, position: Position) -> Self {
         Self { to: position, ..self }
@@ -175,7 +179,8 @@ impl Reset {
         let state = state_folder(&self.state, &self.log, &self.application_id)?;
         let topics = self.topology.topics(&self.application_id)?;
         let known = log.topics().await?;
-        let (mut moves, mut deleted_topics) = (Vec::new(), Vec::new());
+        let (mut moves, mut deleted_topics, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+        let fills_table = self.topology.table_topics();
         for (name, role) in &topics {
             let spec = known.iter().find(|spec| spec.name == *name);
             match (role, spec) {
@@ -184,6 +189,11 @@ impl Reset {
                         "a source topic does not exist: there is nothing to go back to. topic={name}, folder={}",
                         self.log.display()
                     )));
+                }
+                (TopicRole::Source, Some(spec)) if fills_table.contains(name) && !self.names(name) => {
+                    // The rows that it has deleted come from there.
+                    self.move_all(log, spec, &Position::Earliest, &mut moves).await?;
+                    tables.push(name.to_string());
                 }
                 (TopicRole::Source, Some(spec)) => self.move_all(log, spec, &self.to, &mut moves).await?,
                 (TopicRole::Intermediate, Some(spec)) => {
@@ -211,10 +221,16 @@ impl Reset {
         Ok(ResetPlan {
             application_id: self.application_id.clone(),
             moves,
+            tables,
             deleted_topics,
             state,
             state_bytes,
         })
+    }
+
+    /// Whether an offset of this topic is given.
+    fn names(&self, topic: &TopicName) -> bool {
+        matches!(&self.to, Position::Offsets(offsets) if offsets.keys().any(|partition| partition.topic == *topic))
     }
 
     async fn move_all(
@@ -278,6 +294,11 @@ impl Moved {
     }
 }
 
+/// A path need not be Unicode, which JSON must be.
+pub(crate) fn shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
 /// Durable when it returns.
 fn write_durably(path: &Path) -> Result<()> {
     let failed = |e| Error::io(format!("cannot write file. file={}", path.display()), e);
@@ -316,6 +337,9 @@ impl fmt::Display for ResetPlan {
             table.row(&[topic, partition, &old, new, &end.saturating_sub(*new)]);
         }
         write!(f, "{table}")?;
+        if !self.tables.is_empty() {
+            writeln!(f, "\nFROM THEIR BEGINNING, AS THEY FILL TABLES\n{}", self.tables.join("\n"))?;
+        }
         if !self.deleted_topics.is_empty() {
             let mut table = Table::new(&["DELETED TOPIC", "RECORDS"]);
             for DeletedTopic { topic, records } in &self.deleted_topics {

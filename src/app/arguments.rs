@@ -1,8 +1,10 @@
 //! What can be said on the command line of an [`App`].
 
-use std::{ffi::OsString, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource,
+};
 
 use super::{
     App, describe::Describe, lag::Lag, options::Options, replay::ReplayArgs, replays::ReplaysArgs,
@@ -36,8 +38,53 @@ pub(super) struct Arguments<A: Args> {
     pub(super) quiet: bool,
     #[command(flatten)]
     pub(super) own: A,
+    #[arg(skip)]
+    pub(super) own_said: Said,
     #[command(subcommand)]
     pub(super) action: Action,
+}
+
+/// The program's own options as they were said, for a replay that goes on with them.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// The words of each, by its id; those that it has by itself, too.
+    pub(super) words: BTreeMap<String, Vec<String>>,
+    /// The words of those that were said.
+    pub(super) line: Vec<String>,
+}
+
+impl Said {
+    fn of(own: &[Arg], matches: &ArgMatches) -> Self {
+        let mut said = Self::default();
+        for arg in own {
+            let id = arg.get_id().as_str();
+            // A group of arguments is no argument.
+            let Ok(Some(values)) = matches.try_get_raw(id) else { continue };
+            let values: Vec<String> = values.map(|value| value.to_string_lossy().into_owned()).collect();
+            let words = words(arg, &values);
+            if matches.value_source(id) == Some(ValueSource::CommandLine) {
+                said.line.extend(words.iter().cloned());
+            }
+            said.words.insert(id.to_owned(), words);
+        }
+        said
+    }
+}
+
+/// How an option is said.
+fn words(arg: &Arg, values: &[String]) -> Vec<String> {
+    let name = match (arg.get_long(), arg.get_short()) {
+        (Some(long), _) => format!("--{long}"),
+        (None, Some(short)) => format!("-{short}"),
+        (None, None) => return values.to_owned(),
+    };
+    let times = match arg.get_action() {
+        ArgAction::SetTrue => usize::from(values.iter().any(|value| value == "true")),
+        ArgAction::SetFalse => usize::from(values.iter().any(|value| value == "false")),
+        ArgAction::Count => values.first().and_then(|count| count.parse().ok()).unwrap_or(0),
+        _ => return values.iter().flat_map(|value| [name.clone(), value.clone()]).collect(),
+    };
+    vec![name; times]
 }
 
 /// What to do.
@@ -69,7 +116,11 @@ impl<A: Args + 'static> App<A> {
         let called = arguments.first().and_then(|path| Path::new(path).file_stem()?.to_str());
         let mut command = self.command(called.unwrap_or(&self.name));
         let matches = command.try_get_matches_from_mut(&arguments)?;
-        Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+        let parsed = Arguments::from_arg_matches(&matches);
+        let mut parsed: Arguments<A> = parsed.map_err(|error| error.format(&mut command))?;
+        let own = A::augment_args(clap::Command::new("own"));
+        parsed.own_said = Said::of(&own.get_arguments().cloned().collect::<Vec<_>>(), &matches);
+        Ok(parsed)
     }
 
     /// The program's own options may be said before and behind the command, as all others. It is called as `called`.

@@ -31,7 +31,7 @@ use headwater_streams::{Metrics, Settings, StreamsBuilder, Topology};
 use headwater_terminal::{Colour, say};
 
 use self::{
-    arguments::{Action, Arguments},
+    arguments::{Action, Arguments, Said},
     options::Config,
 };
 use crate::Embedded;
@@ -271,7 +271,7 @@ impl<A: Args + 'static> App<A> {
         let goes_on = matches!(arguments.action, Action::Run(_) | Action::Replay(_));
         let level = if goes_on && !io::stderr().is_terminal() { "info" } else { "warn" };
         logs::begin(config.log_format, if config.quiet { "error" } else { level });
-        let mut session = Session { config, args: &arguments.own, out };
+        let mut session = Session { config, args: &arguments.own, said: &arguments.own_said, out };
         match &arguments.action {
             Action::Run(how) => self.run(how, &mut session).await,
             Action::Describe(how) => self.describe(how, &mut session),
@@ -300,6 +300,8 @@ impl<A: Args + 'static> App<A> {
 struct Session<'a, A> {
     config: Config,
     args: &'a A,
+    /// What these were made of.
+    said: &'a Said,
     out: &'a mut dyn Write,
 }
 

@@ -1,7 +1,7 @@
 //! `replay`: the topology over a range of the past, beside the live application.
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     str::FromStr,
     time::{Duration, Instant},
@@ -12,7 +12,10 @@ use headwater_core::{Error, Result};
 use headwater_storage::log::LogLock;
 use headwater_streams::{
     Topology,
-    replay::{Options, Position, Progress, Report, Watch, diff::Limits},
+    replay::{
+        Options, Position, Progress, Report, Watch,
+        diff::{Diff, Limits},
+    },
 };
 use headwater_terminal::{Line, Stop, bar, number, span, time::duration, time::rfc3339};
 use serde_json::json;
@@ -105,6 +108,18 @@ impl Target {
     }
 }
 
+/// As it is said, for a shell.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder => f.write_str("folder"),
+            Self::JsonLines(folder) => f.write_str(&quoted(&format!("jsonl={}", folder.display()))),
+            Self::Nowhere => f.write_str("nowhere"),
+            Self::Topics => f.write_str("topics"),
+        }
+    }
+}
+
 impl FromStr for Target {
     type Err = Error;
 
@@ -140,6 +155,7 @@ impl<A: Args + 'static> App<A> {
         let topology = self.build(session.args)?;
         let replay = Replay::of(&topology).settings(self.settings_of(session)).log(&session.config.log);
         how.to.check(&session.config.log)?;
+        let replay = replay.options_said(session.said.words.clone());
         let running = start(how, replay).await?;
         let name = running.name().to_owned();
         let watched = session.watched();
@@ -159,7 +175,7 @@ impl<A: Args + 'static> App<A> {
             false => None,
         };
         // Whatever goes wrong from here on, what came of the work is told.
-        let folder = replays.folder(&name)?;
+        let folder = replays.folder(&name)?.display().to_string();
         let told = diff.as_ref().and_then(|diff| diff.as_ref().ok());
         if how.json {
             let object = json!({ "name": name, "folder": folder, "report": report, "diff": told });
@@ -176,7 +192,9 @@ impl<A: Args + 'static> App<A> {
         if !how.json && !session.config.quiet {
             writeln!(session.out, "{note}")?;
         }
-        Ok(if diff.is_some_and(|diff| !diff.is_empty()) { Exit::Different } else { Exit::Done })
+        // What could not be compared is not the same.
+        let is_same = |diff: &Diff| diff.is_empty() && diff.computed == 0;
+        Ok(if diff.as_ref().is_none_or(is_same) { Exit::Done } else { Exit::Different })
     }
 }
 
@@ -284,9 +302,32 @@ fn stopped<A>(
         writeln!(session.out, "{report}")?;
     }
     if !session.config.quiet {
-        headwater_terminal::warn(&format!("stopped before its end: `replay --resume {name}` goes on"));
+        let again = again(name, how, &session.said.line);
+        headwater_terminal::warn(&format!("stopped before its end: `{again}` goes on"));
     }
     Ok(Exit::Stopped)
+}
+
+/// What to say so that it goes on, and at its end does what it would have done.
+fn again(name: &str, how: &ReplayArgs, own: &[String]) -> String {
+    let mut words = vec!["replay".to_owned(), "--resume".to_owned(), name.to_owned()];
+    if how.to != Target::Folder {
+        words.extend(["--to".to_owned(), how.to.to_string()]);
+    }
+    for (is_said, word) in [(how.diff, "--diff"), (how.json, "--json")] {
+        words.extend(is_said.then(|| word.to_owned()));
+    }
+    words.extend(own.iter().map(|word| quoted(word)));
+    words.join(" ")
+}
+
+/// As a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Sends what a finished replay wrote to where it shall go besides its folder; says where it is.
@@ -345,6 +386,16 @@ mod tests {
             line(&nothing, 0, 0, Duration::ZERO),
             "warm-up [====================] 100 %  -  0 records/s"
         );
+    }
+
+    #[test]
+    fn words_are_said_as_a_shell_takes_them() {
+        for (word, said) in
+            [("--above", "--above"), ("7,5", "7,5"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'")]
+        {
+            assert_eq!(quoted(word), said);
+        }
+        assert_eq!(Target::JsonLines("a b".into()).to_string(), "'jsonl=a b'");
     }
 
     #[test]

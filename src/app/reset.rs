@@ -17,8 +17,8 @@ Examples:
   app reset --to 7d --execute
   app reset --to readings:0=1200,readings:1=900 --execute
 
-Source topics go to the position, topics that the program both writes and reads to their end. Its repartition topics, changelogs and state
-are deleted. What it wrote to its output topics stays, and is written again behind it.";
+Source topics go to the position; those that only fill tables go to their beginning, unless offsets of theirs are given, and topics that
+the program both writes and reads to their end. Its repartition topics, changelogs and state are deleted. What it wrote to its output topics stays, and is written again behind it.";
 
 /// Where to, and whether to do it.
 #[derive(Debug, Args)]

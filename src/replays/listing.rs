@@ -13,7 +13,8 @@ use headwater_streams::{
 use serde::Serialize;
 
 use super::{
-    compare, copy,
+    compare::compare,
+    copy,
     store::{Place, replays},
 };
 
@@ -38,6 +39,7 @@ pub struct ReplaySummary {
     /// Its name.
     pub name: String,
     /// Where it is.
+    #[serde(serialize_with = "crate::reset::shown")]
     pub folder: PathBuf,
     /// When it was begun, in milliseconds since 1970; `None` when nothing can be read of it.
     pub begun: Option<i64>,

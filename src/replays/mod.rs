@@ -1,30 +1,29 @@
 //! Replays in a data folder: each has a folder of its own, `replays/<name>/`, with a log, state, and what it was asked for.
 //!
-//! Read in this order: here, `store` (what lies in such a folder), `listing` (those that there are), `copy` (where results go
-//! besides). What a replay reads and writes is decided in `headwater_streams::replay`.
+//! Read in this order: here, `store` (what lies in such a folder), `listing` (those that there are), `compare` (with the live run),
+//! `copy` (where results go besides). What a replay reads and writes is decided in `headwater_streams::replay`.
 
+mod compare;
 mod copy;
 mod listing;
 mod store;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use headwater_core::{Clock, Error, Log, Result, SystemClock, Timestamp};
+use headwater_core::{Clock, Error, Log, Result, SystemClock};
 use headwater_storage::{
     log::{EmbeddedLog, ObservedLog},
     state::{RocksBackend, RocksOptions},
 };
 use headwater_streams::{
     Settings, Topology,
-    replay::{
-        Options, Plan, Position, Report, Run, Watch,
-        diff::{self, Diff, Limits, Scope},
-    },
+    replay::{Options, Plan, Position, Report, Run, Watch},
 };
 
 pub use self::listing::{ReplaySummary, Replays};
@@ -59,6 +58,7 @@ pub struct Replay {
     log: PathBuf,
     name: Option<String>,
     options: Options,
+    said: Option<BTreeMap<String, Vec<String>>>,
 }
 
 impl Replay {
@@ -71,6 +71,7 @@ impl Replay {
             log: "headwater-data".into(),
             name: None,
             options: Options::default(),
+            said: None,
         }
     }
 
@@ -133,6 +134,12 @@ impl Replay {
         self
     }
 
+    /// What the program that runs it was told besides: the words of each of its own options. A replay only goes on with the same.
+    #[must_use]
+    pub(crate) fn options_said(self, said: BTreeMap<String, Vec<String>>) -> Self {
+        Self { said: Some(said), ..self }
+    }
+
     /// Runs it to its end.
     ///
     /// # Errors
@@ -154,7 +161,7 @@ impl Replay {
             Some(name) => Place::claim(&self.log, name)?,
             None => Place::claim_unused(&self.log, now)?,
         };
-        let stored = Stored::new(&place.name, now, plan);
+        let stored = Stored::new(&place.name, now, plan).with_said(self.said.clone());
         match self.begin(source, place.clone(), stored).await {
             Ok(running) => Ok(running),
             Err(error) => {
@@ -176,6 +183,7 @@ impl Replay {
             self.name.as_deref().ok_or_else(|| Error::invalid("a replay is gone on with by its name"))?;
         let place = Place::new(&self.log, name)?;
         let mut stored = place.read()?;
+        stored.check_said(self.said.as_ref())?;
         if self.options.pace.is_some() {
             stored.plan = stored.plan.with_pace(self.options.pace)?;
         }
@@ -253,33 +261,4 @@ impl fmt::Debug for RunningReplay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunningReplay").field("folder", &self.place.folder).finish_non_exhaustive()
     }
-}
-
-/// Compares what a replay wrote with what the live run wrote for the same range.
-async fn compare(live: &Path, place: &Place, topology: &Topology, limits: Limits) -> Result<Diff> {
-    let stored = place.read()?;
-    if !stored.finished {
-        return Err(Error::invalid(format!(
-            "the replay is not finished: go on with it first. name={}",
-            place.name
-        )));
-    }
-    let (live, own) = (ObservedLog::open(live)?, ObservedLog::open(&place.folder)?);
-    let range = stored.plan.range()?;
-    let mut until = range.until;
-    if until.is_none() {
-        // Whether the live run may have gone on since.
-        for (partition, offsets) in &range.offsets {
-            if live.offsets(partition).await?.end > offsets.end {
-                until = stored.reached.map(|reached| Timestamp(reached.saturating_add(1)));
-            }
-        }
-    }
-    let scope = Scope {
-        from: range.from,
-        until,
-        warm_up: stored.plan.warm_up(),
-        windows_closed: stored.plan.closes_windows(),
-    };
-    diff::compare(&topology.outputs(), &scope, &live, &own, limits).await
 }

@@ -7,6 +7,7 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -42,23 +43,46 @@ pub(super) struct Stored {
     /// Milliseconds since 1970.
     pub(super) begun: i64,
     pub(super) finished: bool,
-    /// The highest timestamp that it took of the range.
-    pub(super) reached: Option<i64>,
     /// What came of it when it last ended in order.
     pub(super) report: Option<Value>,
     pub(super) plan: Plan,
+    /// The words of each option of the program's own; nothing where no command line began it.
+    #[serde(default)]
+    said: Option<BTreeMap<String, Vec<String>>>,
 }
 
 impl Stored {
     pub(super) fn new(name: &str, now: Timestamp, plan: Plan) -> Self {
         let name = name.to_owned();
-        Self { version: VERSION, name, begun: now.0, finished: false, reached: None, report: None, plan }
+        Self { version: VERSION, name, begun: now.0, finished: false, report: None, plan, said: None }
+    }
+
+    pub(super) fn with_said(self, said: Option<BTreeMap<String, Vec<String>>>) -> Self {
+        Self { said, ..self }
+    }
+
+    /// Whether the program was told the same when it was begun, so that it is the same program.
+    pub(super) fn check_said(&self, now: Option<&BTreeMap<String, Vec<String>>>) -> Result<()> {
+        let (Some(then), Some(now)) = (&self.said, now) else { return Ok(()) };
+        let words = |said: &BTreeMap<String, Vec<String>>, option: &String| {
+            let words = said.get(option).filter(|words| !words.is_empty());
+            words.map_or_else(|| format!("no {option}"), |words| words.join(" ").escape_debug().to_string())
+        };
+        let mut options = then.keys().chain(now.keys());
+        match options.find(|option| words(then, option) != words(now, option)) {
+            None => Ok(()),
+            Some(option) => Err(Error::invalid(format!(
+                "a replay goes on with the options that it was begun with. name={}, begun with={}, now={}",
+                self.name,
+                words(then, option),
+                words(now, option)
+            ))),
+        }
     }
 
     /// Takes note of what came of it.
     pub(super) fn take(&mut self, report: &Report) -> Result<()> {
         self.finished = report.finished;
-        self.reached = report.reached.map(|time| time.0);
         let report = serde_json::to_value(report);
         self.report =
             Some(report.map_err(|e| Error::invalid("cannot write a report as JSON").with_source(e))?);

@@ -2,20 +2,26 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use headwater::{Replays, core::Log, prelude::*, storage::log::ObservedLog};
+use headwater::{
+    Exit, Replay, Replays,
+    core::Log,
+    prelude::*,
+    replay::{Position, diff::Limits},
+    storage::log::ObservedLog,
+};
 
 use crate::program::{
     Running, block_on, command, complaint, counts, pairs, printed, text, word_count, write_lines,
 };
 
 /// A line a second, of three words.
-fn write_many(folder: &Path, count: i64) {
+pub(crate) fn write_many(folder: &Path, count: i64) {
     let lines: Vec<String> = (0..count).map(|at| format!("word{} tea {}", at % 50, at % 7)).collect();
     write_lines(folder, 0, &lines.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 /// All files below a folder but those of replays, and what is in them.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -91,6 +97,121 @@ fn a_difference_is_found_and_shown() {
     let output = word_count(folder.path(), "replay --diff");
     let said = printed(&output, 1);
     assert!(said.contains("coffee"), "{said}");
+}
+
+/// What comes while a replay runs is processed live, and not by the replay: results of its time and later are not compared.
+#[test]
+fn what_came_while_it_ran_is_not_told_as_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("headwater-data");
+    // Seconds after the earliest record, until when it is replayed, and what is said of it.
+    let cases = [
+        ("late", 250, "", Ok("1970-01-01T00:04:10Z")),
+        ("later", 400, "", Ok("1970-01-01T00:06:40Z")),
+        ("until", 200, "--until 1970-01-01T00:04:00Z", Ok("1970-01-01T00:03:20Z")),
+        ("after", 260, "--until 1970-01-01T00:04:00Z", Err(None)),
+        ("before", 0, "", Err(Some("nothing can be compared"))),
+    ];
+    for (name, at, range, expected) in cases {
+        let _ = fs::remove_dir_all(&log);
+        block_on(async {
+            let embedded = Embedded::open(&log).unwrap();
+            embedded.create_topic("lines", 2).await.unwrap();
+            let builder = StreamsBuilder::new();
+            builder.stream::<String, String>("lines").map_values(|_, line| line.len() as u64).to("lengths");
+            let topology = builder.build().unwrap();
+            let line =
+                |at: i64| Record::new(format!("line-{at}"), "tea for two".to_owned(), Timestamp(at * 1000));
+            let streams = embedded.start(topology.clone(), Settings::new("lengths")).await.unwrap();
+            embedded.send("lines", &(0..300).map(line).collect::<Vec<_>>()).await.unwrap();
+            streams.caught_up().await.unwrap();
+            let until = range.strip_prefix("--until ").map(|_| Timestamp(240_000));
+            let replay = Replay::of(&topology).settings(Settings::new("lengths")).log(&log).name(name);
+            let replay = replay.until(until.map_or(Position::End, Position::Time)).start().await.unwrap();
+            // The plan stands. Now the live program gets more.
+            embedded.send("lines", &[line(at)]).await.unwrap();
+            streams.caught_up().await.unwrap();
+            assert!(replay.run_until(std::future::pending()).await.unwrap().finished);
+            let diff = Replays::of(&log).diff(name, &topology, Limits::default()).await;
+            match expected {
+                Ok(cut) => {
+                    let diff = diff.unwrap();
+                    assert!(diff.is_empty(), "{name}: {diff}");
+                    let compared = diff.topics[0].records;
+                    let count = u64::try_from(at.min(300)).unwrap();
+                    assert_eq!((compared.live, compared.replayed), (count, count), "{name}: {diff}");
+                    assert!(diff.to_string().contains(&format!("compared before {cut}")), "{name}: {diff}");
+                }
+                Err(None) => {
+                    let diff = diff.unwrap();
+                    assert!(diff.is_empty() && diff.notes.is_empty(), "{name}: {diff}");
+                    assert_eq!(diff.topics[0].records.live, 240);
+                }
+                Err(Some(said)) => {
+                    let error = diff.unwrap_err();
+                    assert!(error.to_string().contains(said), "{name}: {error}");
+                }
+            }
+            streams.close().await.unwrap();
+            embedded.close().await.unwrap();
+        });
+    }
+}
+
+/// A range that begins at offsets of different times is compared from where all partitions are replayed.
+#[test]
+fn offsets_of_different_times_are_compared_from_the_last_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 300);
+    printed(&word_count(folder.path(), "run --once"), 0);
+    let output = word_count(folder.path(), "replay --from lines:0=10,lines:1=100 --diff");
+    let said = printed(&output, 0);
+    assert!(said.contains("compared from 1970-01-01T00:0"), "{said}");
+    assert!(said.contains("no difference"), "{said}");
+}
+
+/// Topics that records choose are compared as well: those that the replay wrote.
+#[test]
+fn topics_that_records_choose_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(folder.path(), 0, &["tea", "coffee", "tea"]);
+    let log = folder.path().join("headwater-data");
+    let routed = |prefix: &'static str| {
+        App::new("routed").topology(move |builder| {
+            builder
+                .stream::<String, String>("lines")
+                .map_values(move |_, line| format!("{prefix}{line}"))
+                .to_each(|_, line| if line.ends_with("tea") { "of-tea" } else { "of-coffee" }.to_owned());
+            Ok(())
+        })
+    };
+    block_on(async {
+        let embedded = Embedded::open(&log).unwrap();
+        for topic in ["of-tea", "of-coffee"] {
+            embedded.create_topic(topic, 2).await.unwrap();
+        }
+        embedded.close().await.unwrap();
+    });
+    let said = |app: App, arguments: &str| {
+        let arguments = format!("routed {arguments} --log {}", log.display());
+        let mut out = Vec::new();
+        let exit = block_on(app.run_from(arguments.split_whitespace(), &mut out)).unwrap();
+        (exit, text(&out).to_owned())
+    };
+    assert_eq!(said(routed(""), "run --once").0, Exit::Done);
+    let (exit, same) = said(routed(""), "replay --name same --diff");
+    assert_eq!(exit, Exit::Done, "{same}");
+    assert!(
+        same.contains("of-tea") && same.contains("of-coffee") && same.contains("no difference"),
+        "{same}"
+    );
+    let (exit, other) = said(routed("more "), "replay --name other --diff");
+    assert_eq!(exit, Exit::Different, "{other}");
+    assert!(other.contains("3 keys differ"), "{other}");
+    // Where nothing was written, nobody knows what should have been.
+    let (exit, none) = said(routed(""), "replay --name none --diff --until 1970-01-01");
+    assert_eq!(exit, Exit::Different, "{none}");
+    assert!(none.contains("not compared: 1 outputs whose topics the records choose"), "{none}");
 }
 
 #[test]
@@ -175,6 +296,32 @@ fn stopped_it_says_how_to_go_on_and_does() {
     // Once more finds nothing to do.
     printed(&word_count(folder.path(), "replay --resume slow"), 0);
     assert_eq!(contents::<String>(&log.join("replays/slow"), "word-counts").len(), 15_000);
+}
+
+/// What goes on is the program that was begun, and what is printed says all that it takes.
+#[test]
+fn a_replay_goes_on_with_the_options_that_it_was_begun_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let backtest = |arguments: &str| command("replay_backtest", folder.path(), arguments);
+    printed(&backtest("run --once").output().unwrap(), 0);
+    // Two months in half an hour.
+    let how = "replay --name low --above 79.5 --pace 3000x --to jsonl=out --diff --commit-interval 10ms";
+    let mut running = Running::start(backtest(how));
+    running.wait_until(|| folder.path().join("headwater-data/replays/low/replay.json").exists());
+    running.signal("-INT");
+    let said = complaint(&running.end(), 1);
+    let again = "replay --resume low --to jsonl=out --diff --above 79.5";
+    assert!(said.contains(&format!("`{again}` goes on")), "{said}");
+    for (other, now) in [("", "--above 80"), ("--above 81", "--above 81")] {
+        let other = format!("replay --resume low --pace 1000000000x {other}");
+        let said = complaint(&backtest(&other).output().unwrap(), 2);
+        let expected =
+            format!("with the options that it was begun with. name=low, begun with=--above 79.5, now={now}");
+        assert!(said.contains(&expected), "{said}");
+    }
+    let said = printed(&backtest(&format!("{again} --pace 1000000000x")).output().unwrap(), 1);
+    assert!(said.contains("differ"), "{said}");
+    assert!(folder.path().join("out/alerts.jsonl").exists());
 }
 
 #[test]

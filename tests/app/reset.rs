@@ -2,7 +2,11 @@
 
 use std::fs;
 
-use crate::program::{Running, command, complaint, counts, pairs, printed, word_count, write_lines};
+use headwater::{Exit, prelude::*};
+
+use crate::program::{
+    Running, block_on, command, complaint, counts, pairs, printed, text, word_count, write_lines,
+};
 
 #[test]
 fn a_reset_is_shown_before_it_is_done() {
@@ -51,6 +55,81 @@ fn an_application_goes_back_to_offsets_and_times() {
     assert_eq!(moved("1970-01-01T00:00:02Z"), 2);
     assert_eq!(moved("1d"), 0);
     assert_eq!(moved("lines:0=0,lines:1=0"), 4);
+}
+
+/// Rows that are older than where a program begins again are rows.
+#[test]
+fn topics_that_fill_tables_go_to_their_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("headwater-data");
+    let record =
+        |key: &str, value: &str, at: i64| Record::new(key.to_owned(), value.to_owned(), Timestamp(at));
+    block_on(async {
+        let embedded = Embedded::open(&log).unwrap();
+        embedded.create_topic("names", 1).await.unwrap();
+        embedded.create_topic("visits", 1).await.unwrap();
+        embedded.send("names", &[record("1", "Ada", 1_000)]).await.unwrap();
+        embedded.send("visits", &[record("1", "early", 2_000), record("1", "late", 9_000)]).await.unwrap();
+        embedded.close().await.unwrap();
+    });
+    let app = App::new("visitors").topology(|builder| {
+        let names = builder.table::<String, String>("names", "rows");
+        let visits = builder.stream::<String, String>("visits");
+        visits.join_table(&names, |_, visit, name| format!("{name} {visit}")).to("named");
+        Ok(())
+    });
+    let said = |arguments: &str| {
+        let arguments = format!("visitors {arguments} --log {}", log.display());
+        let mut out = Vec::new();
+        assert_eq!(block_on(app.run_from(arguments.split_whitespace(), &mut out)).unwrap(), Exit::Done);
+        text(&out).to_owned()
+    };
+    said("run --once");
+    let shown = said("reset --to 1970-01-01T00:00:05Z");
+    assert!(shown.contains("FROM THEIR BEGINNING, AS THEY FILL TABLES\nnames\n"), "{shown}");
+    let places = |done: &str| -> Vec<(String, u64)> {
+        let done: serde_json::Value = serde_json::from_str(done).unwrap();
+        let moves = done["plan"]["moves"].as_array().unwrap().clone();
+        moves.iter().map(|m| (m["topic"].as_str().unwrap().to_owned(), m["new"].as_u64().unwrap())).collect()
+    };
+    let at = |names: u64, visits: u64| vec![("names".to_owned(), names), ("visits".to_owned(), visits)];
+    assert_eq!(places(&said("reset --json --to visits:0=1")), at(0, 1));
+    assert_eq!(places(&said("reset --json --to names:0=1,visits:0=1")), at(1, 1));
+    assert_eq!(places(&said("reset --json --execute --to 1970-01-01T00:00:05Z")), at(0, 1));
+    said("run --once");
+    let written = block_on(async {
+        let embedded = Embedded::open(&log).unwrap();
+        let written = embedded.read_all::<String, String>("named").await.unwrap();
+        embedded.close().await.unwrap();
+        written.into_iter().map(|record| record.value).collect::<Vec<_>>()
+    });
+    assert_eq!(written, ["Ada early", "Ada late", "Ada late"]);
+}
+
+/// A folder may be called as it likes.
+#[cfg(target_os = "linux")]
+#[test]
+fn folders_that_are_not_unicode_are_shown_as_far_as_they_are() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&folder).unwrap();
+    write_lines(&folder, 0, &["tea for two"]);
+    let log = folder.join("headwater-data");
+    for (arguments, pointer) in [
+        ("run --once", None),
+        ("reset --json", Some("/plan/state")),
+        ("replay --json --name x", Some("/folder")),
+        ("replays list --json", Some("/folder")),
+    ] {
+        let said =
+            printed(&command("word_count", &folder, arguments).arg("--log").arg(&log).output().unwrap(), 0);
+        if let Some(pointer) = pointer {
+            let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+            let path = said.pointer(pointer).and_then(serde_json::Value::as_str).unwrap();
+            assert!(path.contains("caf\u{fffd}/headwater-data/"), "{path}");
+        }
+    }
 }
 
 #[test]

@@ -65,6 +65,14 @@ impl Output {
         self
     }
 
+    /// What is known of a topic that this one writes, or the other, or both: no more than of either.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.carried = self.carried.and(other.carried);
+        self.kind = self.carried.kind();
+        self
+    }
+
     /// A key as people read it: what its serde shows ([`Serde::show`](headwater_core::Serde::show)), or as text, or as
     /// hexadecimal bytes. A windowed key is `key@[start,end)`, that of a session `key@[first,last]`.
     #[must_use]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_core::{Result, TopicName};
 
-use super::{NodeKind, SinkTopic, TopicRef, Topology};
+use super::{NodeId, NodeKind, SinkTopic, TopicRef, Topology};
 use crate::runtime::{changelog_topic, repartition_topic};
 
 /// What a topic is to an application.
@@ -99,6 +99,31 @@ impl Topology {
             topics.insert(changelog_topic(application_id, &store.name)?, TopicRole::Changelog);
         }
         Ok(topics)
+    }
+
+    /// Those topics that it reads and that do nothing but fill tables, be it through steps that keep nothing, or a repartition: without
+    /// what is at their beginning, rows are missing.
+    ///
+    /// ```
+    /// use headwater_streams::StreamsBuilder;
+    /// let builder = StreamsBuilder::new();
+    /// let names = builder.table::<String, String>("names", "name-rows");
+    /// builder.stream::<String, String>("visits").join_table(&names, |_, visit, name| format!("{name}: {visit}")).to("named");
+    /// let tables = builder.build()?.table_topics();
+    /// assert_eq!(tables.iter().map(|topic| topic.as_str()).collect::<Vec<_>>(), ["names"]);
+    /// # Ok::<(), headwater_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn table_topics(&self) -> BTreeSet<TopicName> {
+        let sources = self.nodes.iter().enumerate().filter_map(|(at, node)| match &node.kind {
+            NodeKind::Source { topic: TopicRef::External(name), .. }
+                if self.fills_only_tables(NodeId(at)) =>
+            {
+                Some(name.clone())
+            }
+            _ => None,
+        });
+        sources.collect()
     }
 }
 

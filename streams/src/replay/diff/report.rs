@@ -39,6 +39,8 @@ pub struct Diff {
     pub topics: Vec<TopicDiff>,
     /// How many outputs were not compared because each record chooses its topic.
     pub computed: u32,
+    /// What there is to know of all of them.
+    pub notes: Vec<String>,
 }
 
 impl Diff {

@@ -37,6 +37,12 @@ impl fmt::Display for Diff {
         for topic in &self.topics {
             write_details(f, topic)?;
         }
+        if !self.notes.is_empty() {
+            writeln!(f)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
         writeln!(f, "\n{}", verdict(self))
     }
 }
