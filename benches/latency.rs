@@ -41,6 +41,8 @@ const TICK: Duration = Duration::from_millis(1);
 /// What is read in this time counts in nothing.
 const BEGINNING: Duration = Duration::from_secs(2);
 const READ_BYTES_MAX: usize = 1 << 20;
+/// A batch is closed behind a millisecond in which it has grown larger than this.
+const BATCH_BYTES: usize = 256 << 10;
 /// What is replayed.
 const REPLAYED: u64 = 10_000_000;
 
@@ -137,12 +139,15 @@ fn write(log: &EmbeddedLog, (rate, time): (u64, Duration), start: Instant) -> Re
                 let key = u64::to_be_bytes(sent % 1000);
                 batch.push(timestamp, Some(&key), Some(&due.to_be_bytes()), &Headers::new());
             }
+            if batch.size() >= BATCH_BYTES {
+                producer.append(&partition, &mut batch)?;
+            }
             tick += 1;
         }
         if !batch.is_empty() {
             producer.append(&partition, &mut batch)?;
-            block_on(producer.commit(None))?;
         }
+        block_on(producer.commit(None))?;
     }
     Ok(())
 }
