@@ -8,8 +8,8 @@ use std::{
 use futures::lock::Mutex;
 use headwater_client::{self as client, ConsumerBuilder, ProducerBuilder};
 use headwater_core::{
-    BatchBuilder, DefaultSerde, Error, Headers, Log, Offset, Partition, Producer, ProducerName, Record,
-    Result, Serde, Timestamp, TopicName, TopicPartition, TopicSpec, partition_for_key,
+    BatchBuilder, DefaultSerde, Error, Log, Partition, Producer, ProducerName, Record, Result, Serde,
+    TopicName, TopicPartition, TopicSpec, partition_for_key,
 };
 use headwater_storage::{
     log::{EmbeddedLog, LogOptions},
@@ -18,10 +18,10 @@ use headwater_storage::{
 use headwater_streams::{Metrics, Settings, Streams, Topology};
 use headwater_terminal::Stop;
 
+use crate::reading::each_record;
+
 /// A batch is closed before it would grow beyond this.
 const BATCH_BYTES: usize = 256 << 10;
-/// Bytes asked for in one read of [`Embedded::read_all`].
-const READ_BYTES_MAX: usize = 1 << 20;
 
 /// A file in the folder of an application's state while it is being reset.
 pub(crate) const RESET_MARK: &str = "RESET";
@@ -229,37 +229,15 @@ impl Embedded {
     ) -> Result<Vec<Record<K, V>>> {
         let mut records = Vec::new();
         for partition in self.topic(topic).await?.topic_partitions().collect::<Vec<_>>() {
-            self.read_partition(&partition, |timestamp, k, v, headers| {
-                let (key, value) = (key.decode_nullable(k)?, value.decode_nullable(v)?);
+            each_record(&self.log, &partition, |raw| {
+                let (key, value) = (key.decode_nullable(raw.key)?, value.decode_nullable(raw.value)?);
+                let (timestamp, headers) = (raw.timestamp, raw.headers.to_owned());
                 records.push(Record { key, value, timestamp, headers });
                 Ok(())
             })
             .await?;
         }
         Ok(records)
-    }
-
-    async fn read_partition(
-        &self,
-        partition: &TopicPartition,
-        mut visit: impl FnMut(Timestamp, Option<&[u8]>, Option<&[u8]>, Headers) -> Result<()>,
-    ) -> Result<()> {
-        let mut next: Offset = self.log.offsets(partition).await?.earliest;
-        loop {
-            let fetched = self.log.read(partition, next, READ_BYTES_MAX).await?;
-            if fetched.batches.is_empty() {
-                return Ok(());
-            }
-            for batch in fetched.batches {
-                let mut cursor = batch.cursor();
-                while let Some(record) = cursor.next().transpose()? {
-                    if record.offset >= next {
-                        visit(record.timestamp, record.key, record.value, record.headers.to_owned())?;
-                    }
-                }
-                next = batch.next_offset();
-            }
-        }
     }
 
     async fn topic(&self, name: &str) -> Result<TopicSpec> {

@@ -13,6 +13,7 @@ struct GuideApp;
 mod app;
 mod embedded;
 mod position;
+mod reading;
 mod replays;
 mod reset;
 

@@ -6,6 +6,7 @@
 
 mod admin;
 mod batch;
+mod calendar;
 mod clock;
 mod config;
 mod error;
@@ -29,6 +30,7 @@ pub use self::{
         BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchBuilder, BatchMark, Compression, DECOMPRESSED_BYTES_MAX,
         HeadersRef, ProducerStamp, RecordBatch, RecordCursor, RecordRef, batch_size,
     },
+    calendar::date_of_day,
     clock::{Clock, ManualClock, SystemClock},
     config::{CleanupPolicy, CompressionType, TimestampType, TopicConfig},
     error::{Error, ErrorKind, Result},

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use headwater_core::{Error, Log, Offset, RecordBatch, Result, Timestamp, TopicName, TopicPartition};
+use headwater_core::{Error, Log, Result, Timestamp, TopicName};
 use headwater_storage::log::ObservedLog;
 use headwater_streams::{
     Output, Topology,
@@ -17,19 +17,11 @@ use headwater_streams::{
 use headwater_terminal::time::rfc3339;
 
 use super::store::{Place, Stored};
-
-/// Bytes asked for at once.
-const READ_BYTES: usize = 1 << 20;
+use crate::reading::each_batch;
 
 /// Compares what a replay wrote with what the live run wrote for the same range.
 pub(super) async fn compare(live: &Path, place: &Place, topology: &Topology, limits: Limits) -> Result<Diff> {
-    let stored = place.read()?;
-    if !stored.finished {
-        return Err(Error::invalid(format!(
-            "the replay is not finished: go on with it first. name={}",
-            place.name
-        )));
-    }
+    let stored = place.read_finished()?;
     let (live, own) = (ObservedLog::open(live)?, ObservedLog::open(&place.folder)?);
     let range = stored.plan.range()?;
     let mut scope = Scope {
@@ -164,26 +156,4 @@ async fn holds_before(
         .await?;
     }
     Ok(holds)
-}
-
-/// Shows the batches that have records with these offsets, until `take` wants no more. The first and the last may have others, too.
-async fn each_batch(
-    log: &dyn Log,
-    partition: &TopicPartition,
-    offsets: std::ops::Range<Offset>,
-    mut take: impl FnMut(&RecordBatch, &std::ops::Range<Offset>) -> Result<bool>,
-) -> Result<()> {
-    // What was deleted since cannot be asked.
-    let mut next = offsets.start.max(log.offsets(partition).await?.earliest);
-    while next < offsets.end {
-        let fetched = log.read(partition, next, READ_BYTES).await?;
-        let Some(last) = fetched.batches.last() else { break };
-        for batch in &fetched.batches {
-            if batch.base_offset() < offsets.end && !take(batch, &offsets)? {
-                return Ok(());
-            }
-        }
-        next = last.next_offset();
-    }
-    Ok(())
 }

@@ -15,6 +15,7 @@ use headwater_streams::{Output, TopicRole, Topology};
 use headwater_terminal::show::{KeyKind, json_line};
 
 use super::store::{Place, Stored};
+use crate::reading::each_record;
 
 /// Bytes asked for at once.
 const READ_BYTES: usize = 1 << 20;
@@ -22,9 +23,8 @@ const READ_BYTES: usize = 1 << 20;
 const BATCH_BYTES: usize = 256 << 10;
 
 /// The topics of a replay that hold results.
-async fn outputs(place: &Place, own: &dyn Log) -> Result<Vec<TopicSpec>> {
-    let report = place.read()?.report;
-    let written = report.as_ref().and_then(|report| report.get("outputs")?.as_object());
+async fn outputs(stored: &Stored, own: &dyn Log) -> Result<Vec<TopicSpec>> {
+    let written = stored.report.as_ref().and_then(|report| report.get("outputs")?.as_object());
     let topics = own.topics().await?.into_iter();
     Ok(topics
         .filter(|spec| written.is_some_and(|written| written.contains_key(spec.name.as_str())))
@@ -37,28 +37,18 @@ pub(super) async fn json_lines(place: &Place, topology: &Topology, folder: &Path
         .map_err(|e| Error::io(format!("cannot make folder. folder={}", folder.display()), e))?;
     let known = topology.outputs();
     let mut written = 0;
-    for spec in outputs(place, &own).await? {
+    for spec in outputs(&place.read()?, &own).await? {
         let path = folder.join(format!("{}.jsonl", spec.name));
         let failed = |e| Error::io(format!("cannot write file. file={}", path.display()), e);
         let mut file = BufWriter::new(fs::File::create(&path).map_err(failed)?);
         let output = known.iter().find(|output| output.topic() == Some(&spec.name));
         for partition in spec.topic_partitions() {
-            let mut next = own.offsets(&partition).await?.earliest;
-            loop {
-                let fetched = own.read(&partition, next, READ_BYTES).await?;
-                let Some(last) = fetched.batches.last() else { break };
-                for batch in &fetched.batches {
-                    let mut records = batch.cursor();
-                    while let Some(record) = records.next().transpose()? {
-                        if record.offset >= next {
-                            let kind = key_kind(output, record.key);
-                            writeln!(file, "{}", json_line(&partition, &record, kind)).map_err(failed)?;
-                            written += 1;
-                        }
-                    }
-                }
-                next = last.next_offset();
-            }
+            each_record(&own, &partition, |record| {
+                let kind = key_kind(output, record.key);
+                written += 1;
+                writeln!(file, "{}", json_line(&partition, &record, kind)).map_err(failed)
+            })
+            .await?;
         }
         file.flush().map_err(failed)?;
     }
@@ -71,15 +61,9 @@ fn key_kind(output: Option<&Output>, key: Option<&[u8]>) -> KeyKind {
 }
 
 pub(super) async fn to_topics(place: &Place, topology: &Topology, log: &Path) -> Result<u64> {
-    let stored = place.read()?;
-    if !stored.finished {
-        return Err(Error::invalid(format!(
-            "the replay is not finished: go on with it first. name={}",
-            place.name
-        )));
-    }
+    let stored = place.read_finished()?;
     let own = ObservedLog::open(&place.folder)?;
-    let topics = not_read_back(outputs(place, &own).await?, topology)?;
+    let topics = not_read_back(outputs(&stored, &own).await?, topology)?;
     let target = EmbeddedLog::open(log)?;
     let copied = Copy { own: &own, target: &target, group: group(&stored) };
     let appended = copied.all(&topics).await;

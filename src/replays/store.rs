@@ -198,6 +198,18 @@ impl Place {
         Ok(stored)
     }
 
+    /// As [`Place::read`], for those who need all that it writes.
+    pub(super) fn read_finished(&self) -> Result<Stored> {
+        let stored = self.read()?;
+        if !stored.finished {
+            return Err(Error::invalid(format!(
+                "the replay is not finished: go on with it first. name={}",
+                self.name
+            )));
+        }
+        Ok(stored)
+    }
+
     /// A process that dies leaves the old file or the new one.
     pub(super) fn write(&self, stored: &Stored) -> Result<()> {
         let (file, next) = (self.file(), self.folder.join("replay.json.next"));

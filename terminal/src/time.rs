@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use headwater_core::{Error, Result, Timestamp};
+use headwater_core::{Error, Result, Timestamp, date_of_day};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -90,7 +90,7 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let (year, month, day) = (part(4)?, part(2)?, part(2)?);
     let days = days(year, month, day);
     // A day that there is not comes out as another one.
-    if !(1..=12).contains(&month) || self::date(days) != (year, month, day) {
+    if !(1..=12).contains(&month) || date_of_day(days) != (year, month, day) {
         return None;
     }
     let Some(rest) = rest.strip_prefix(['T', 't', ' ']) else {
@@ -135,7 +135,7 @@ fn number(text: &str, digits: usize) -> Option<i64> {
     sound.then(|| text.parse().ok())?
 }
 
-/// The day counted from 1970-01-01: the inverse of [`date`].
+/// The day counted from 1970-01-01: the inverse of [`date_of_day`].
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month_from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
@@ -146,7 +146,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 /// `2015-09-01T11:30:00.250Z`; `@<milliseconds>` for the years that RFC 3339 cannot write.
 #[must_use]
 pub fn rfc3339(timestamp: Timestamp) -> String {
-    let (year, month, day) = date(timestamp.0.div_euclid(DAY_MS));
+    let (year, month, day) = date_of_day(timestamp.0.div_euclid(DAY_MS));
     if !(0..=9999).contains(&year) {
         return format!("@{timestamp}");
     }
@@ -154,19 +154,6 @@ pub fn rfc3339(timestamp: Timestamp) -> String {
     let (hour, minute, second, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
     let fraction = if ms == 0 { String::new() } else { format!(".{ms:03}") };
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
-}
-
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
-fn date(days: i64) -> (i64, i64, i64) {
-    // Counted in eras of 400 years that begin on a 1 March: the leap day then is the last day of a year.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -194,9 +181,9 @@ mod tests {
 
     #[test]
     fn days_follow_each_other_for_eight_centuries() {
-        let mut before = date(-150_000);
+        let mut before = date_of_day(-150_000);
         for days in -149_999..150_000 {
-            let (year, month, day) = date(days);
+            let (year, month, day) = date_of_day(days);
             let next_day = (year, month) == (before.0, before.1) && day == before.2 + 1;
             let next_month =
                 day == 1 && before.2 >= 28 && (year * 12 + month) == (before.0 * 12 + before.1) + 1;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use headwater_core::Timestamp;
+use headwater_core::{Timestamp, date_of_day};
 use serde::{Serialize, Serializer};
 
 use super::plan::Phase;
@@ -95,15 +95,7 @@ pub(super) struct Utc(pub(super) Timestamp);
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, millis) = (self.0.0.div_euclid(86_400_000), self.0.0.rem_euclid(86_400_000));
-        // Years begin in March, so that the leap day is their last; eras of 400 years all have as many days.
-        let shifted = days + 719_468;
-        let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        let year = year + era * 400 + i64::from(month <= 2);
+        let (year, month, day) = date_of_day(days);
         let (seconds, millis) = (millis / 1_000, millis % 1_000);
         let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
