@@ -27,8 +27,8 @@ pub mod serdes;
 pub use self::{
     admin::{Admin, Cleaned, TopicChanges},
     batch::{
-        BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchBuilder, BatchMark, Compression, DECOMPRESSED_BYTES_MAX,
-        HeadersRef, ProducerStamp, RecordBatch, RecordCursor, RecordRef, batch_size,
+        BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchBuilder, BatchHeader, BatchMark, Compression,
+        DECOMPRESSED_BYTES_MAX, HeadersRef, ProducerStamp, RecordBatch, RecordCursor, RecordRef, batch_size,
     },
     calendar::date_of_day,
     clock::{Clock, ManualClock, SystemClock},

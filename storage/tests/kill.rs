@@ -33,6 +33,7 @@ fn options(durability: Durability) -> LogOptions {
         durability,
         journal_segment_bytes: 64 << 10,
         checkpoint_bytes: 128 << 10,
+        filed_bytes_min: 100,
         tail_bytes_max: 64 << 10,
         ..LogOptions::default()
     }

@@ -27,6 +27,7 @@ mod compression;
 mod cursor;
 mod header;
 mod lz4;
+mod outline;
 mod retain;
 mod times;
 mod varint;
@@ -40,6 +41,7 @@ pub use self::{
     builder::{BatchBuilder, BatchMark, ProducerStamp},
     compression::{Compression, DECOMPRESSED_BYTES_MAX},
     cursor::{HeadersRef, RecordCursor, RecordRef},
+    outline::BatchHeader,
 };
 use crate::{Error, Offset, Result, Timestamp, TimestampType};
 
@@ -94,25 +96,7 @@ impl RecordBatch {
                 self.base_offset()
             )));
         }
-        let codec =
-            self.attributes().codec().map_err(|e| e.context(format!("batch at {}", self.base_offset())))?;
-        let records = self.bytes.len() - BATCH_HEADER_BYTES;
-        // How much comes out of compressed records is seen when they do.
-        let records_max = if codec == Compression::None { records } else { DECOMPRESSED_BYTES_MAX };
-        let count = self.i32_at(57);
-        let fits = usize::try_from(count).is_ok_and(|count| count <= records_max / RECORD_BYTES_MIN);
-        let delta = self.i32_at(23);
-        let first = self.i64_at(0);
-        if !fits
-            || delta < 0
-            || (count > 0 && delta < count - 1)
-            || first < 0
-            || first.checked_add(i64::from(delta)).is_none()
-        {
-            return Err(Error::corrupt(format!(
-                "header of a batch contradicts itself. base_offset={first}, records={count}, last_offset_delta={delta}, bytes={records}"
-            )));
-        }
+        BatchHeader::parse(&self.bytes)?;
         Ok(())
     }
 

@@ -27,8 +27,8 @@ pub use self::{
     times::first_at,
 };
 use crate::{
-    Committed, Error, ErrorKind, GroupId, Offset, Partition, PartitionOffsets, ProducerName, RecordBatch,
-    Result, Timestamp, TimestampType, TopicName, TopicPartition, TopicSpec, Written,
+    BatchHeader, Committed, Error, ErrorKind, GroupId, Offset, Partition, PartitionOffsets, ProducerName,
+    RecordBatch, Result, Timestamp, TimestampType, TopicName, TopicPartition, TopicSpec, Written,
 };
 
 /// What can be read of a partition in which nothing was ever written.
@@ -236,7 +236,7 @@ impl Ledger {
             Entry::ProducersReviewed { at, next_id, forgotten } => {
                 self.apply_review(*at, *next_id, forgotten)
             }
-            Entry::Batch { place, batch } => self.apply_batch(*place, batch),
+            Entry::Batch { place, batch } => self.apply_header(*place, &BatchHeader::of(batch)),
             Entry::TopicAltered { id, config } => self.apply_config(*id, config),
             Entry::PartitionsAdded { id, partitions } => self.apply_partitions(*id, *partitions),
             Entry::TopicDeleted { id } => self.apply_deletion(*id),
@@ -260,23 +260,27 @@ impl Ledger {
         Ok(())
     }
 
-    fn apply_batch(&mut self, place: Place, batch: &RecordBatch) -> Result<()> {
+    /// Takes note of a batch by its header: its records are kept elsewhere.
+    ///
+    /// # Errors
+    /// As [`Ledger::apply`].
+    pub fn apply_header(&mut self, place: Place, header: &BatchHeader) -> Result<()> {
         let PartitionOffsets { end, .. } = self.offsets_mut(place)?;
-        if batch.base_offset() != *end {
+        if header.base_offset() != *end {
             return Err(Error::corrupt(format!(
-                "batch does not follow the end of its partition. topic_id={}, partition={}, batch={batch:?}, end={end}",
+                "batch does not follow the end of its partition. topic_id={}, partition={}, batch={header:?}, end={end}",
                 place.topic.0, place.partition
             )));
         }
-        *end = batch.next_offset();
-        self.batch_bytes_largest = self.batch_bytes_largest.max(batch.bytes().len());
-        let stamp = batch.stamp();
+        *end = header.next_offset();
+        self.batch_bytes_largest = self.batch_bytes_largest.max(header.size());
+        let stamp = header.stamp();
         if let Some(state) = self.producers.get_mut(&stamp.id) {
             state.idle = false;
             state.partitions.entry(place).or_default().record(
                 stamp,
-                offset_count(batch),
-                batch.base_offset(),
+                header.offset_count(),
+                header.base_offset(),
             );
         }
         Ok(())

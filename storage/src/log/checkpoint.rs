@@ -82,16 +82,7 @@ pub(super) fn encode(position: Position, ledger: &Ledger, partitions: &[Partitio
     codec::put_count(&mut out, entries.len());
     entries.iter().for_each(|entry| codec::put_entry(&mut out, entry));
     codec::put_count(&mut out, partitions.len());
-    for mark in partitions {
-        codec::put_place(&mut out, mark.place);
-        out.put_u64(mark.earliest.0);
-        out.put_u64(mark.end.0);
-        out.put_u64(mark.active.0);
-        out.put_u64(mark.length);
-        out.put_i64(mark.first.0);
-        out.put_i64(mark.newest.timestamp.0);
-        out.put_u64(mark.newest.offset.0);
-    }
+    partitions.iter().for_each(|mark| put_mark(&mut out, mark));
     codec::put_count(&mut out, ledger.sequences().count());
     for (id, place, sequences) in ledger.sequences() {
         out.put_i64(id);
@@ -107,6 +98,21 @@ pub(super) fn encode(position: Position, ledger: &Ledger, partitions: &[Partitio
     let crc = crc32c::crc32c(&out[HEADER_BYTES..]);
     out[12..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
     out
+}
+
+/// What [`put_mark`] appends.
+pub(super) const MARK_BYTES: usize = 64;
+
+/// Appends how far the files of a partition were written.
+pub(super) fn put_mark(out: &mut Vec<u8>, mark: &PartitionMark) {
+    codec::put_place(out, mark.place);
+    out.put_u64(mark.earliest.0);
+    out.put_u64(mark.end.0);
+    out.put_u64(mark.active.0);
+    out.put_u64(mark.length);
+    out.put_i64(mark.first.0);
+    out.put_i64(mark.newest.timestamp.0);
+    out.put_u64(mark.newest.offset.0);
 }
 
 /// Writes both copies, durably: the one that is not good first, so that a good one is there at any time.
@@ -216,7 +222,11 @@ fn decode_body(input: &mut Bytes) -> Result<Checkpoint> {
     Ok(Checkpoint { position, ledger, partitions, agreed: false, copies_good: 1 })
 }
 
-fn take_mark(input: &mut Bytes) -> Result<PartitionMark> {
+/// Takes what [`put_mark`] appended.
+///
+/// # Errors
+/// `Corrupt` when it is none, or contradicts itself.
+pub(super) fn take_mark(input: &mut Bytes) -> Result<PartitionMark> {
     let place = codec::take_place(input)?;
     let mut next = || take_number(input);
     let (earliest, end, active) = (Offset(next()?), Offset(next()?), Offset(next()?));

@@ -11,7 +11,11 @@
 //!  8 records deleted     topic id u32, partition u32, first offset that is left u64
 //!  9 group deleted       group
 //! 10 producers reviewed  time i64, next id i64, count u32, count times: id i64 of one that is forgotten
+//! 11 filed batch         topic id u32, partition u32, header of the batch: it lies in its partition's files
+//! 12 files written       how far, as in a checkpoint: all before lies in files
 //! ```
+//!
+//! The last two are in the journal only.
 //!
 //! Each begins with its number as u8. Names, JSON, batches and metadata are a length u32 and bytes. All integers are
 //! big-endian.
@@ -20,10 +24,12 @@ use std::num::NonZeroU32;
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 use headwater_core::{
-    Committed, Error, GroupId, Offset, Partition, ProducerName, RecordBatch, Result, Timestamp, TopicConfig,
-    TopicName, TopicSpec,
+    BATCH_HEADER_BYTES, BatchHeader, Committed, Error, GroupId, Offset, Partition, ProducerName, RecordBatch,
+    Result, Timestamp, TopicConfig, TopicName, TopicSpec,
     ledger::{Entry, GroupPositions, Incarnation, PARTITIONS_MAX, Place, TopicId},
 };
+
+use super::checkpoint::{self, MARK_BYTES, PartitionMark};
 
 const TOPIC_CREATED: u8 = 1;
 const PRODUCER_OPENED: u8 = 2;
@@ -35,9 +41,58 @@ const TOPIC_DELETED: u8 = 7;
 const RECORDS_DELETED: u8 = 8;
 const GROUP_DELETED: u8 = 9;
 const PRODUCERS_REVIEWED: u8 = 10;
+const BATCH_FILED: u8 = 11;
+const FILES_WRITTEN: u8 = 12;
 
 /// Producers are numbered from 0 on, and no log comes near this: there is room to count on from all that are smaller.
 const PRODUCERS_END: i64 = 1 << 62;
+
+/// What a journal group is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Item {
+    Entry(Entry),
+    /// A batch that lies in the files of its partition already.
+    Filed(Place, BatchHeader),
+    /// All batches of a partition up to here lie in its files: those that were filed, and what was before them.
+    Files(PartitionMark),
+}
+
+/// What [`Item::Files`] takes in a group.
+pub(super) const FILES_BYTES: usize = 1 + MARK_BYTES;
+
+/// Appends a batch that lies in the files of its partition.
+pub(super) fn put_filed(out: &mut Vec<u8>, place: Place, header: &BatchHeader) {
+    out.put_u8(BATCH_FILED);
+    put_place(out, place);
+    out.put_slice(header.bytes());
+}
+
+/// Appends how far the files of a partition were written.
+pub(super) fn put_files(out: &mut Vec<u8>, mark: &PartitionMark) {
+    out.put_u8(FILES_WRITTEN);
+    checkpoint::put_mark(out, mark);
+}
+
+/// Takes the item at the front of `input`.
+///
+/// # Errors
+/// `Corrupt` when it is none.
+pub(super) fn take_item(input: &mut Bytes) -> Result<Item> {
+    match input.first() {
+        Some(&BATCH_FILED) => {
+            input.advance(1);
+            let place = take_place(input)?;
+            let header = BatchHeader::parse(input)?;
+            input.advance(BATCH_HEADER_BYTES);
+            Ok(Item::Filed(place, header))
+        }
+        Some(&FILES_WRITTEN) => {
+            input.advance(1);
+            checkpoint::take_mark(input).map(Item::Files)
+        }
+        _ => take_entry(input).map(Item::Entry),
+    }
+}
 
 /// Appends `entry`.
 pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {

@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use headwater_core::{Error, Result, ledger::TopicId};
+use headwater_core::{Error, Offset, Result, ledger::TopicId};
 
 use super::{
     fs::{DataFile, FileSystem, Open, write_error},
-    layout::Layout,
+    layout::{Layout, log_file},
     span::Edition,
 };
 
@@ -149,6 +149,12 @@ impl WriteFiles {
             return Ok(Arc::clone(&open.file));
         }
         self.insert(path, Open::Write)
+    }
+
+    /// Takes segments of a partition for files that were written and are perhaps not on disk, nor their names.
+    pub(super) fn reopen(&mut self, folder: &Path, segments: impl Iterator<Item = Offset>) -> Result<()> {
+        self.create_folder(folder)?;
+        segments.map(|base| log_file(folder, base)).try_for_each(|path| self.open(&path).map(drop))
     }
 
     fn insert(&mut self, path: &Path, how: Open) -> Result<Arc<dyn DataFile>> {

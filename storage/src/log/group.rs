@@ -15,9 +15,15 @@
 //! All integers are big-endian.
 
 use bytes::{Buf, BufMut, Bytes};
-use headwater_core::{Result, ledger::Entry};
+use headwater_core::{
+    BatchHeader, Result,
+    ledger::{Entry, Place},
+};
 
-use super::codec;
+use super::{
+    checkpoint::PartitionMark,
+    codec::{self, Item},
+};
 
 pub(super) const GROUP_HEADER_BYTES: usize = 32;
 const MAGIC: u32 = u32::from_be_bytes(*b"HWG1");
@@ -110,10 +116,28 @@ impl GroupBuilder {
         (self.large_bytes, self.entries) = (mark.large_bytes, mark.entries);
     }
 
-    pub(super) fn push(&mut self, entry: &Entry) {
+    fn begin(&mut self) {
         if self.entries == 0 {
             self.bytes.resize(GROUP_HEADER_BYTES, 0);
         }
+    }
+
+    /// A batch that lies in the files of its partition already.
+    pub(super) fn push_filed(&mut self, place: Place, header: &BatchHeader) {
+        self.begin();
+        codec::put_filed(&mut self.bytes, place, header);
+        self.entries += 1;
+    }
+
+    /// How far the files of a partition were written.
+    pub(super) fn push_files(&mut self, mark: &PartitionMark) {
+        self.begin();
+        codec::put_files(&mut self.bytes, mark);
+        self.entries += 1;
+    }
+
+    pub(super) fn push(&mut self, entry: &Entry) {
+        self.begin();
         match entry {
             Entry::Batch { place, batch } if batch.bytes().len() >= LARGE_BYTES => {
                 codec::put_batch_front(&mut self.bytes, *place, batch.bytes().len());
@@ -177,16 +201,16 @@ pub(super) struct Mark {
     entries: u32,
 }
 
-/// The entries of a group whose checksum holds.
+/// What a group is made of whose checksum holds.
 ///
 /// # Errors
 /// `Corrupt` when they cannot be read all the same.
-pub(super) fn entries(header: &GroupHeader, mut body: Bytes) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
+pub(super) fn items(header: &GroupHeader, mut body: Bytes) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
     for _ in 0..header.entries {
-        entries.push(codec::take_entry(&mut body)?);
+        items.push(codec::take_item(&mut body)?);
     }
-    Ok(entries)
+    Ok(items)
 }
 
 #[cfg(test)]
@@ -236,7 +260,8 @@ mod tests {
         assert_eq!(bytes[GROUP_HEADER_BYTES..header.size()], copied);
         assert_eq!(bytes.len(), size + GROUP_HEADER_BYTES);
         let body = Bytes::copy_from_slice(&bytes[GROUP_HEADER_BYTES..header.size()]);
-        assert_eq!(super::entries(&header, body).unwrap(), entries);
+        let items: Vec<_> = entries.into_iter().map(Item::Entry).collect();
+        assert_eq!(super::items(&header, body).unwrap(), items);
     }
 
     const SETTINGS: &str = r#"{"cleanup.policy":"delete","compression.type":"producer","delete.retention.ms":"86400000","max.message.bytes":"1048588","message.timestamp.type":"CreateTime","min.cleanable.dirty.ratio":"0.5","min.compaction.lag.ms":"0","retention.bytes":"-1","retention.ms":"-1","segment.bytes":"1073741824","segment.ms":"604800000"}"#;
@@ -287,7 +312,7 @@ mod tests {
             bad[at] ^= 0x10;
             assert!(!GroupHeader::read(&bad).is_some_and(|header| header.holds(SEED, &bad)), "byte {at}");
         }
-        let read = entries(&header, Bytes::copy_from_slice(&whole[GROUP_HEADER_BYTES..])).unwrap();
+        let read = items(&header, Bytes::copy_from_slice(&whole[GROUP_HEADER_BYTES..])).unwrap();
         assert_eq!(read.len(), 2);
     }
 }

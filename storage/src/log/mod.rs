@@ -12,9 +12,11 @@
 mod admin;
 mod checkpoint;
 mod checksum;
+mod chunks;
 mod codec;
 mod compaction;
 mod dump;
+mod filed;
 mod files;
 mod fs;
 mod group;

@@ -31,6 +31,9 @@ pub struct LogOptions {
     /// A checkpoint is made whenever the journal has grown by this much, which bounds what opening must replay. With
     /// [`Durability::Os`], one that waits for the disk may be late by four times this much.
     pub checkpoint_bytes: u64,
+    /// A commit that brings at least so many bytes of a partition writes them to its segment first, and the journal says only where they
+    /// are: they are written once, not twice. Only with [`Durability::Os`]; otherwise a commit would wait for a sync of each segment.
+    pub filed_bytes_min: usize,
     /// How much of the newest records is kept in memory, over all partitions. While a full disk keeps more from being
     /// written, commits are refused.
     pub tail_bytes_max: usize,
@@ -60,6 +63,7 @@ impl Default for LogOptions {
             durability: Durability::Fsync,
             journal_segment_bytes: 64 << 20,
             checkpoint_bytes: 64 << 20,
+            filed_bytes_min: 32 << 10,
             tail_bytes_max: 32 << 20,
             queue_bytes_max: 32 << 20,
             commit_bytes_max: COMMIT_BYTES_MAX,
@@ -78,6 +82,7 @@ impl fmt::Debug for LogOptions {
             .field("durability", &self.durability)
             .field("journal_segment_bytes", &self.journal_segment_bytes)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
+            .field("filed_bytes_min", &self.filed_bytes_min)
             .field("tail_bytes_max", &self.tail_bytes_max)
             .field("queue_bytes_max", &self.queue_bytes_max)
             .field("commit_bytes_max", &self.commit_bytes_max)

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use headwater_core::{Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicConfig, ledger::Place};
+use headwater_core::{
+    Error, Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicConfig, ledger::Place,
+};
 
 use super::{
     checkpoint::PartitionMark,
@@ -29,6 +31,8 @@ pub(super) struct PartitionWriter {
     active: Option<Active>,
     unwritten: Vec<RecordBatch>,
     unwritten_bytes: usize,
+    /// Batches before this offset are in files already.
+    pub(super) filed_until: Offset,
 }
 
 /// When a new segment is begun (Kafka: `LogSegment.shouldRoll`).
@@ -57,9 +61,18 @@ pub(super) struct Active {
     pub(super) times: TimeTail,
 }
 
+/// What was written at some moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    active: Option<Active>,
+    filed_until: Offset,
+    next: Offset,
+}
+
 impl PartitionWriter {
     pub(super) fn new(folder: PathBuf, config: &TopicConfig, active: Option<Active>) -> Self {
-        Self { folder, rolling: Rolling::of(config), active, unwritten: Vec::new(), unwritten_bytes: 0 }
+        let (rolling, unwritten) = (Rolling::of(config), Vec::new());
+        Self { folder, rolling, active, unwritten, unwritten_bytes: 0, filed_until: Offset(0) }
     }
 
     /// The topic has other settings now.
@@ -72,11 +85,60 @@ impl PartitionWriter {
         self.active.map(|active| active.base)
     }
 
-    /// A batch that is in the journal, to be written some time. How many bytes wait to be written.
+    /// A batch that is in the journal, to be written some time, unless it was filed. How many bytes wait to be written.
     pub(super) fn push(&mut self, batch: RecordBatch) -> usize {
+        if batch.next_offset() <= self.filed_until {
+            return self.unwritten_bytes;
+        }
         self.unwritten_bytes += batch.bytes().len();
         self.unwritten.push(batch);
         self.unwritten_bytes
+    }
+
+    /// Writes batches before they are in the journal; what waits must have been written. Says how far the files go then, and
+    /// which segments were written to.
+    ///
+    /// # Errors
+    /// Nothing has changed for those who go by what it says, but files may hold more: [`PartitionWriter::take_back`].
+    pub(super) fn file(&mut self, files: &mut WriteFiles, batches: Vec<RecordBatch>) -> Result<Vec<Segment>> {
+        assert!(self.unwritten.is_empty(), "batches lie in files in their order");
+        let end = batches.last().map(RecordBatch::next_offset);
+        for batch in batches {
+            self.push(batch);
+        }
+        let mut written = Vec::new();
+        let (_, result) = self.write_out(files, &mut written);
+        result.map(|()| {
+            self.filed_until = end.unwrap_or(self.filed_until);
+            written
+        })
+    }
+
+    /// Where it stands before the batch at `next` is filed, for [`PartitionWriter::take_back`].
+    pub(super) fn standing(&self, next: Offset) -> Standing {
+        Standing { active: self.active, filed_until: self.filed_until, next }
+    }
+
+    /// Takes back what was filed since, or half filed.
+    ///
+    /// # Errors
+    /// Files hold more than they should: the log must stop.
+    pub(super) fn take_back(&mut self, files: &mut WriteFiles, to: Standing) -> Result<()> {
+        self.unwritten.clear();
+        self.unwritten_bytes = 0;
+        let Standing { active, filed_until, next } = to;
+        (self.active, self.filed_until) = (active, filed_until);
+        for base in files.layout.numbered(&self.folder, "log")?.into_iter().map(Offset) {
+            if base >= next {
+                segment_files(&self.folder, base).iter().for_each(|path| files.forget(path));
+                files.layout.remove_segment(&self.folder, base)?;
+                files.removed_from(&self.folder);
+            }
+        }
+        let Some(Active { base, length, .. }) = active else { return Ok(()) };
+        let path = log_file(&self.folder, base);
+        let cut = files.open(&path)?.set_len(length);
+        cut.map_err(|e| Error::io(format!("cannot cut segment. file={}", path.display()), e))
     }
 
     /// How many bytes wait to be written.

@@ -13,6 +13,7 @@ use headwater_core::{
 };
 
 use super::{
+    chunks::Chunks,
     compaction::GROWTH_MAX,
     files::ReadFiles,
     fs::{DataFile, FileSystem, Open},
@@ -30,6 +31,7 @@ const READ_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(4 << 20);
 pub(super) struct Reader {
     fs: Arc<dyn FileSystem>,
     files: ReadFiles,
+    chunks: Chunks,
     /// Held while an index is made again. `None`: none is.
     repair: Option<Mutex<()>>,
 }
@@ -46,12 +48,14 @@ pub(super) struct Wanted<'a> {
 
 impl Reader {
     pub(super) fn new(fs: Arc<dyn FileSystem>, files_max: usize) -> Self {
-        Self { files: ReadFiles::new(Arc::clone(&fs), files_max), fs, repair: Some(Mutex::new(())) }
+        let (files, chunks) = (ReadFiles::new(Arc::clone(&fs), files_max), Chunks::default());
+        Self { files, chunks, fs, repair: Some(Mutex::new(())) }
     }
 
     /// For those who do not own the files: it writes nothing, and keeps no file open, because others may take its name.
     pub(super) fn of_others(fs: Arc<dyn FileSystem>) -> Self {
-        Self { files: ReadFiles::new(Arc::clone(&fs), 0), fs, repair: None }
+        let (files, chunks) = (ReadFiles::new(Arc::clone(&fs), 0), Chunks::default());
+        Self { files, chunks, fs, repair: None }
     }
 
     /// Closes the files of a segment that is gone, or was replaced.
@@ -115,7 +119,9 @@ impl Reader {
             let found = self.look_up(span, &indexed, |indexes| indexed.find(indexes.offsets, wanted.from));
             at = found.map_err(|e| place(unreadable(&e, "cannot read index")))?.unwrap_or(at);
         }
-        Walk { log: &*log, segment, end: span.end_of(index), wanted, at }.run().map_err(place)
+        Walk { log: &*log, chunks: &self.chunks, segment, end: span.end_of(index), wanted, at }
+            .run()
+            .map_err(place)
     }
 
     /// The first record from `wanted.from` on that is not older than `time`.
@@ -243,6 +249,7 @@ impl Reader {
 /// One way through a segment: from batch to batch, each of which must follow the one before.
 struct Walk<'a> {
     log: &'a dyn DataFile,
+    chunks: &'a Chunks,
     segment: &'a Segment,
     /// Offset after the segment's last record.
     end: Offset,
@@ -294,11 +301,11 @@ impl Walk<'_> {
                 self.at.base, self.end
             )));
         }
-        let mut bytes = vec![0; usize::try_from(left).unwrap_or(size).min(size)];
+        let mut bytes = self.chunks.take(usize::try_from(left).unwrap_or(size).min(size));
         self.log
             .read_exact_at(&mut bytes, self.at.byte)
             .map_err(|e| unreadable(&e, "cannot read segment"))?;
-        Ok(Bytes::from(bytes))
+        Ok(self.chunks.lend(bytes))
     }
 
     /// The next batch in `chunk`, checked; `None` when it does not hold all of one.

@@ -20,7 +20,9 @@ use headwater_core::{
 
 use super::{
     checkpoint::{self, Checkpoint, PartitionMark},
+    codec::Item,
     compaction,
+    filed::{Check, Filed},
     files::WriteFiles,
     fs::{FileSystem, Open, write_error},
     index::Indexed,
@@ -60,11 +62,8 @@ pub(super) fn open(
         Some(checkpoint) => checkpoint,
         None => begin(&layout, &options)?,
     };
-    let mut later = Later::default();
-    let scan = scan::scan(&layout, checkpoint.position, &mut |entries| {
-        entries.into_iter().for_each(|entry| later.note(entry));
-        Ok(())
-    })?;
+    let found = read_journal(&layout, &checkpoint)?;
+    let Found { scan, later } = &found;
     if scan.torn_bytes > 0 {
         tracing::warn!(
             folder = %folder.display(), bytes = scan.torn_bytes, segment = scan.end.segment, byte = scan.end.byte,
@@ -73,10 +72,56 @@ pub(super) fn open(
     }
     if later.deletes() {
         // Files that are missing must be missing for a reason that is on disk, and that readers elsewhere can see.
+        sync_filed(&layout, &checkpoint, later)?;
         journal::sync_scanned(&layout, checkpoint.position, scan.end)?;
         Publisher::begin(&layout, scan.end);
     }
-    recover(layout, options, lock, checkpoint, &Found { scan, later })
+    recover(layout, options, lock, checkpoint, &found)
+}
+
+/// Reads the journal up to the last group that is good, and of which the files hold what it refers to.
+fn read_journal(layout: &Layout, checkpoint: &Checkpoint) -> Result<Found> {
+    let from = checkpoint.position;
+    let read = |until: u64| {
+        let mut later = Later::default();
+        let scan = scan::scan(layout, from, &mut |group, items| {
+            let taken = group < until;
+            if taken {
+                items.into_iter().for_each(|item| later.note(item));
+            }
+            Ok(taken)
+        });
+        scan.map(|scan| Found { scan, later })
+    };
+    let found = read(u64::MAX)?;
+    if found.later.filed.marks.is_empty() {
+        return Ok(found);
+    }
+    let Later { deleted, earliest, filed, .. } = &found.later;
+    let known = (&checkpoint.ledger, &checkpoint.partitions[..]);
+    let mut check = Check::new(layout, known, filed, (deleted, earliest))?;
+    let good = scan::scan(layout, from, &mut |_, items| check.holds(&items))?;
+    if good.end == found.scan.end { Ok(found) } else { read(good.end.group) }
+}
+
+/// Where a journal ends for those who open the log.
+///
+/// # Errors
+/// As [`scan::scan`], and when a file cannot be read.
+pub(super) fn journal_end(layout: &Layout, checkpoint: &Checkpoint) -> Result<Position> {
+    read_journal(layout, checkpoint).map(|found| found.scan.end)
+}
+
+/// Puts on disk what lies in files behind the checkpoint.
+fn sync_filed(layout: &Layout, checkpoint: &Checkpoint, later: &Later) -> Result<()> {
+    for mark in later.filed.marks.values().filter(|mark| !later.deleted.contains(&mark.place.topic)) {
+        let folder = layout.partition(&checkpoint.ledger.partition(mark.place)?);
+        for base in layout.numbered(&folder, "log")? {
+            layout.sync_file(&log_file(&folder, Offset(base)))?;
+        }
+        layout.sync_folder(&folder)?;
+    }
+    Ok(())
 }
 
 /// What a first reading of the journal found.
@@ -94,10 +139,13 @@ struct Later {
     grown: BTreeMap<TopicId, u32>,
     /// The first offset that is left then.
     earliest: BTreeMap<Place, Offset>,
+    filed: Filed,
 }
 
 impl Later {
-    fn note(&mut self, entry: Entry) {
+    fn note(&mut self, item: Item) {
+        self.filed.note(&item);
+        let Item::Entry(entry) = item else { return };
         match entry {
             Entry::TopicCreated { spec, .. } => drop(self.created.insert(spec.name)),
             Entry::TopicDeleted { id } => drop(self.deleted.insert(id)),
@@ -135,7 +183,11 @@ fn recover(
     };
     restore.topics(&partitions)?;
     restore.strays()?;
-    let Restore { books, mut visible, indexes_rebuilt, .. } = restore;
+    let Restore { mut books, mut visible, indexes_rebuilt, .. } = restore;
+    if !later.filed.marks.is_empty() {
+        // The next journal file may say that all before it is on disk: what that refers to must be, too.
+        books.files.take_unsynced().sync(&layout)?;
+    }
     visible.batch_bytes_largest = books.ledger.batch_bytes_largest();
     let report = RecoveryReport {
         groups_replayed: scan.groups,
@@ -147,7 +199,7 @@ fn recover(
     let clean = agreed && scan.groups == 0 && scan.torn_bytes == 0 && scan.end == position;
     let goes_on = clean && scan.newest == position.segment && scan.kind == Kind::of(options.durability);
     let shared = Arc::new(Shared::new(layout, options, lock, (visible, report)));
-    let books = replay(&shared, books, position)?;
+    let books = replay(&shared, books, position, scan.end.group)?;
     let layout = &shared.layout;
     let mut writer = if goes_on {
         let journal = Journal::resume(layout, shared.options.journal_segment_bytes, position)?;
@@ -239,7 +291,7 @@ fn begin(layout: &Layout, options: &LogOptions) -> Result<Checkpoint> {
             drop(begin(layout, options.journal_segment_bytes, position.segment, position.group)?);
         }
         // Somebody was interrupted here.
-        [1] if scan::scan(layout, position, &mut |_| Ok(()))?.groups == 0 => {
+        [1] if scan::scan(layout, position, &mut |_, _| Ok(true))?.groups == 0 => {
             layout.sync_folder(&layout.journal())?;
         }
         _ => return lost(),
@@ -310,14 +362,20 @@ impl Restore<'_> {
             )));
         }
         compaction::resolve(self.layout, &folder)?;
-        let mark = mark.filter(|_| !self.later.deleted.contains(&place.topic));
+        let filed = self.later.filed.marks.get(&place);
+        let mark = filed.or(mark).filter(|_| !self.later.deleted.contains(&place.topic));
         let before = self.later.earliest.get(&place).copied().unwrap_or_default();
         let mut span = span::cut_back((place.topic, &folder), mark, before, &mut self.books.files)?;
-        span.end = offsets.end;
+        span.end = filed.map_or(offsets.end, |filed| filed.end.max(offsets.end));
+        if filed.is_some() && !span.segments.is_empty() {
+            self.books.files.reopen(&folder, span.segments.iter().map(|segment| segment.base))?;
+        }
         let active = mark.filter(|_| !span.segments.is_empty());
         let active = active.map(|mark| self.active(&span, mark)).transpose()?;
         let topic = self.books.ledger.topic(place.topic).expect("its partition was just found");
-        self.books.partitions.insert(place, PartitionWriter::new(folder, &topic.config, active));
+        let mut writer = PartitionWriter::new(folder, &topic.config, active);
+        writer.filed_until = filed.map_or(Offset(0), |filed| filed.end);
+        self.books.partitions.insert(place, writer);
         self.visible.restore_files(place, offsets, span);
         Ok(())
     }
@@ -331,8 +389,7 @@ impl Restore<'_> {
         let repair = || {
             let log = fs.open(&log_path, Open::Read)?;
             let indexed = Indexed { log: &*log, base, length };
-            let (index, index_rebuilt) =
-                indexed.repair(fs, &index_path, self.books.ledger.batch_bytes_largest())?;
+            let (index, index_rebuilt) = indexed.repair(fs, &index_path, self.largest())?;
             let times = TimeTail::resume(fs, &times_path, (base, newest), index.bytes > 0)?;
             let holds = |tail: &TimeTail| {
                 let (offsets, times) = (fs.open(&index_path, Open::Read)?, fs.open(&times_path, Open::Read)?);
@@ -348,6 +405,11 @@ impl Restore<'_> {
         let (index, times, rebuilt) = repair().map_err(failed)?;
         self.indexes_rebuilt += rebuilt;
         Ok(Active { base, length, first, index, times: times.with(base, newest) })
+    }
+
+    /// Size of the largest batch in files.
+    fn largest(&self) -> usize {
+        self.books.ledger.batch_bytes_largest().max(self.later.filed.largest)
     }
 
     /// Segments of topics that the checkpoint does not know. The journal has the records of those that were created since;
@@ -400,23 +462,22 @@ impl Restore<'_> {
 }
 
 /// Applies what came after the checkpoint.
-fn replay(shared: &Shared, mut books: Books, from: Position) -> Result<Books> {
+fn replay(shared: &Shared, mut books: Books, from: Position, until: u64) -> Result<Books> {
     // Kept apart: an error of a segment's file is no damage of the journal.
     let mut spilled = Ok(());
-    scan::scan(&shared.layout, from, &mut |entries| {
-        if spilled.is_err() {
-            return Ok(());
+    scan::scan(&shared.layout, from, &mut |group, items| {
+        if spilled.is_err() || group >= until {
+            return Ok(group < until);
         }
-        for entry in entries {
-            books.ledger.apply(&entry)?;
-            books.show(entry, &mut shared.visible_mut(), shared);
+        for item in items {
+            books.replay(item, shared)?;
             spilled = books.remove_files(shared);
             if spilled.is_err() {
-                return Ok(());
+                return Ok(true);
             }
         }
         spilled = books.bound_tail(shared);
-        Ok(())
+        Ok(true)
     })?;
     spilled.map(|()| books)
 }

@@ -1,10 +1,11 @@
 //! Reads the journal from a position to its end, and says whether that end is a torn group or damage.
 
 use bytes::Bytes;
-use headwater_core::{Error, Result, ledger::Entry};
+use headwater_core::{Error, Result};
 
 use super::{
     BYTES_MAX,
+    codec::Item,
     group::{self, GROUP_HEADER_BYTES, GroupHeader, Seed},
     journal::{Kind, Position, SEGMENT_HEADER_BYTES, SegmentFile},
     layout::Layout,
@@ -32,7 +33,8 @@ pub(super) struct Scan {
     pub(super) newest: u64,
 }
 
-/// Visits the entries of all good groups from `from` on, in order.
+/// Visits what all good groups from `from` on are made of, in order, each with its number. A group that the visitor does not take is not
+/// good.
 ///
 /// # Errors
 /// `Corrupt` when a bad group is not at the end: a good one behind it, or a file, was written when the bad one was already on
@@ -40,7 +42,7 @@ pub(super) struct Scan {
 pub(super) fn scan(
     layout: &Layout,
     from: Position,
-    visit: &mut dyn FnMut(Vec<Entry>) -> Result<()>,
+    visit: &mut dyn FnMut(u64, Vec<Item>) -> Result<bool>,
 ) -> Result<Scan> {
     let mut segment =
         SegmentFile::open(layout, from.segment)?.ok_or_else(|| missing(layout, from.segment))?;
@@ -54,12 +56,14 @@ pub(super) fn scan(
             from.byte
         )));
     }
-    loop {
+    'files: loop {
         while let Some((header, body)) = read_group(&segment, found.end)? {
             let place = |e: Error| {
                 e.context(format!("journal. file={}, byte={}", segment.path.display(), found.end.byte))
             };
-            visit(group::entries(&header, body).map_err(place)?).map_err(place)?;
+            if !visit(header.number, group::items(&header, body).map_err(place)?).map_err(place)? {
+                break 'files;
+            }
             let size = group::padded(header.size()) as u64;
             found.groups += 1;
             found.bytes += size;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use headwater_core::{
-    Committed, GroupId, Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicConfig, TopicName,
-    TopicPartition, TopicSpec,
+    BatchHeader, Committed, GroupId, Offset, PartitionOffsets, RecordBatch, Result, Timestamp, TopicConfig,
+    TopicName, TopicPartition, TopicSpec,
     ledger::{self, Entry, Place, TopicId},
 };
 
@@ -96,6 +96,14 @@ impl Visible {
             Entry::ProducerOpened { .. } | Entry::ProducersReviewed { .. } => {}
         }
         Hidden::default()
+    }
+
+    /// Shows a batch that lies in files, and is not in memory.
+    pub(super) fn pass(&mut self, place: Place, header: &BatchHeader) {
+        self.batch_bytes_largest = self.batch_bytes_largest.max(header.size());
+        let partition = self.partition_mut(place);
+        assert!(partition.tail.is_empty(), "what is in memory comes behind what lies in files");
+        partition.offsets.end = header.next_offset();
     }
 
     fn delete_topic(&mut self, id: TopicId) -> Hidden {

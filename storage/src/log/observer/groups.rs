@@ -8,13 +8,14 @@ use std::io;
 
 use bytes::{Buf, Bytes};
 use headwater_core::{
-    BATCH_HEADER_BYTES, Error, Offset, RecordBatch, Result, Timestamp,
+    BATCH_HEADER_BYTES, BatchHeader, Error, Offset, RecordBatch, Result, Timestamp,
     ledger::{Entry, Place},
 };
 
 use super::super::{
+    checkpoint::PartitionMark,
     checksum::Checksum,
-    codec::{self, BATCH_FRONT_BYTES},
+    codec::{self, BATCH_FRONT_BYTES, Item},
     group::{self, GROUP_HEADER_BYTES, GroupHeader},
     index::Front,
     journal::{Position, SegmentFile},
@@ -67,6 +68,10 @@ fn stored_crc(mut batch: &[u8]) -> u32 {
 #[derive(Debug)]
 pub(super) enum Change {
     Batch(Place, BatchPlace),
+    /// A batch that lies in files.
+    Filed(Place, BatchHeader),
+    /// How far the files of a partition were written.
+    Files(PartitionMark),
     Other(Entry),
 }
 
@@ -232,12 +237,16 @@ impl Walk<'_> {
         loop {
             let Some(bytes) = self.window.get(self.segment, self.at, size)? else { return Ok(None) };
             let mut rest = Bytes::copy_from_slice(bytes);
-            match codec::take_entry(&mut rest) {
-                Ok(entry) => {
+            match codec::take_item(&mut rest) {
+                Ok(item) => {
                     let taken = size - rest.len();
                     self.sum.add(&bytes[..taken]);
                     self.at += taken as u64;
-                    return Ok(Some(Change::Other(entry)));
+                    return Ok(Some(match item {
+                        Item::Entry(entry) => Change::Other(entry),
+                        Item::Filed(place, header) => Change::Filed(place, header),
+                        Item::Files(mark) => Change::Files(mark),
+                    }));
                 }
                 Err(_) if size == left => return Ok(None),
                 Err(_) => size = (8 * size).min(left),
@@ -351,7 +360,7 @@ mod tests {
             missed += 1;
             let mut batches = good.iter().chain(&group.changes).filter_map(|change| match change {
                 Change::Batch(_, batch) => Some(*batch),
-                Change::Other(_) => None,
+                _ => None,
             });
             let holds = |batch: BatchPlace| {
                 let begin = usize::try_from(batch.byte).unwrap();

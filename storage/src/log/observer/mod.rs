@@ -261,7 +261,7 @@ impl Observer {
         let published = published::read(&self.layout);
         let whole = || -> Result<(View, Position)> {
             let mut next = View::load(&self.layout)?;
-            let end = next.last_good(&self.layout)?;
+            let end = View::last_good(&self.layout)?;
             next.advance(&self.layout, end)?;
             Ok((next, end))
         };

@@ -14,7 +14,7 @@ use super::{
         checkpoint::{self, Checkpoint, PartitionMark},
         journal::{Position, SEGMENT_HEADER_BYTES, SegmentFile},
         layout::Layout,
-        scan,
+        recovery, scan,
     },
     groups::{BatchPlace, Change, Group, Window},
 };
@@ -65,13 +65,13 @@ impl View {
 
     /// Behind the last group of which a later one says that it is on disk.
     pub(super) fn vouched(&self, layout: &Layout) -> Result<Position> {
-        let scan = scan::scan(layout, self.position, &mut |_| Ok(()))?;
+        let scan = scan::scan(layout, self.position, &mut |_, _| Ok(true))?;
         Ok(Position { group: scan.durable.max(self.position.group), ..scan.end })
     }
 
     /// Behind the last good group there is.
-    pub(super) fn last_good(&self, layout: &Layout) -> Result<Position> {
-        scan::scan(layout, self.position, &mut |_| Ok(())).map(|scan| scan.end)
+    pub(super) fn last_good(layout: &Layout) -> Result<Position> {
+        recovery::journal_end(layout, &read_checkpoint(layout)?)
     }
 
     /// Learns all groups before `target`.
@@ -96,26 +96,36 @@ impl View {
     }
 
     fn apply(&mut self, group: Group) -> Result<()> {
-        let at = self.position;
-        let place =
-            |e: Error| e.context(format!("journal. file={}, byte={}", self.segment.path.display(), at.byte));
         for change in group.changes {
-            match change {
-                Change::Batch(place_of, batch) => {
-                    follow(&mut self.ledger, place_of, &batch).map_err(place)?;
-                    self.journaled.entry(place_of).or_default().push_back(batch);
-                }
-                Change::Other(entry) => {
-                    self.ledger.apply(&entry).map_err(place)?;
-                    if let Entry::TopicDeleted { id } = entry {
-                        self.marks.retain(|place, _| place.topic != id);
-                        self.journaled.retain(|place, _| place.topic != id);
-                    }
-                }
-            }
+            let Position { byte, .. } = self.position;
+            self.change(change).map_err(|e| {
+                e.context(format!("journal. file={}, byte={byte}", self.segment.path.display()))
+            })?;
         }
         self.position.byte += group.padded;
         self.position.group += 1;
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) -> Result<()> {
+        match change {
+            Change::Batch(place, batch) => {
+                follow(&mut self.ledger, place, (batch.base, batch.next), batch.size as usize)?;
+                self.journaled.entry(place).or_default().push_back(batch);
+            }
+            Change::Filed(place, header) => {
+                let offsets = (header.base_offset(), header.next_offset());
+                follow(&mut self.ledger, place, offsets, header.size())?;
+            }
+            Change::Files(mark) => self.take_mark(mark),
+            Change::Other(entry) => {
+                self.ledger.apply(&entry)?;
+                if let Entry::TopicDeleted { id } = entry {
+                    self.marks.retain(|place, _| place.topic != id);
+                    self.journaled.retain(|place, _| place.topic != id);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -150,16 +160,23 @@ impl View {
             return;
         }
         self.checkpoint = checkpoint.position;
-        self.marks = checkpoint.partitions.into_iter().map(|mark| (mark.place, mark)).collect();
+        checkpoint.partitions.into_iter().for_each(|mark| self.take_mark(mark));
         let ledger = &self.ledger;
         self.marks.retain(|place, _| ledger.offsets(*place).is_some());
-        for (place, mark) in &self.marks {
-            let Some(batches) = self.journaled.get_mut(place) else { continue };
-            while batches.front().is_some_and(|batch| batch.next <= mark.end) {
-                batches.pop_front();
-            }
-        }
         self.journaled.retain(|_, batches| !batches.is_empty());
+    }
+
+    /// All batches of a partition up to there are in files; a mark that was taken behind a checkpoint may be ahead of one of it.
+    fn take_mark(&mut self, mark: PartitionMark) {
+        let known = self.marks.entry(mark.place).or_insert(mark);
+        if known.end <= mark.end {
+            *known = mark;
+        }
+        let end = known.end;
+        let Some(batches) = self.journaled.get_mut(&mark.place) else { return };
+        while batches.front().is_some_and(|batch| batch.next <= end) {
+            batches.pop_front();
+        }
     }
 
     /// Where a read from `from` finds its batches, and the end as of now.
@@ -208,16 +225,16 @@ impl View {
 }
 
 /// Moves the end of a partition behind a batch.
-fn follow(ledger: &mut Ledger, place: Place, batch: &BatchPlace) -> Result<()> {
-    let offsets = ledger.offsets(place).filter(|offsets| offsets.end == batch.base);
+fn follow(ledger: &mut Ledger, place: Place, (base, next): (Offset, Offset), bytes: usize) -> Result<()> {
+    let offsets = ledger.offsets(place).filter(|offsets| offsets.end == base);
     let offsets = offsets.ok_or_else(|| {
         Error::corrupt(format!(
             "batch does not follow the end of its partition. topic_id={}, partition={}, offset={}",
-            place.topic.0, place.partition, batch.base
+            place.topic.0, place.partition, base
         ))
     })?;
-    ledger.restore_batch_bytes_largest(batch.size as usize);
-    ledger.restore_offsets(place, PartitionOffsets { end: batch.next, ..offsets })
+    ledger.restore_batch_bytes_largest(bytes);
+    ledger.restore_offsets(place, PartitionOffsets { end: next, ..offsets })
 }
 
 /// What a search by time has to go through.

@@ -359,7 +359,7 @@ fn a_crash_in_the_middle_of_recovery_is_harmless() {
     copy_folder(crashed.path(), half.path());
     let layout = layout(half.path());
     let from = Position { segment: 1, byte: SEGMENT_HEADER_BYTES, group: 1 };
-    let end = scan::scan(&layout, from, &mut |_| Ok(())).unwrap().end;
+    let end = scan::scan(&layout, from, &mut |_, _| Ok(true)).unwrap().end;
     drop(journal::Journal::begin(&layout, 1 << 20, 2, end.group).unwrap());
     assert_eq!(commits_in(&EmbeddedLog::open_with(half.path(), lazy()).unwrap()), 15);
 }

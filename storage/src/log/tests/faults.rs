@@ -81,8 +81,14 @@ fn small() -> LogOptions {
     }
 }
 
+/// One commit of three is filed, where a checkpoint knows its topic.
+fn small_in_mode_os() -> LogOptions {
+    LogOptions { durability: Durability::Os, filed_bytes_min: 130, ..small() }
+}
+
 /// A log's user, who notes what was acknowledged.
 struct User<'a> {
+    options: LogOptions,
     disk: &'a Disk,
     folder: &'a Path,
     faults: &'a Faults,
@@ -130,7 +136,7 @@ impl User<'_> {
 
     /// Opens the log, goes on until there are `count` commits, and ends it.
     fn commit_up_to(&mut self, count: u64, end: impl FnOnce(&EmbeddedLog) -> Result<()>) -> Result<()> {
-        let log = self.disk.open_log(self.folder, small())?;
+        let log = self.disk.open_log(self.folder, self.options.clone())?;
         log.settle()?;
         let config = TopicConfig { segment_bytes: 500, ..TopicConfig::default() };
         block_on(log.create_topic(&TopicSpec { config, ..TopicSpec::new("t", 2).unwrap() }))?;
@@ -158,7 +164,11 @@ impl User<'_> {
     fn commit(&mut self, producer: &mut dyn Producer) -> Result<()> {
         let number = self.acked();
         for partition in [0, 1] {
-            append(producer, &tp("t", partition), &[format!("value {number}"), "x".repeat(20)]);
+            append(
+                producer,
+                &tp("t", partition),
+                &[format!("value {number}"), "x".repeat(if number % 3 == 2 { 60 } else { 20 })],
+            );
         }
         let positions = at("g", &tp("t", 0), number + 1);
         let mut written = block_on(producer.commit(Some(&positions)));
@@ -175,11 +185,18 @@ impl User<'_> {
 }
 
 /// Lives a life with `fault`; `false` when it was over before that.
-fn live_with(fault: Fault) -> bool {
+fn live_with(fault: Fault, options: &LogOptions) -> bool {
     let folder = disk::folder();
     let faults = Arc::new(Faults::default());
     let disk = faults.disk(fault);
-    let mut user = User { disk: &disk, folder: folder.path(), faults: &faults, unknown: false };
+    let options = options.clone();
+    let mut user = User {
+        options: options.clone(),
+        disk: &disk,
+        folder: folder.path(),
+        faults: &faults,
+        unknown: false,
+    };
     let lived = user.life();
     let (acked, unknown) = (user.acked(), user.unknown);
     let first = faults.first.lock().unwrap().clone();
@@ -199,14 +216,14 @@ fn live_with(fault: Fault) -> bool {
         let at = usize::try_from(fault.nth).unwrap();
         assert!(!done[at..].contains(&(op, path)), "{what}: tried again");
     }
-    check_after(folder.path(), acked, unknown, &what);
+    check_after((folder.path(), &options), acked, unknown, &what);
     true
 }
 
 /// A clean opening finds all that was acknowledged, whole, and nothing else.
-fn check_after(folder: &Path, acked: u64, unknown: bool, what: &str) {
+fn check_after((folder, options): (&Path, &LogOptions), acked: u64, unknown: bool, what: &str) {
     let disk = Disk::default();
-    let log = disk.open_log(folder, small()).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+    let log = disk.open_log(folder, options.clone()).unwrap_or_else(|error| panic!("{what}: {error:?}"));
     create(&log, "t", 2, 500);
     let count = commits_in(&log);
     assert!((acked..=acked + u64::from(unknown)).contains(&count), "{what}: acked={acked}, found={count}");
@@ -221,7 +238,7 @@ fn check_after(folder: &Path, acked: u64, unknown: bool, what: &str) {
     }
     commit_both(&mut *producer(&log, "p"), count..count + 2);
     log.crash();
-    let log = disk.open_log(folder, small()).unwrap();
+    let log = disk.open_log(folder, options.clone()).unwrap();
     assert_eq!(commits_in(&log), count + 2, "{what}");
 }
 
@@ -246,12 +263,21 @@ fn knows_duplicates(log: &EmbeddedLog) {
 }
 
 fn a_fault_at_every_point(sticky: bool, errno: i32) {
+    [small(), small_in_mode_os()].iter().for_each(|options| fail_at_every_point(sticky, errno, options));
+}
+
+fn fail_at_every_point(sticky: bool, errno: i32, options: &LogOptions) {
     let begun = Instant::now();
     let mut nth = 1;
-    while live_with(Fault { nth, sticky, errno }) {
+    while live_with(Fault { nth, sticky, errno }, options) {
         nth += 1;
     }
-    println!("sticky={sticky} errno={errno}: {} faults in {:?}", nth - 1, begun.elapsed());
+    println!(
+        "{:?} sticky={sticky} errno={errno}: {} faults in {:?}",
+        options.durability,
+        nth - 1,
+        begun.elapsed()
+    );
     assert!(nth > 300, "the life is about many things: {nth}");
 }
 
@@ -282,7 +308,7 @@ fn a_life_asks_the_disk_for_the_same_things_each_time() {
         let folder = disk::folder();
         let faults = Arc::new(Faults::default());
         let disk = faults.disk(Fault { nth: u64::MAX, sticky: false, errno: EIO });
-        User { disk: &disk, folder: folder.path(), faults: &faults, unknown: false }.life().unwrap();
+        User { options: small(), disk: &disk, folder: folder.path(), faults: &faults, unknown: false }.life().unwrap();
         let place = |path: PathBuf| path.strip_prefix(folder.path()).map(Path::to_owned).ok();
         disk.done().into_iter().map(|(op, path)| (op, place(path))).collect::<Vec<_>>()
     });

@@ -32,6 +32,7 @@ fn tiny() -> LogOptions {
     LogOptions {
         journal_segment_bytes: 2048,
         checkpoint_bytes: 4096,
+        filed_bytes_min: 150,
         tail_bytes_max: 2000,
         open_files_max: 2,
         ..LogOptions::default()

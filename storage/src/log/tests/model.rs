@@ -74,17 +74,21 @@ fn settings() -> impl Strategy<Value = LogOptions> {
         Just(Durability::Os),
         Just(Durability::Interval(Duration::from_millis(1))),
     ];
-    (durability, 200u64..20_000, 200u64..50_000, 0usize..20_000, 100usize..5_000).prop_map(
-        |(durability, journal_segment_bytes, checkpoint_bytes, tail_bytes_max, queue_bytes_max)| LogOptions {
+    let filed = prop_oneof![Just(0), 80usize..500, Just(usize::MAX)];
+    let bytes = (200u64..20_000, 200u64..50_000, 0usize..20_000, 100usize..5_000);
+    (durability, filed, bytes).prop_map(|(durability, filed_bytes_min, bytes)| {
+        let (journal_segment_bytes, checkpoint_bytes, tail_bytes_max, queue_bytes_max) = bytes;
+        LogOptions {
             durability,
+            filed_bytes_min,
             journal_segment_bytes,
             checkpoint_bytes,
             tail_bytes_max,
             queue_bytes_max,
             open_files_max: 3,
             ..LogOptions::default()
-        },
-    )
+        }
+    })
 }
 
 struct Run {

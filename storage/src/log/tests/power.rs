@@ -387,6 +387,7 @@ fn options(durability: Durability) -> LogOptions {
         durability,
         journal_segment_bytes: 1500,
         checkpoint_bytes: 2500,
+        filed_bytes_min: 0,
         tail_bytes_max: 1500,
         open_files_max: 3,
         ..LogOptions::default()
@@ -491,7 +492,9 @@ fn lives(seed: u64, mode: &dyn Fn(&mut Random) -> Durability) -> usize {
             let mut world = power.world();
             world.cut_at = world.asked + random.below(during);
         }
-        let log = EmbeddedLog::open_on(Arc::new(power.clone()), root.path(), options(durability));
+        let filed_bytes_min = [0, 150, usize::MAX][random.up_to(2)];
+        let options = LogOptions { filed_bytes_min, ..options(durability) };
+        let log = EmbeddedLog::open_on(Arc::new(power.clone()), root.path(), options);
         let log = log.unwrap_or_else(|error| panic!("seed={seed} life={life}: {error:?}"));
         let written = labels.written.len();
         cut += written;

@@ -8,11 +8,12 @@ use std::{
 };
 
 use headwater_core::{
-    Error, Offset, Partition, Result, TopicName, TopicSpec,
+    BatchHeader, Error, Offset, Partition, RecordBatch, Result, TopicName, TopicSpec,
     ledger::{Entry, Ledger, Place, TopicId},
 };
 
 use crate::log::{
+    codec::Item,
     compaction::{Swap, Swapped},
     files::WriteFiles,
     fs::{DataFile, Open},
@@ -55,6 +56,17 @@ pub(in crate::log) struct Books {
     pub(in crate::log) unlinked: Vec<Arc<dyn DataFile>>,
     /// Deleted topics left something to be swept away.
     pub(in crate::log) to_sweep: bool,
+}
+
+/// Batches of a partition that were filed together.
+#[derive(Debug)]
+pub(in crate::log) struct FiledRun {
+    pub(in crate::log) place: Place,
+    /// Where they went.
+    pub(in crate::log) segments: Vec<Segment>,
+    /// The offset after the last of them.
+    pub(in crate::log) end: Offset,
+    pub(in crate::log) bytes: usize,
 }
 
 /// Files that nobody needs when the entries that say so are on disk.
@@ -129,6 +141,41 @@ impl Books {
                 self.apply(entry, visible, shared);
             }
         }
+    }
+
+    /// Does once more what was done when an item came into the journal.
+    ///
+    /// # Errors
+    /// `Corrupt` when it does not follow from what was before it.
+    pub(in crate::log) fn replay(&mut self, item: Item, shared: &Shared) -> Result<()> {
+        let filed = |books: &Self, place, header: &BatchHeader| {
+            books.partitions.get(&place).is_some_and(|writer| header.next_offset() <= writer.filed_until)
+        };
+        match item {
+            Item::Files(_) => Ok(()),
+            Item::Filed(place, header) if filed(self, place, &header) => {
+                self.replay_filed(place, &header, shared)
+            }
+            Item::Filed(place, header) => Err(Error::corrupt(format!(
+                "batch is in files of which nothing is said. topic_id={}, partition={}, batch={header:?}",
+                place.topic.0, place.partition
+            ))),
+            Item::Entry(Entry::Batch { place, batch }) if filed(self, place, &BatchHeader::of(&batch)) => {
+                self.replay_filed(place, &BatchHeader::of(&batch), shared)
+            }
+            Item::Entry(entry) => {
+                self.ledger.apply(&entry)?;
+                self.show(entry, &mut shared.visible_mut(), shared);
+                Ok(())
+            }
+        }
+    }
+
+    /// A batch that lies in files is read from there.
+    fn replay_filed(&mut self, place: Place, header: &BatchHeader, shared: &Shared) -> Result<()> {
+        self.ledger.apply_header(place, header)?;
+        shared.visible_mut().pass(place, header);
+        Ok(())
     }
 
     fn apply(&mut self, entry: Entry, visible: &mut Visible, shared: &Shared) -> Hidden {
@@ -227,6 +274,40 @@ impl Books {
             }
         }
         Ok(())
+    }
+
+    /// Writes the batches of some partitions to their files before they are in the journal, all or none.
+    ///
+    /// # Errors
+    /// `Full`: nothing has changed. After another one the log must stop.
+    pub(in crate::log) fn file(
+        &mut self,
+        batches: BTreeMap<Place, Vec<RecordBatch>>,
+        shared: &Shared,
+    ) -> Result<Vec<FiledRun>> {
+        for place in batches.keys() {
+            let partition = self.partitions.get_mut(place).map(|partition| (*place, partition));
+            write(partition, &mut self.files, &mut self.unsynced_bytes, shared)?;
+        }
+        let mut filed = Vec::new();
+        let mut standings = Vec::new();
+        for (place, batches) in batches {
+            let Some(writer) = self.partitions.get_mut(&place) else { continue };
+            let (Some(first), Some(last)) = (batches.first(), batches.last()) else { continue };
+            standings.push((place, writer.standing(first.base_offset())));
+            let (end, bytes) = (last.next_offset(), batches.iter().map(|batch| batch.bytes().len()).sum());
+            match writer.file(&mut self.files, batches) {
+                Ok(segments) => filed.push(FiledRun { place, segments, end, bytes }),
+                Err(error) => {
+                    for (place, standing) in standings {
+                        let writer = self.partitions.get_mut(&place).expect("it was just there");
+                        writer.take_back(&mut self.files, standing)?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(filed)
     }
 
     /// Whether there is more in memory than there should be.

@@ -13,7 +13,7 @@ use std::{
 
 use headwater_core::{
     Cleaned, Error, ErrorKind, Offset, Result, TopicPartition,
-    ledger::{Entry, Place},
+    ledger::{Entry, Ledger, Place, TopicId},
 };
 
 use super::{Round, Writer, books::Removal};
@@ -73,6 +73,8 @@ pub(super) struct RunningCheckpoint {
     work: DiskWork,
     /// Where active segments of compacted topics begin.
     active: BTreeMap<Place, Offset>,
+    /// Topics of which batches may be filed when it is done.
+    filable: BTreeMap<TopicId, u32>,
     /// Journal segments before this one are free when it is done.
     position: Position,
     /// Files of records that were too old or too many, which nobody needs when it is done.
@@ -211,7 +213,7 @@ impl Writer {
     fn write_now(&mut self, entries: &mut Vec<Entry>, round: &mut Round) -> Result<()> {
         self.enter(entries, round)?;
         self.make_durable()?;
-        self.publish(std::mem::take(&mut round.entries));
+        self.publish(round);
         Ok(())
     }
 
@@ -249,6 +251,12 @@ impl Writer {
     pub(super) fn try_remove_files(&mut self) -> Result<()> {
         if self.books.removals.is_empty() {
             return Ok(());
+        }
+        if !self.waits_for_disk() {
+            // What the journal refers to goes to disk before it does.
+            let made = self.finish_checkpoint();
+            self.forgive_full(made)?;
+            self.books.files.take_unsynced().sync(&self.shared.layout)?;
         }
         self.journal.sync()?;
         let expired = std::mem::take(&mut self.expired);
@@ -314,8 +322,9 @@ impl Writer {
         };
         let work = DiskWork::begin("headwater-checkpoint", &self.shared, write)?;
         let active = self.books.compacted();
+        let filable = filable(&self.shared.options, &self.books.ledger);
         let expired = std::mem::take(&mut self.expired);
-        self.checkpoint = Some(RunningCheckpoint { work, active, position, expired });
+        self.checkpoint = Some(RunningCheckpoint { work, active, filable, position, expired });
         self.journaled = 0;
         Ok(())
     }
@@ -329,9 +338,18 @@ impl Writer {
         }
         self.checkpointed = Some(running.position);
         self.compactor.on_disk = running.active;
+        self.filable = running.filable;
         self.catch_up();
         self.journal.recycle_before(running.position.segment)?;
         self.remove_expired(running.expired)
+    }
+
+    /// No batch is filed until a checkpoint was begun and made: names of files that went must be gone on disk.
+    pub(in crate::log) fn file_no_more(&mut self) {
+        self.filable.clear();
+        if let Some(running) = &mut self.checkpoint {
+            running.filable.clear();
+        }
     }
 
     fn remove_expired(&mut self, expired: Vec<Removal>) -> Result<()> {
@@ -366,6 +384,14 @@ impl Writer {
             tracing::error!(%folder, error = error.report(), "the last checkpoint was not finished");
         }
     }
+}
+
+/// Topics that a checkpoint made now knows, and how many partitions they have; none where batches are not filed.
+pub(super) fn filable(options: &LogOptions, ledger: &Ledger) -> BTreeMap<TopicId, u32> {
+    if options.durability != Durability::Os {
+        return BTreeMap::new();
+    }
+    ledger.topics().map(|(id, spec)| (id, spec.partitions.get())).collect()
 }
 
 /// When old records are looked for next; `None` for never.

@@ -8,7 +8,7 @@ mod house;
 mod sweeper;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Weak},
     time::Instant,
 };
@@ -16,12 +16,12 @@ use std::{
 use futures::channel::oneshot;
 use headwater_core::{
     Cleaned, Error, ErrorKind, Membership, ProducerName, RecordBatch, Result, Timestamp, TopicSpec,
-    ledger::{self, Decision, Entry, GroupPositions, Incarnation, Place},
+    ledger::{self, Decision, Entry, GroupPositions, Incarnation, Place, TopicId},
 };
 
 pub(super) use self::books::Books;
 use self::{
-    books::Removal,
+    books::{FiledRun, Removal},
     house::{DiskWork, RunningCheckpoint},
     sweeper::Sweeper,
 };
@@ -47,9 +47,11 @@ pub(super) struct Writer {
     pub(super) journal: Journal,
     published: Publisher,
     pub(super) group: GroupBuilder,
-    /// Journal bytes since the last checkpoint was begun.
-    journaled: u64,
+    /// Bytes since the last checkpoint was begun, in the journal or filed.
+    pub(super) journaled: u64,
     checkpoint: Option<RunningCheckpoint>,
+    /// Topics of which batches may be filed, and how many of their partitions: those that the last finished checkpoint knows, in mode `os`.
+    pub(super) filable: BTreeMap<TopicId, u32>,
     /// Syncs segments before a checkpoint has to.
     early_sync: Option<DiskWork>,
     /// Files that the next checkpoint makes useless: only in mode `os`.
@@ -73,6 +75,10 @@ pub(super) struct Round {
     /// When its records are appended.
     now: Timestamp,
     pub(super) entries: Vec<Entry>,
+    /// Batches that were filed. They lie in files before any other of the round does.
+    pub(super) filed: Vec<FiledRun>,
+    /// Partitions of which batches go into the journal whole.
+    pub(super) whole: BTreeSet<Place>,
     answers: Vec<Answer>,
     /// Those who wait for old records to be deleted.
     cleaning: Vec<oneshot::Sender<Result<Cleaned>>>,
@@ -94,6 +100,8 @@ impl Round {
         Self {
             now,
             entries: Vec::new(),
+            filed: Vec::new(),
+            whole: BTreeSet::new(),
             answers: Vec::new(),
             cleaning: Vec::new(),
             checkpoints: Vec::new(),
@@ -125,8 +133,10 @@ impl Writer {
         let published = Publisher::begin(&shared.layout, journal.position());
         let clean_due = house::clean_due(&shared.options);
         let mut compactor = Compactor::default();
+        let mut filable = BTreeMap::new();
         if checkpointed.is_some() {
             compactor.on_disk = books.compacted();
+            filable = house::filable(&shared.options, &books.ledger);
         }
         Self {
             shared,
@@ -136,6 +146,7 @@ impl Writer {
             group: GroupBuilder::default(),
             journaled: 0,
             checkpoint: None,
+            filable,
             early_sync: None,
             expired: Vec::new(),
             checkpointed,
@@ -186,7 +197,7 @@ impl Writer {
         }
         let done =
             round.failed.take().map_or(Ok(()), Err).and_then(|()| self.make_durable()).and_then(|()| {
-                self.publish(std::mem::take(&mut round.entries));
+                self.publish(&mut round);
                 self.remove_files()
             });
         if let Err(error) = done {
@@ -359,12 +370,15 @@ impl Writer {
     }
 
     /// Shows what is durable, all at once.
-    fn publish(&mut self, entries: Vec<Entry>) {
+    fn publish(&mut self, round: &mut Round) {
+        let (entries, filed) = (std::mem::take(&mut round.entries), std::mem::take(&mut round.filed));
         if entries.is_empty() {
             return;
         }
         let partitions = entries.iter().any(Entry::changes_partitions);
         let mut visible = self.shared.visible_mut();
+        // First, because what is deleted in the same round goes by what lies in files.
+        filed.iter().for_each(|run| visible.wrote(run.place, &run.segments, run.end));
         for entry in entries {
             self.books.show(entry, &mut visible, &self.shared);
         }

@@ -1,0 +1,207 @@
+//! Filed batches: those that are written to their segment first, and of which the journal has the header only.
+//!
+//! The bytes of a large commit go to the disk's cache once, not twice. Behind them in the same group stands how far the files of the
+//! partition were written, and that is what a later checkpoint would say of it: all batches before that lie in files, those that the
+//! journal has whole and that were written meanwhile, too. Recovery keeps files up to there, and reads nothing of them.
+//!
+//! In mode `os`, the only one in which batches are filed, a power cut may leave the journal and take what it refers to. So recovery
+//! looks, before it touches anything, whether the files hold all batches that the journal says they do; a group that speaks of
+//! others is not good, and the log ends in front of it. See `docs/decisions/0039-filed-batches.md`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use headwater_core::{
+    BatchHeader, Error, Offset, RecordBatch, Result,
+    ledger::{Entry, Ledger, Place, TopicId},
+};
+
+use super::{
+    checkpoint::PartitionMark,
+    codec::Item,
+    fs::{DataFile, Open},
+    layout::{Layout, log_file},
+};
+
+/// What happened behind a checkpoint that the files must be seen in the light of.
+#[derive(Debug, Default)]
+pub(super) struct Filed {
+    /// How far files were written, behind the checkpoint.
+    pub(super) marks: BTreeMap<Place, PartitionMark>,
+    /// Size of the largest batch in them.
+    pub(super) largest: usize,
+}
+
+impl Filed {
+    pub(super) fn note(&mut self, item: &Item) {
+        match item {
+            Item::Entry(_) => {}
+            Item::Filed(_, header) => self.largest = self.largest.max(header.size()),
+            Item::Files(mark) => drop(self.marks.insert(mark.place, *mark)),
+        }
+    }
+}
+
+/// Looks whether files hold what the journal says they do, group by group.
+pub(super) struct Check<'a> {
+    layout: &'a Layout,
+    /// Of the checkpoint: batches are filed only in partitions that it knows.
+    ledger: &'a Ledger,
+    deleted: &'a BTreeSet<TopicId>,
+    earliest: &'a BTreeMap<Place, Offset>,
+    partitions: BTreeMap<Place, Followed>,
+}
+
+/// How far the files of a partition were looked through.
+struct Followed {
+    folder: PathBuf,
+    /// The segment that comes next, and where in it; `None` when none was begun.
+    segment: Option<Offset>,
+    byte: u64,
+    /// Batches that came since, filed or not.
+    expected: Vec<BatchHeader>,
+}
+
+impl<'a> Check<'a> {
+    /// Of the partitions of which `filed` says something, from where `marks` of the checkpoint say that they stood.
+    ///
+    /// # Errors
+    /// `Corrupt` when one of them is none of the checkpoint's.
+    pub(super) fn new(
+        layout: &'a Layout,
+        (ledger, marks): (&'a Ledger, &[PartitionMark]),
+        filed: &Filed,
+        (deleted, earliest): (&'a BTreeSet<TopicId>, &'a BTreeMap<Place, Offset>),
+    ) -> Result<Self> {
+        let mut partitions = BTreeMap::new();
+        for place in filed.marks.keys() {
+            let folder = layout.partition(&ledger.partition(*place)?);
+            let none = Followed { folder, segment: None, byte: 0, expected: Vec::new() };
+            partitions.insert(*place, none);
+        }
+        for mark in marks.iter().filter(|mark| mark.length > 0) {
+            if let Some(followed) = partitions.get_mut(&mark.place) {
+                (followed.segment, followed.byte) = (Some(mark.active), mark.length);
+            }
+        }
+        Ok(Self { layout, ledger, deleted, earliest, partitions })
+    }
+
+    /// Whether the files hold what a group says.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(super) fn holds(&mut self, items: &[Item]) -> Result<bool> {
+        for item in items {
+            match item {
+                Item::Entry(Entry::Batch { place, batch }) => self.expect(*place, || BatchHeader::of(batch)),
+                Item::Filed(place, header) => self.expect(*place, || *header),
+                Item::Files(mark) if !self.files_hold(mark)? => return Ok(false),
+                Item::Entry(_) | Item::Files(_) => {}
+            }
+        }
+        Ok(true)
+    }
+
+    fn expect(&mut self, place: Place, header: impl FnOnce() -> BatchHeader) {
+        if let Some(followed) = self.partitions.get_mut(&place) {
+            followed.expected.push(header());
+        }
+    }
+
+    fn files_hold(&mut self, mark: &PartitionMark) -> Result<bool> {
+        let Some(followed) = self.partitions.get_mut(&mark.place) else { return Ok(true) };
+        let expected = std::mem::take(&mut followed.expected);
+        // What was deleted since was on disk before its files went: there is nothing to look for.
+        let before = self.earliest.get(&mark.place).copied().unwrap_or_default();
+        let gone = expected.partition_point(|header| header.next_offset() <= before);
+        let (gone, left) = expected.split_at(gone);
+        let found = if self.deleted.contains(&mark.place.topic) || left.is_empty() {
+            true
+        } else {
+            let read = followed.walk(self.layout, gone, left);
+            let place = || {
+                let partition = self.ledger.partition(mark.place);
+                partition.map_or_else(|_| String::new(), |partition| format!("partition={partition}"))
+            };
+            let stands = (followed.segment, followed.byte) == (Some(mark.active), mark.length);
+            let ends = left.last().is_some_and(|last| last.next_offset() == mark.end);
+            read.map_err(|e| e.context(place()))? && stands && ends
+        };
+        (followed.segment, followed.byte) = (Some(mark.active), mark.length);
+        Ok(found)
+    }
+}
+
+impl Followed {
+    /// Whether the files go on with the batches `left`, behind those that are `gone`.
+    fn walk(&mut self, layout: &Layout, gone: &[BatchHeader], left: &[BatchHeader]) -> Result<bool> {
+        let Some(first) = left.first() else { return Ok(true) };
+        let bases: Vec<_> = layout.numbered(&self.folder, "log")?.into_iter().map(Offset).collect();
+        let holder = bases.iter().rev().copied().find(|base| *base <= first.base_offset());
+        let skipped = |from: Offset| {
+            gone.iter()
+                .filter(|header| header.base_offset() >= from)
+                .map(|header| header.size() as u64)
+                .sum::<u64>()
+        };
+        self.byte = match holder {
+            Some(base) if Some(base) == self.segment => self.byte + skipped(Offset(0)),
+            Some(base) => skipped(base),
+            None => return Ok(false),
+        };
+        self.segment = holder;
+        let mut open: Option<Arc<dyn DataFile>> = None;
+        for header in left {
+            let base = header.base_offset();
+            if self.segment != Some(base) && bases.binary_search(&base).is_ok() {
+                (self.segment, self.byte, open) = (Some(base), 0, None);
+            }
+            let Some(segment) = self.segment else { return Ok(false) };
+            let read = self.read(layout, segment, &mut open, header.size());
+            let Some(bytes) = read? else { return Ok(false) };
+            let same = RecordBatch::parse(bytes).is_ok_and(|batch| BatchHeader::of(&batch) == *header);
+            if !same {
+                return Ok(false);
+            }
+            self.byte += header.size() as u64;
+        }
+        Ok(true)
+    }
+
+    /// `size` bytes of a segment from where it stands; `None` when they are not there.
+    fn read(
+        &self,
+        layout: &Layout,
+        segment: Offset,
+        open: &mut Option<Arc<dyn DataFile>>,
+        size: usize,
+    ) -> Result<Option<Bytes>> {
+        let path = log_file(&self.folder, segment);
+        let mut read = || {
+            let file = match open {
+                Some(file) => Arc::clone(file),
+                None => layout.fs.open(&path, Open::Read)?,
+            };
+            *open = Some(Arc::clone(&file));
+            // A length of which nobody knows whether it is one must not take memory.
+            if self.byte + size as u64 > file.len()? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let mut bytes = vec![0; size];
+            file.read_exact_at(&mut bytes, self.byte).map(|()| bytes)
+        };
+        match read() {
+            Ok(bytes) => Ok(Some(Bytes::from(bytes))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) => {
+                Ok(None)
+            }
+            Err(error) => Err(Error::io(format!("cannot read segment. file={}", path.display()), error)),
+        }
+    }
+}
