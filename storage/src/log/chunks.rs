@@ -83,7 +83,8 @@ mod tests {
         drop(first);
         assert_eq!(filled(&chunks, 500, 2).as_ptr(), place);
         (0..100).for_each(|_| drop(filled(&chunks, SPARE_BYTES_MAX + 1, 3)));
-        (0..100).map(|_| filled(&chunks, 10, 3)).collect::<Vec<_>>();
+        let used: Vec<_> = (0..100).map(|_| filled(&chunks, 10, 3)).collect();
+        drop(used);
         let kept = chunks.0.lock().unwrap();
         assert!(kept.len() <= SPARE_MAX && kept.iter().all(|chunk| chunk.len() <= SPARE_BYTES_MAX));
     }

@@ -4,9 +4,9 @@
 //! partition were written, and that is what a later checkpoint would say of it: all batches before that lie in files, those that the
 //! journal has whole and that were written meanwhile, too. Recovery keeps files up to there, and reads nothing of them.
 //!
-//! In mode `os`, the only one in which batches are filed, a power cut may leave the journal and take what it refers to. So recovery
-//! looks, before it touches anything, whether the files hold all batches that the journal says they do; a group that speaks of
-//! others is not good, and the log ends in front of it. See `docs/decisions/0039-filed-batches.md`.
+//! In mode `os` a power cut may leave the journal and take what it refers to. So recovery looks, before it touches anything, whether the
+//! files hold all batches that the journal says they do; a group that speaks of others is not good, and the log ends in front of
+//! it. Where segments are synced before the journal, it is damage. See `docs/decisions/0039-filed-batches.md`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,6 +55,8 @@ pub(super) struct Check<'a> {
     deleted: &'a BTreeSet<TopicId>,
     earliest: &'a BTreeMap<Place, Offset>,
     partitions: BTreeMap<Place, Followed>,
+    /// What was not found.
+    missed: Option<(PartitionMark, PathBuf)>,
 }
 
 /// How far the files of a partition were looked through.
@@ -89,7 +91,7 @@ impl<'a> Check<'a> {
                 (followed.segment, followed.byte) = (Some(mark.active), mark.length);
             }
         }
-        Ok(Self { layout, ledger, deleted, earliest, partitions })
+        Ok(Self { layout, ledger, deleted, earliest, partitions, missed: None })
     }
 
     /// Whether the files hold what a group says.
@@ -133,8 +135,27 @@ impl<'a> Check<'a> {
             let ends = left.last().is_some_and(|last| last.next_offset() == mark.end);
             read.map_err(|e| e.context(place()))? && stands && ends
         };
+        if !found {
+            self.missed = Some((*mark, followed.folder.clone()));
+        }
         (followed.segment, followed.byte) = (Some(mark.active), mark.length);
         Ok(found)
+    }
+
+    /// That files do not hold what was on disk once.
+    pub(super) fn damage(&self) -> Error {
+        let what = self.missed.as_ref().map_or_else(String::new, |(mark, folder)| {
+            format!(
+                "folder={}, segment={}, byte={}, end={}",
+                folder.display(),
+                mark.active,
+                mark.length,
+                mark.end
+            )
+        });
+        Error::corrupt(format!(
+            "segments do not hold what was written before the journal said so: restore them from a copy. {what}"
+        ))
     }
 }
 

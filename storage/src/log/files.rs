@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
+    ops::Bound,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -155,6 +156,29 @@ impl WriteFiles {
     pub(super) fn reopen(&mut self, folder: &Path, segments: impl Iterator<Item = Offset>) -> Result<()> {
         self.create_folder(folder)?;
         segments.map(|base| log_file(folder, base)).try_for_each(|path| self.open(&path).map(drop))
+    }
+
+    /// Puts on disk what was written in a folder, and the names in it. Nobody else may be syncing files meanwhile: of two syncs of one
+    /// file, only one is told of an error.
+    pub(super) fn sync(&mut self, folder: &Path) -> Result<()> {
+        let inside = self.open.range_mut::<Path, _>((Bound::Included(folder), Bound::Unbounded));
+        for (path, open) in inside.take_while(|(path, _)| path.starts_with(folder)) {
+            if open.dirty {
+                sync_file(path, &*open.file)?;
+                open.dirty = false;
+            }
+        }
+        let closed: Vec<_> = self.unsynced.iter().filter(|path| path.starts_with(folder)).cloned().collect();
+        for path in closed {
+            sync_closed(&self.layout, &path)?;
+            self.unsynced.remove(&path);
+        }
+        for above in folder.ancestors().take(3) {
+            if self.new_entries.remove(above) {
+                self.layout.sync_folder(above)?;
+            }
+        }
+        Ok(())
     }
 
     fn insert(&mut self, path: &Path, how: Open) -> Result<Arc<dyn DataFile>> {

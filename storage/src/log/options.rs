@@ -32,7 +32,8 @@ pub struct LogOptions {
     /// [`Durability::Os`], one that waits for the disk may be late by four times this much.
     pub checkpoint_bytes: u64,
     /// A commit that brings at least so many bytes of a partition writes them to its segment first, and the journal says only where they
-    /// are: they are written once, not twice. Only with [`Durability::Os`]; otherwise a commit would wait for a sync of each segment.
+    /// are: they are written once, not twice. With [`Durability::Fsync`], where the segment must be synced before the journal, it
+    /// takes 32 times as many, of four partitions at most; with [`Durability::Interval`] it is never done.
     pub filed_bytes_min: usize,
     /// How much of the newest records is kept in memory, over all partitions. While a full disk keeps more from being
     /// written, commits are refused.
@@ -64,7 +65,7 @@ impl Default for LogOptions {
             journal_segment_bytes: 64 << 20,
             checkpoint_bytes: 64 << 20,
             filed_bytes_min: 32 << 10,
-            tail_bytes_max: 32 << 20,
+            tail_bytes_max: 16 << 20,
             queue_bytes_max: 32 << 20,
             commit_bytes_max: COMMIT_BYTES_MAX,
             open_files_max: 128,

@@ -80,6 +80,10 @@ impl PartitionWriter {
         self.rolling = Rolling::of(config);
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where the segment begins that is written; `None` when there is none.
     pub(super) fn active(&self) -> Option<Offset> {
         self.active.map(|active| active.base)

@@ -31,7 +31,7 @@ use super::{
     options::{LogOptions, RecoveryReport},
     partition::{Active, PartitionWriter},
     published::Publisher,
-    scan::{self, Scan},
+    scan::{self, Scan, Visited},
     shared::Shared,
     span::{self, FileSpan},
     timeindex::{Indexes, TimeTail},
@@ -84,8 +84,8 @@ fn read_journal(layout: &Layout, checkpoint: &Checkpoint) -> Result<Found> {
     let from = checkpoint.position;
     let read = |until: u64| {
         let mut later = Later::default();
-        let scan = scan::scan(layout, from, &mut |group, items| {
-            let taken = group < until;
+        let scan = scan::scan(layout, from, &mut |visited, items| {
+            let taken = visited.group < until;
             if taken {
                 items.into_iter().for_each(|item| later.note(item));
             }
@@ -100,7 +100,10 @@ fn read_journal(layout: &Layout, checkpoint: &Checkpoint) -> Result<Found> {
     let Later { deleted, earliest, filed, .. } = &found.later;
     let known = (&checkpoint.ledger, &checkpoint.partitions[..]);
     let mut check = Check::new(layout, known, filed, (deleted, earliest))?;
-    let good = scan::scan(layout, from, &mut |_, items| check.holds(&items))?;
+    let good = scan::scan(layout, from, &mut |visited, items| match check.holds(&items)? {
+        false if visited.kind == Kind::Synced => Err(check.damage()),
+        holds => Ok(holds),
+    })?;
     if good.end == found.scan.end { Ok(found) } else { read(good.end.group) }
 }
 
@@ -465,7 +468,7 @@ impl Restore<'_> {
 fn replay(shared: &Shared, mut books: Books, from: Position, until: u64) -> Result<Books> {
     // Kept apart: an error of a segment's file is no damage of the journal.
     let mut spilled = Ok(());
-    scan::scan(&shared.layout, from, &mut |group, items| {
+    scan::scan(&shared.layout, from, &mut |Visited { group, .. }, items| {
         if spilled.is_err() || group >= until {
             return Ok(group < until);
         }

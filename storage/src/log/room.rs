@@ -89,9 +89,19 @@ impl Writer {
                 worth.entry(*place).or_insert_with(Vec::new).push(batch.clone());
             }
         }
-        let least = self.shared.options.filed_bytes_min;
+        let mut least = self.shared.options.filed_bytes_min;
+        if self.waits_for_disk() {
+            if self.is_syncing() {
+                // Of two syncs of one file at a time, only one is told of an error.
+                return BTreeMap::new();
+            }
+            least = least.saturating_mul(FILED_SYNCED);
+        }
         let bytes = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
         worth.retain(|_, batches| bytes(batches) >= least);
+        if self.waits_for_disk() && worth.len() + round.filed.len() > FILED_SYNCED_MAX {
+            worth.clear();
+        }
         worth
     }
 
@@ -174,6 +184,11 @@ impl Writer {
         self.late = false;
     }
 }
+
+/// Where segments are synced before the journal, it takes so many times as much to make that worth it, and not more than so many
+/// partitions at a time: a sync of each costs as much as writing a part of it once more.
+const FILED_SYNCED: usize = 32;
+const FILED_SYNCED_MAX: usize = 4;
 
 /// The partition of a batch.
 fn place_of(entry: &Entry) -> Option<Place> {

@@ -33,7 +33,16 @@ pub(super) struct Scan {
     pub(super) newest: u64,
 }
 
-/// Visits what all good groups from `from` on are made of, in order, each with its number. A group that the visitor does not take is not
+/// Where a group was found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visited {
+    /// Its number.
+    pub(super) group: u64,
+    /// What is known of it.
+    pub(super) kind: Kind,
+}
+
+/// Visits what all good groups from `from` on are made of, in order. A group that the visitor does not take is not
 /// good.
 ///
 /// # Errors
@@ -42,7 +51,7 @@ pub(super) struct Scan {
 pub(super) fn scan(
     layout: &Layout,
     from: Position,
-    visit: &mut dyn FnMut(u64, Vec<Item>) -> Result<bool>,
+    visit: &mut dyn FnMut(Visited, Vec<Item>) -> Result<bool>,
 ) -> Result<Scan> {
     let mut segment =
         SegmentFile::open(layout, from.segment)?.ok_or_else(|| missing(layout, from.segment))?;
@@ -56,12 +65,19 @@ pub(super) fn scan(
             from.byte
         )));
     }
+    let begun = begun_later(layout, from.segment)?;
     'files: loop {
-        while let Some((header, body)) = read_group(&segment, found.end)? {
+        // Whoever began a later file with a group was here, and did not find that one good before.
+        let behind = |number: u64| begun.iter().filter(move |(later, _)| *later > number);
+        let limit = behind(segment.seed.segment).map(|(_, first)| *first).min().unwrap_or(u64::MAX);
+        while found.end.group < limit
+            && let Some((header, body)) = read_group(&segment, found.end)?
+        {
             let place = |e: Error| {
                 e.context(format!("journal. file={}, byte={}", segment.path.display(), found.end.byte))
             };
-            if !visit(header.number, group::items(&header, body).map_err(place)?).map_err(place)? {
+            let visited = Visited { group: header.number, kind: segment.kind };
+            if !visit(visited, group::items(&header, body).map_err(place)?).map_err(place)? {
                 break 'files;
             }
             let size = group::padded(header.size()) as u64;
@@ -90,6 +106,19 @@ pub(super) fn scan(
         found.torn_bytes += torn_file(&segment, found.end, &later)?;
     }
     Ok(found)
+}
+
+/// The files behind `segment`, and with which group each begins.
+fn begun_later(layout: &Layout, segment: u64) -> Result<Vec<(u64, u64)>> {
+    let mut begun = Vec::new();
+    for number in layout.numbered(&layout.journal(), "journal")? {
+        if number > segment
+            && let Some(file) = SegmentFile::open(layout, number)?
+        {
+            begun.push((number, file.first_group));
+        }
+    }
+    Ok(begun)
 }
 
 pub(super) fn missing(layout: &Layout, segment: u64) -> Error {

@@ -308,7 +308,9 @@ fn a_life_asks_the_disk_for_the_same_things_each_time() {
         let folder = disk::folder();
         let faults = Arc::new(Faults::default());
         let disk = faults.disk(Fault { nth: u64::MAX, sticky: false, errno: EIO });
-        User { options: small(), disk: &disk, folder: folder.path(), faults: &faults, unknown: false }.life().unwrap();
+        User { options: small(), disk: &disk, folder: folder.path(), faults: &faults, unknown: false }
+            .life()
+            .unwrap();
         let place = |path: PathBuf| path.strip_prefix(folder.path()).map(Path::to_owned).ok();
         disk.done().into_iter().map(|(op, path)| (op, place(path))).collect::<Vec<_>>()
     });

@@ -310,6 +310,12 @@ impl Books {
         Ok(filed)
     }
 
+    /// Puts on disk what was filed.
+    pub(super) fn sync(&mut self, run: &FiledRun) -> Result<()> {
+        // With what lies in files before it, of which the journal says so too.
+        self.partitions.get(&run.place).map_or(Ok(()), |writer| self.files.sync(writer.folder()))
+    }
+
     /// Whether there is more in memory than there should be.
     pub(in crate::log) fn is_tail_too_long(&self, shared: &Shared) -> bool {
         self.tail_bytes > shared.options.tail_bytes_max

@@ -150,8 +150,13 @@ impl Writer {
         self.early_sync.take().map_or(Ok(()), DiskWork::finish)
     }
 
+    /// Whether segments are being synced by another thread.
+    pub(in crate::log) fn is_syncing(&self) -> bool {
+        self.early_sync.is_some() || self.checkpoint.is_some()
+    }
+
     /// Whether what was written is synced before it is built upon.
-    pub(super) fn waits_for_disk(&self) -> bool {
+    pub(in crate::log) fn waits_for_disk(&self) -> bool {
         self.shared.options.durability != Durability::Os
     }
 
@@ -212,7 +217,7 @@ impl Writer {
     /// Writes entries of our own, which nobody has asked for, and shows them.
     fn write_now(&mut self, entries: &mut Vec<Entry>, round: &mut Round) -> Result<()> {
         self.enter(entries, round)?;
-        self.make_durable()?;
+        self.make_durable(&round.filed)?;
         self.publish(round);
         Ok(())
     }
@@ -252,7 +257,7 @@ impl Writer {
         if self.books.removals.is_empty() {
             return Ok(());
         }
-        if !self.waits_for_disk() {
+        if self.shared.options.durability == Durability::Os {
             // What the journal refers to goes to disk before it does.
             let made = self.finish_checkpoint();
             self.forgive_full(made)?;
@@ -388,7 +393,7 @@ impl Writer {
 
 /// Topics that a checkpoint made now knows, and how many partitions they have; none where batches are not filed.
 pub(super) fn filable(options: &LogOptions, ledger: &Ledger) -> BTreeMap<TopicId, u32> {
-    if options.durability != Durability::Os {
+    if matches!(options.durability, Durability::Interval(_)) {
         return BTreeMap::new();
     }
     ledger.topics().map(|(id, spec)| (id, spec.partitions.get())).collect()

@@ -50,7 +50,7 @@ pub(super) struct Writer {
     /// Bytes since the last checkpoint was begun, in the journal or filed.
     pub(super) journaled: u64,
     checkpoint: Option<RunningCheckpoint>,
-    /// Topics of which batches may be filed, and how many of their partitions: those that the last finished checkpoint knows, in mode `os`.
+    /// Topics of which batches may be filed, and how many of their partitions: those that the last finished checkpoint knows.
     pub(super) filable: BTreeMap<TopicId, u32>,
     /// Syncs segments before a checkpoint has to.
     early_sync: Option<DiskWork>,
@@ -196,10 +196,12 @@ impl Writer {
             self.decide(request, &mut round);
         }
         let done =
-            round.failed.take().map_or(Ok(()), Err).and_then(|()| self.make_durable()).and_then(|()| {
-                self.publish(&mut round);
-                self.remove_files()
-            });
+            round.failed.take().map_or(Ok(()), Err).and_then(|()| self.make_durable(&round.filed)).and_then(
+                |()| {
+                    self.publish(&mut round);
+                    self.remove_files()
+                },
+            );
         if let Err(error) = done {
             round.answers.into_iter().for_each(|answer| answer.send_unknown(&error));
             return Err(error);
@@ -340,7 +342,10 @@ impl Writer {
         Ok(producer)
     }
 
-    fn make_durable(&mut self) -> Result<()> {
+    fn make_durable(&mut self, filed: &[FiledRun]) -> Result<()> {
+        if self.waits_for_disk() {
+            filed.iter().try_for_each(|run| self.books.sync(run))?;
+        }
         if !self.group.is_empty() {
             self.journaled += self.group.size() as u64;
             self.journal.write(&mut self.group)?;
