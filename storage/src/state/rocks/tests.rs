@@ -17,7 +17,8 @@ use super::*;
 const TASK: TaskId = TaskId { subtopology: 0, partition: Partition(3) };
 
 fn backend(folder: &Path) -> RocksBackend {
-    RocksBackend::open(folder, RocksOptions { memory_bytes: 8 << 20 }).expect("a folder of our own")
+    RocksBackend::open(folder, RocksOptions { memory_bytes: 8 << 20, ..RocksOptions::default() })
+        .expect("a folder of our own")
 }
 
 fn names(names: &[&str]) -> Vec<String> {
@@ -255,7 +256,7 @@ fn a_folder_that_is_in_use_is_refused_and_says_by_whom() {
     let folder = tempfile::tempdir().unwrap();
     // A task that is open holds the folder, when the backend is gone, too.
     let first = open(folder.path(), &["totals"]).unwrap();
-    let options = RocksOptions { memory_bytes: 8 << 20 };
+    let options = RocksOptions { memory_bytes: 8 << 20, ..RocksOptions::default() };
     let error = RocksBackend::open(folder.path(), options).err().expect("the folder is in use");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let holder = format!("folder={}, pid={}", folder.path().display(), std::process::id());
@@ -288,7 +289,9 @@ fn all_state_goes_and_nothing_else() {
 fn a_name_with_a_nul_and_too_little_memory_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(open(folder.path(), &["a\0b"]).err().map(|error| error.kind()), Some(ErrorKind::Invalid));
-    let error = RocksBackend::open(folder.path(), RocksOptions { memory_bytes: 4096 }).err();
+    let error =
+        RocksBackend::open(folder.path(), RocksOptions { memory_bytes: 4096, ..RocksOptions::default() })
+            .err();
     assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Invalid));
 }
 
@@ -297,7 +300,11 @@ fn a_write_larger_than_the_memory_limit_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let mut batch = StateBatch::default();
     (0..12_000u32).for_each(|key| batch.put(StoreId(0), &key.to_be_bytes(), &[1; 1000]));
-    let small = RocksBackend::open(folder.path(), RocksOptions { memory_bytes: MEMORY_BYTES_MIN }).unwrap();
+    let small = RocksBackend::open(
+        folder.path(),
+        RocksOptions { memory_bytes: MEMORY_BYTES_MIN, ..RocksOptions::default() },
+    )
+    .unwrap();
     small.open(TASK, &names(&["totals"])).unwrap().write(&batch).unwrap();
     drop(small);
     assert_eq!(
