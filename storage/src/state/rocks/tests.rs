@@ -41,6 +41,33 @@ fn scan(state: &dyn TaskState, store: StoreId, from: &[u8], to: Option<&[u8]>) -
     Ok(entries)
 }
 
+/// A limit for all tasks together, of which one write uses up some periods.
+#[test]
+fn what_is_written_slowly_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = RocksOptions { memory_bytes: 8 << 20, write_bytes_per_second: NonZeroU64::new(4 << 20) };
+    let limited = RocksBackend::open(folder.path(), options).unwrap();
+    let tasks = [0, 1].map(|partition| TaskId { subtopology: 0, partition: Partition(partition) });
+    let mut states = tasks.map(|task| limited.open(task, &names(&["s"])).unwrap());
+    let mut batch = StateBatch::default();
+    // Nothing that could be made smaller.
+    let mut random = 1u32;
+    let mut value = || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        random.to_be_bytes().repeat(64)
+    };
+    (0..2000u32).for_each(|key| batch.put(StoreId(0), &key.to_be_bytes(), &value()));
+    let begun = std::time::Instant::now();
+    for state in &mut states {
+        state.write(&batch).unwrap();
+    }
+    // A megabyte at four a second, with what is there at the beginning; without a limit it is a few milliseconds.
+    assert!(begun.elapsed().as_millis() > 100, "{:?}", begun.elapsed());
+    for state in &states {
+        assert_eq!(scan(&**state, StoreId(0), &[], None).unwrap().len(), 2000);
+    }
+}
+
 #[test]
 fn rocksdb_keeps_the_contract_of_state() {
     let folders = RefCell::new(Vec::<TempDir>::new());
