@@ -3,9 +3,9 @@
 //!
 //! `make bench BENCH_ARGS="--bench latency"`. A hundred records are due every millisecond, and a record's latency counts from when
 //! it was due, whatever held up whoever writes it. Then the same at half the rate, alone and beside a replay in another process with one
-//! worker, which reads the folder that is written here.
+//! worker, which reads the folder that is written here: at full speed, and as it is by default.
 //!
-//! Arguments: `--smoke` for a run of CI.
+//! Arguments: `--smoke` for a run of CI; `--share 25%` for a replay that takes so much of the disk's time, and nothing else.
 
 use std::{
     io::{Write, stdout},

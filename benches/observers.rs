@@ -211,9 +211,6 @@ fn write(log: &EmbeddedLog, number: u32, until: Instant, commits: &AtomicU64) ->
 
 fn observe(folder: &Path, number: u32) -> Result<()> {
     static RECORDS_SEEN: AtomicU64 = AtomicU64::new(0);
-    // As `headwater consume --follow` does.
-    let lowered = rustix::process::setpriority_process(None, 19);
-    lowered.map_err(|e| Error::io("cannot lower the priority", e.into()))?;
     let log = ObservedLog::open(folder)?;
     let partition = partition(number)?;
     let begun = Instant::now();

@@ -65,7 +65,7 @@ pub(super) struct ReplayArgs {
     /// So many times as fast as it happened: 60x; without this as fast as it goes
     #[arg(long, value_name = "FACTOR", value_parser = pace)]
     pace: Option<f64>,
-    /// How much of the disk's time it takes at most: 25%; 100% is all [default: 10% while a process has the log open, else 100%]
+    /// How much of the disk's time it takes at most: 25%; 100% is all [default: 5% while a process has the log open, else 100%]
     #[arg(long, value_name = "SHARE")]
     disk_share: Option<DiskShare>,
     /// At the end, close the windows that are open, as if time went on

@@ -97,14 +97,14 @@ fn a_replay_beside_the_program_holds_back_and_says_so() {
     let replay = |arguments: &str| printed(&word_count(folder.path(), &format!("replay {arguments}")), 0);
     let owner = format!("held back, because process {} has the log open: ", running.pid());
     let said = replay("--name unsaid");
-    assert!(said.contains(&format!("{owner}10% of the disk's time, lowest priority")), "{said}");
+    assert!(said.contains(&format!("{owner}5% of the disk's time, lowest priority")), "{said}");
     assert!(said.contains("--disk-share 100% for full speed"), "{said}");
     let said = replay("--name half --disk-share 50%");
     assert!(said.contains(&format!("{owner}50% of the disk's time")), "{said}");
     assert!(!replay("--name full --disk-share 100%").contains("held back"));
     assert!(!replay("--name quiet --quiet").contains("held back"));
     let share = |said: &str| serde_json::from_str::<serde_json::Value>(said).unwrap()["disk_share"].as_f64();
-    assert_eq!(share(&replay("--name json --json")), Some(0.1));
+    assert_eq!(share(&replay("--name json --json")), Some(0.05));
     running.signal("-TERM");
     assert_eq!(running.end().status.code(), Some(0));
 

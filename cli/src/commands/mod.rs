@@ -17,8 +17,6 @@ use std::{
 
 use clap::Subcommand;
 use headwater_core::{Admin, Clock, Log, Partition, Result, TopicPartition, TopicSpec};
-use headwater_storage::log::LogLock;
-use headwater_terminal::give_way;
 
 use self::{consume::Consume, groups::Groups, log::LogFiles, produce::Produce, topics::Topics};
 use crate::{
@@ -86,14 +84,6 @@ impl OnLog {
 
 /// Opens the log in `folder` as the command needs it, and does it.
 pub(crate) async fn run(command: &Command, folder: &Path, session: &mut Session<'_>) -> Result<(), Failure> {
-    let looks = match command {
-        Command::Log(_) => true,
-        Command::OnLog(command) => command.access() == Access::Look,
-    };
-    if looks && LogLock::holder(folder).is_ok_and(|holder| holder.is_some()) {
-        // Who writes goes first. Before there are threads.
-        give_way();
-    }
     let command = match command {
         Command::Log(files) => return log::run(files, folder, session).await,
         Command::OnLog(command) => command,

@@ -25,7 +25,7 @@ impl DiskShare {
     pub const ALL: Self = Self(1.0);
 
     /// For a log that is written beside that of a live program, on one disk: what leaves the latency of that program about as it is.
-    pub const BESIDE_LIVE: Self = Self(0.1);
+    pub const BESIDE_LIVE: Self = Self(0.05);
 
     /// So much of 1.
     ///
