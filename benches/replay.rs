@@ -120,7 +120,10 @@ async fn replay(live: &Path, own: &Path, options: Options) -> Result<(f64, Repor
     let now = Timestamp(i64::MAX);
     let plan = Plan::resolve(&topology, &settings, &options, now, &*source).await?;
     let log = EmbeddedLog::open_with(own, self::options())?;
-    let state = RocksBackend::open(own.join("state"), RocksOptions { memory_bytes: 512 << 20 })?;
+    let state = RocksBackend::open(
+        own.join("state"),
+        RocksOptions { memory_bytes: 512 << 20, ..RocksOptions::default() },
+    )?;
     let run = Run::start(&topology, settings, &plan, source, Arc::new(log.clone()), Arc::new(state)).await?;
     let report = run.finish().await?;
     log.close().await?;

@@ -42,7 +42,10 @@ fn main() -> Result<()> {
         let own = folder.path().join(run);
         let options = LogOptions { durability: Durability::Os, ..LogOptions::default() };
         let log = EmbeddedLog::open_with(own.join("log"), options)?;
-        let state = RocksBackend::open(own.join("state"), RocksOptions { memory_bytes: 256 << 20 })?;
+        let state = RocksBackend::open(
+            own.join("state"),
+            RocksOptions { memory_bytes: 256 << 20, ..RocksOptions::default() },
+        )?;
         Ok((Arc::new(log), Arc::new(state)))
     })
 }

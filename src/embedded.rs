@@ -129,7 +129,7 @@ impl Embedded {
     /// As [`Streams::start`], and when the state cannot be opened.
     pub async fn start(&self, topology: Topology, settings: Settings) -> Result<Streams> {
         let folder = state_folder(&Some(self.state.clone()), &self.folder, &settings.application_id)?;
-        let options = RocksOptions { memory_bytes: settings.memory_bytes / 2 };
+        let options = RocksOptions { memory_bytes: settings.memory_bytes / 2, ..RocksOptions::default() };
         let state = RocksBackend::open(&folder, options)?;
         if folder.join(RESET_MARK).exists() {
             return Err(Error::invalid(format!(

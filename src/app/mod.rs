@@ -217,7 +217,7 @@ impl<A: Args + 'static> App<A> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let mut out = BufWriter::new(io::stdout().lock());
         let done = match runtime {
-            Ok(runtime) => runtime.block_on(self.execute(&arguments, &mut out)),
+            Ok(runtime) => runtime.block_on(self.execute(&arguments, Caller::Main, &mut out)),
             Err(error) => Err(Failure::Failed(Error::io("cannot start", error))),
         };
         // What was printed before an error is printed.
@@ -259,19 +259,24 @@ impl<A: Args + 'static> App<A> {
         out: &mut dyn Write,
     ) -> Result<Exit> {
         let arguments = self.parse(arguments).map_err(|error| Error::invalid(error.render().to_string()))?;
-        self.execute(&arguments, out).await.map_err(|failure| match failure {
+        self.execute(&arguments, Caller::Program, out).await.map_err(|failure| match failure {
             Failure::Usage(error) | Failure::Failed(error) => error,
             Failure::Output(error) => Error::io("cannot write the output", error),
         })
     }
 
-    async fn execute(&self, arguments: &Arguments<A>, out: &mut dyn Write) -> Result<Exit, Failure> {
+    async fn execute(
+        &self,
+        arguments: &Arguments<A>,
+        caller: Caller,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
         let config = Config::resolve(&arguments.options, arguments.quiet, &self.name)?;
         // Where there is a line that says how it goes, nobody needs to read that.
         let goes_on = matches!(arguments.action, Action::Run(_) | Action::Replay(_));
         let level = if goes_on && !io::stderr().is_terminal() { "info" } else { "warn" };
         logs::begin(config.log_format, if config.quiet { "error" } else { level });
-        let mut session = Session { config, args: &arguments.own, said: &arguments.own_said, out };
+        let mut session = Session { config, caller, args: &arguments.own, said: &arguments.own_said, out };
         match &arguments.action {
             Action::Run(how) => self.run(how, &mut session).await,
             Action::Describe(how) => self.describe(how, &mut session),
@@ -296,9 +301,19 @@ impl<A: Args + 'static> App<A> {
     }
 }
 
+/// On whose behalf a command is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// The process does nothing else.
+    Main,
+    /// It may do much else, and goes on.
+    Program,
+}
+
 /// What a command works with.
 struct Session<'a, A> {
     config: Config,
+    caller: Caller,
     args: &'a A,
     /// What these were made of.
     said: &'a Said,

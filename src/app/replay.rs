@@ -9,7 +9,7 @@ use std::{
 
 use clap::Args;
 use headwater_core::{Error, Result};
-use headwater_storage::log::LogLock;
+use headwater_storage::log::{DiskShare, LogLock};
 use headwater_streams::{
     Topology,
     replay::{
@@ -17,10 +17,10 @@ use headwater_streams::{
         diff::{Diff, Limits},
     },
 };
-use headwater_terminal::{Line, Stop, bar, number, span, time::duration, time::rfc3339};
+use headwater_terminal::{Line, Stop, bar, give_way, number, span, time::duration, time::rfc3339};
 use serde_json::json;
 
-use super::{App, Exit, Failure, Session};
+use super::{App, Caller, Exit, Failure, Session};
 use crate::{
     Replay, Replays, RunningReplay,
     position::{POSITION_HELP, parse_position},
@@ -41,7 +41,8 @@ Examples:
 
 It reads the log whoever owns it, and writes into a folder of its own, replays/NAME in the log's folder: `headwater consume TOPIC --log
 FOLDER/replays/NAME` prints what came out. Tables are read from their beginning, so that joins see them as they were. A time is that of
-the records; --until is not in the range. Ctrl-C stops it so that --resume goes on. With --diff the exit code is 1 when what it wrote
+the records; --until is not in the range. While a process has the log open it holds itself back, so that the commits of that one do not wait
+for the disk; --disk-share 100% is full speed. Ctrl-C stops it so that --resume goes on. With --diff the exit code is 1 when what it wrote
 differs from what the live run wrote for the range.
 
 TARGET is `folder` (its own, and no other), `jsonl=FOLDER` (also a file of JSON lines for each output topic), `nowhere` (its own folder is
@@ -64,6 +65,9 @@ pub(super) struct ReplayArgs {
     /// So many times as fast as it happened: 60x; without this as fast as it goes
     #[arg(long, value_name = "FACTOR", value_parser = pace)]
     pace: Option<f64>,
+    /// How much of the disk's time it takes at most: 25%; 100% is all [default: 5% while a process has the log open, else 100%]
+    #[arg(long, value_name = "SHARE")]
+    disk_share: Option<DiskShare>,
     /// At the end, close the windows that are open, as if time went on
     #[arg(long)]
     close_windows: bool,
@@ -155,12 +159,17 @@ impl<A: Args + 'static> App<A> {
         let topology = self.build(session.args)?;
         let replay = Replay::of(&topology).settings(self.settings_of(session)).log(&session.config.log);
         how.to.check(&session.config.log)?;
-        let replay = replay.options_said(session.said.words.clone());
+        let share = Share::of(how, &session.config.log)?;
+        if share.holds_back() && session.caller == Caller::Main {
+            // Before there are threads.
+            give_way();
+        }
+        let replay = replay.options_said(session.said.words.clone()).disk_share(share.share);
         let running = start(how, replay).await?;
         let name = running.name().to_owned();
         let watched = session.watched();
         if !session.config.quiet && !how.json {
-            writeln!(session.out, "{}", running.plan())?;
+            writeln!(session.out, "{}{share}", running.plan())?;
             session.out.flush()?;
         }
         let report = follow(running, &stop, watched).await.map_err(Failure::Failed)?;
@@ -178,7 +187,8 @@ impl<A: Args + 'static> App<A> {
         let folder = replays.folder(&name)?.display().to_string();
         let told = diff.as_ref().and_then(|diff| diff.as_ref().ok());
         if how.json {
-            let object = json!({ "name": name, "folder": folder, "report": report, "diff": told });
+            let share = share.share.part();
+            let object = json!({ "name": name, "folder": folder, "disk_share": share, "report": report, "diff": told });
             writeln!(session.out, "{object}")?;
         } else {
             writeln!(session.out, "{report}")?;
@@ -195,6 +205,39 @@ impl<A: Args + 'static> App<A> {
         // What could not be compared is not the same.
         let is_same = |diff: &Diff| diff.is_empty() && diff.computed == 0;
         Ok(if diff.as_ref().is_none_or(is_same) { Exit::Done } else { Exit::Different })
+    }
+}
+
+/// How much of the disk a replay takes, and for whom it leaves the rest.
+struct Share {
+    share: DiskShare,
+    /// The process that has the log open.
+    holder: Option<String>,
+}
+
+impl Share {
+    fn of(how: &ReplayArgs, log: &Path) -> Result<Self> {
+        let holder = LogLock::holder(log)?;
+        let default = if holder.is_some() { DiskShare::BESIDE_LIVE } else { DiskShare::ALL };
+        Ok(Self { share: how.disk_share.unwrap_or(default), holder })
+    }
+
+    fn holds_back(&self) -> bool {
+        !self.share.is_all()
+    }
+}
+
+/// Nothing when it is all of it.
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.holds_back() {
+            return Ok(());
+        }
+        f.write_str("\nheld back")?;
+        if let Some(pid) = &self.holder {
+            write!(f, ", because process {pid} has the log open")?;
+        }
+        write!(f, ": {} of the disk's time, lowest priority; --disk-share 100% for full speed", self.share)
     }
 }
 
@@ -313,6 +356,9 @@ fn again(name: &str, how: &ReplayArgs, own: &[String]) -> String {
     let mut words = vec!["replay".to_owned(), "--resume".to_owned(), name.to_owned()];
     if how.to != Target::Folder {
         words.extend(["--to".to_owned(), how.to.to_string()]);
+    }
+    if let Some(share) = how.disk_share {
+        words.extend(["--disk-share".to_owned(), share.to_string()]);
     }
     for (is_said, word) in [(how.diff, "--diff"), (how.json, "--json")] {
         words.extend(is_said.then(|| word.to_owned()));

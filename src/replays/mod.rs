@@ -11,6 +11,7 @@ mod store;
 use std::{
     collections::BTreeMap,
     fmt,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,7 +19,7 @@ use std::{
 
 use headwater_core::{Clock, Error, Log, Result, SystemClock};
 use headwater_storage::{
-    log::{EmbeddedLog, ObservedLog},
+    log::{DiskShare, EmbeddedLog, LogLock, LogOptions, ObservedLog},
     state::{RocksBackend, RocksOptions},
 };
 use headwater_streams::{
@@ -59,7 +60,11 @@ pub struct Replay {
     name: Option<String>,
     options: Options,
     said: Option<BTreeMap<String, Vec<String>>>,
+    disk_share: Option<DiskShare>,
 }
+
+/// How much state is written in a second, where it shall not take the whole disk: a fraction of what any disk can do.
+const STATE_BYTES_PER_SECOND: NonZeroU64 = NonZeroU64::new(32 << 20).expect("it is not 0");
 
 impl Replay {
     /// Of `topology`, over all that there is, as fast as it goes, unless told otherwise.
@@ -72,6 +77,7 @@ impl Replay {
             name: None,
             options: Options::default(),
             said: None,
+            disk_share: None,
         }
     }
 
@@ -134,6 +140,14 @@ impl Replay {
         self
     }
 
+    /// How much of the disk's time it takes at most, so that the live program's commits do not wait. Unless given,
+    /// [`DiskShare::BESIDE_LIVE`] when a process has the log open at the start, and all of it otherwise. With less than all,
+    /// its state is limited to 32 MiB a second.
+    #[must_use]
+    pub fn disk_share(self, share: DiskShare) -> Self {
+        Self { disk_share: Some(share), ..self }
+    }
+
     /// What the program that runs it was told besides: the words of each of its own options. A replay only goes on with the same.
     #[must_use]
     pub(crate) fn options_said(self, said: BTreeMap<String, Vec<String>>) -> Self {
@@ -191,15 +205,24 @@ impl Replay {
     }
 
     async fn begin(&self, source: ObservedLog, place: Place, stored: Stored) -> Result<RunningReplay> {
-        let log = EmbeddedLog::open(&place.folder)?;
+        let disk_share = match self.disk_share {
+            Some(share) => share,
+            None if LogLock::holder(&self.log)?.is_some() => DiskShare::BESIDE_LIVE,
+            None => DiskShare::ALL,
+        };
+        let options = LogOptions { disk_share, ..LogOptions::default() };
+        let log = EmbeddedLog::open_with(&place.folder, options)?;
         place.write(&stored)?;
-        let options = RocksOptions { memory_bytes: self.settings.memory_bytes / 2 };
+        let options = RocksOptions {
+            memory_bytes: self.settings.memory_bytes / 2,
+            write_bytes_per_second: (!disk_share.is_all()).then_some(STATE_BYTES_PER_SECOND),
+        };
         let state = Arc::new(RocksBackend::open(place.folder.join("state"), options)?);
         let own: Arc<dyn Log> = Arc::new(log.clone());
         let (settings, source) = (self.settings.clone(), Arc::new(source));
         let run = Run::start(&self.topology, settings, &stored.plan, source, own, state).await;
         match run {
-            Ok(run) => Ok(RunningReplay { run, log, place, stored }),
+            Ok(run) => Ok(RunningReplay { run, log, place, stored, disk_share }),
             Err(error) => {
                 log.close().await?;
                 Err(error)
@@ -214,6 +237,7 @@ pub struct RunningReplay {
     log: EmbeddedLog,
     place: Place,
     stored: Stored,
+    disk_share: DiskShare,
 }
 
 impl RunningReplay {
@@ -235,6 +259,12 @@ impl RunningReplay {
         &self.stored.plan
     }
 
+    /// How much of the disk's time it takes at most.
+    #[must_use]
+    pub fn disk_share(&self) -> DiskShare {
+        self.disk_share
+    }
+
     /// How far it is, for somebody who looks while it runs.
     #[must_use]
     pub fn watch(&self) -> Watch {
@@ -246,7 +276,7 @@ impl RunningReplay {
     /// # Errors
     /// Why it stopped. It can go on from its last commit.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<Report> {
-        let Self { run, log, place, mut stored } = self;
+        let Self { run, log, place, mut stored, .. } = self;
         let report = run.run_until(stop).await;
         let closed = log.close().await;
         let report = report?;

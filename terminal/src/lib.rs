@@ -2,9 +2,10 @@
 //! `headwater::App` makes.
 //!
 //! [`Table`], [`Progress`] and [`Line`] are what is printed; [`show`] makes records readable; [`time`] reads and writes times and spans;
-//! [`size`] and [`number`] are units; [`say`] and [`warn`] speak on stderr; [`Stop`] is Ctrl-C. Nothing here knows a log.
+//! [`size`] and [`number`] are units; [`say`] and [`warn`] speak on stderr; [`Stop`] is Ctrl-C, [`give_way`] lets others go first. Nothing here knows a log.
 
 mod line;
+mod priority;
 mod progress;
 mod say;
 pub mod show;
@@ -15,6 +16,7 @@ mod units;
 
 pub use self::{
     line::{Line, Stderr},
+    priority::give_way,
     progress::{Progress, bar},
     say::{Colour, say, warn},
     stop::Stop,

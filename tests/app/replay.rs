@@ -7,7 +7,7 @@ use headwater::{
     core::Log,
     prelude::*,
     replay::{Position, diff::Limits},
-    storage::log::ObservedLog,
+    storage::log::{DiskShare, ObservedLog},
 };
 
 use crate::program::{
@@ -85,6 +85,63 @@ fn a_program_that_runs_and_its_replay_do_not_disturb_each_other() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let log = folder.path().join("headwater-data");
     assert_eq!(counts(&log), counts(&log.join("replays/beside")));
+}
+
+/// While the program runs its replay leaves it most of the disk, and says so; when it does not run there is nobody to be gentle to.
+#[test]
+fn a_replay_beside_the_program_holds_back_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    write_many(folder.path(), 300);
+    let mut running = Running::start(command("word_count", folder.path(), "run --status 10ms"));
+    running.wait_for(|line| line.contains("status") && line.contains("records=1200"));
+    let replay = |arguments: &str| printed(&word_count(folder.path(), &format!("replay {arguments}")), 0);
+    let owner = format!("held back, because process {} has the log open: ", running.pid());
+    let said = replay("--name unsaid");
+    assert!(said.contains(&format!("{owner}5% of the disk's time, lowest priority")), "{said}");
+    assert!(said.contains("--disk-share 100% for full speed"), "{said}");
+    let said = replay("--name half --disk-share 50%");
+    assert!(said.contains(&format!("{owner}50% of the disk's time")), "{said}");
+    assert!(!replay("--name full --disk-share 100%").contains("held back"));
+    assert!(!replay("--name quiet --quiet").contains("held back"));
+    let share = |said: &str| serde_json::from_str::<serde_json::Value>(said).unwrap()["disk_share"].as_f64();
+    assert_eq!(share(&replay("--name json --json")), Some(0.05));
+    running.signal("-TERM");
+    assert_eq!(running.end().status.code(), Some(0));
+
+    assert!(!replay("--name after").contains("held back"));
+    let said = replay("--name gentle --disk-share 0.5");
+    assert!(said.contains("\nheld back: 50% of the disk's time, lowest priority"), "{said}");
+    assert_eq!(share(&replay("--name last --json")), Some(1.0));
+    // However fast, it writes the same.
+    let log = folder.path().join("headwater-data");
+    for name in ["unsaid", "half", "full", "after", "gentle"] {
+        assert_eq!(counts(&log.join("replays").join(name)), counts(&log), "{name}");
+    }
+}
+
+/// As a library, too, and also in the process that has the log open.
+#[test]
+fn a_replay_in_the_live_process_holds_back_unless_told_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("headwater-data");
+    write_many(folder.path(), 100);
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, String>("lines").to("copies");
+    let topology = builder.build().unwrap();
+    let replay = |name: &str| Replay::of(&topology).log(&log).name(name);
+    let share = |replay: Replay| {
+        block_on(async {
+            let running = replay.start().await.unwrap();
+            let share = running.disk_share();
+            assert!(running.run_until(std::future::pending()).await.unwrap().finished);
+            share
+        })
+    };
+    assert_eq!(share(replay("alone")), DiskShare::ALL);
+    let embedded = Embedded::open(&log).unwrap();
+    assert_eq!(share(replay("beside")), DiskShare::BESIDE_LIVE);
+    assert_eq!(share(replay("told").disk_share(DiskShare::ALL)), DiskShare::ALL);
+    block_on(embedded.close()).unwrap();
 }
 
 #[test]
@@ -290,7 +347,8 @@ fn written(log: &Path) -> u64 {
 fn stopped_it_says_how_to_go_on_and_does() {
     let folder = tempfile::tempdir().unwrap();
     write_many(folder.path(), 5_000);
-    let mut running = Running::start(command("word_count", folder.path(), "replay --name slow --pace 500x"));
+    let slow = "replay --name slow --pace 500x --disk-share 50%";
+    let mut running = Running::start(command("word_count", folder.path(), slow));
     let log = folder.path().join("headwater-data");
     wait_for_progress(&mut running, &log.join("replays/slow"));
     let said = complaint(&word_count(folder.path(), "replays delete slow"), 1);
@@ -298,7 +356,8 @@ fn stopped_it_says_how_to_go_on_and_does() {
     running.signal("-INT");
     let output = running.end();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("`replay --resume slow` goes on"), "{}", text(&output.stderr));
+    let again = "`replay --resume slow --disk-share 50%` goes on";
+    assert!(text(&output.stderr).contains(again), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("stopped in range"), "{}", text(&output.stdout));
     assert!(printed(&word_count(folder.path(), "replays list"), 0).contains("unfinished"));
     printed(&word_count(folder.path(), "replay --resume slow --pace 1000000x"), 0);
@@ -354,6 +413,9 @@ fn what_cannot_be_replayed_is_refused_and_changes_nothing() {
         ("--resume done --from earliest", "cannot be used with"),
         ("--resume done --application-id other", "is one of another application"),
         ("--pace 0x", "a number above 0"),
+        ("--disk-share 0%", "between 0.1% and 100%, as in 25% or 0.25. share=`0%`"),
+        ("--disk-share 25", "as in 25% or 0.25. share=`25`"),
+        ("--disk-share much", "as in 25% or 0.25. share=`much`"),
         ("--to files", "jsonl=FOLDER"),
     ] {
         let said = complaint(&word_count(folder.path(), &format!("replay {arguments}")), 2);

@@ -4,6 +4,8 @@
 //! Few methods, and each does one thing: a test that fails the n-th of them has failed everything that can fail. What is
 //! made of several is a function over them, here or in `layout`, which also gives errors their words.
 
+mod gentle;
+
 use std::{
     ffi::OsString,
     fmt::Debug,
@@ -15,6 +17,8 @@ use std::{
 };
 
 use headwater_core::{Error, ErrorKind};
+
+pub(super) use self::gentle::GentleFs;
 
 /// The error of a write, or of making a name. Without room nothing is lost, and the same can be done again later. An error
 /// of a sync is another matter, whatever it says.

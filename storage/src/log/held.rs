@@ -30,6 +30,14 @@ impl LogLock {
         Ok(Self { folder: folder.to_owned(), lock: FolderLock::take_unsigned(&layout.lock(), TAKEN)? })
     }
 
+    /// Who has the log in a folder open now: a process id, which is empty when it is not known. `None` when nobody has, or there is no log.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk fails, or does not let us look.
+    pub fn holder(folder: impl AsRef<Path>) -> Result<Option<String>> {
+        FolderLock::holder(&Layout::new(folder.as_ref(), Arc::new(RealFs)).lock())
+    }
+
     /// Deletes the folder with all that lies in it. The lock goes last: nobody opens what is half deleted.
     ///
     /// # Errors
@@ -84,6 +92,18 @@ mod tests {
         assert!(!folder.exists());
         let log = open().unwrap();
         block_on(log.close()).unwrap();
+    }
+
+    #[test]
+    fn whoever_holds_it_can_be_asked_for() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("log");
+        assert_eq!(LogLock::holder(&folder).unwrap(), None, "there is no log");
+        let log = EmbeddedLog::open_with(&folder, LogOptions::default()).unwrap();
+        assert_eq!(LogLock::holder(&folder).unwrap(), Some(std::process::id().to_string()));
+        block_on(log.close()).unwrap();
+        assert_eq!(LogLock::holder(&folder).unwrap(), None);
+        assert!(folder.join("LOCK").exists());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The embedded log: one process, one folder, one journal.
 //!
-//! Read in this order: `layout` (which files) and `fs` (what is done with them), `group` and `codec` (what a journal
+//! Read in this order: `layout` (which files) and `fs` (what is done with them, `share`: how much of the time), `group` and `codec` (what a journal
 //! group looks like), `journal`, `writer` (what happens in which order), `partition`, `span` and `reader` (segments),
 //! `checkpoint`, `recovery`; then `retention` and `compaction` (what becomes of old records), `observer` and `published`
 //! (who looks at it from outside), `dump` and `verify` (who looks into its files).
@@ -35,6 +35,7 @@ mod recovery;
 mod retention;
 mod room;
 mod scan;
+mod share;
 mod shared;
 mod span;
 mod timeindex;
@@ -61,10 +62,11 @@ pub use self::{
     held::LogLock,
     observer::ObservedLog,
     options::{Durability, LogOptions, RecoveryReport},
+    share::DiskShare,
     verify::{Damage, VerifiedPartition, Verifier},
 };
 use self::{
-    fs::{FileSystem, RealFs},
+    fs::{FileSystem, GentleFs, RealFs},
     producer::EmbeddedProducer,
     queue::Request,
     reader::Wanted,
@@ -135,6 +137,8 @@ impl EmbeddedLog {
     }
 
     fn open_on(fs: Arc<dyn FileSystem>, folder: &Path, options: LogOptions) -> Result<Self> {
+        let share = options.disk_share;
+        let fs = if share.is_all() { fs } else { Arc::new(GentleFs::new(fs, share)) };
         let (shared, writer) = recovery::open(folder, options, fs)?;
         shared.share_out();
         let thread = thread::Builder::new().name("headwater-journal".into()).spawn(move || writer.run());

@@ -7,6 +7,8 @@ use headwater_core::{
     ledger::{COMMIT_BYTES_MAX, PRODUCER_EXPIRY},
 };
 
+use super::share::DiskShare;
+
 /// When a commit counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -26,6 +28,10 @@ pub enum Durability {
 pub struct LogOptions {
     /// When a commit counts as done.
     pub durability: Durability,
+    /// How much of the disk's time it takes at most. Less than all of it is for a log that is written beside another one whose commits must not
+    /// wait: all that is written is synced at once, in small slices, whatever [`durability`](Self::durability) says, and waited behind each.
+    /// Writes take longer then, and reads do not.
+    pub disk_share: DiskShare,
     /// Size of a journal file. A larger commit gets a larger file.
     pub journal_segment_bytes: u64,
     /// A checkpoint is made whenever the journal has grown by this much, which bounds what opening must replay. With
@@ -62,6 +68,7 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self {
             durability: Durability::Fsync,
+            disk_share: DiskShare::ALL,
             journal_segment_bytes: 64 << 20,
             checkpoint_bytes: 64 << 20,
             filed_bytes_min: 32 << 10,
@@ -81,6 +88,7 @@ impl fmt::Debug for LogOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogOptions")
             .field("durability", &self.durability)
+            .field("disk_share", &self.disk_share)
             .field("journal_segment_bytes", &self.journal_segment_bytes)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
             .field("filed_bytes_min", &self.filed_bytes_min)

@@ -15,6 +15,7 @@ mod power;
 mod producers;
 mod rules;
 mod running;
+mod share;
 
 use std::{cell::RefCell, fs, path::Path, time::Duration};
 
@@ -199,8 +200,15 @@ fn keeps_the_contract_without_a_sync_per_commit() {
 }
 
 #[test]
+fn keeps_the_contract_with_a_share_of_the_disk() {
+    let disk_share = DiskShare::new(0.5).unwrap();
+    keeps_the_contract(&LogOptions { disk_share, ..tiny() });
+}
+
+#[test]
 fn a_reopened_log_is_the_same() {
-    for options in [LogOptions::default(), tiny(), lazy()] {
+    let shared = LogOptions { disk_share: DiskShare::new(0.5).unwrap(), ..tiny() };
+    for options in [LogOptions::default(), tiny(), lazy(), shared] {
         let folder = tempfile::tempdir().unwrap();
         let log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
         create(&log, "t", 2, 500);

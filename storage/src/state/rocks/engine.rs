@@ -4,6 +4,8 @@ use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options, WriteBufferManager, WriteOptions,
 };
 
+use super::RocksOptions;
+
 /// Bits per key of the bloom filters: about 1 % of the look-ups of absent keys read a block in vain.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// Files that RocksDB keeps open per task. By default it keeps all, and a process with many tasks would meet the
@@ -18,20 +20,37 @@ const LEVELS: usize = 7;
 /// Levels whose files are short-lived: compressing them costs time at each write and saves no space that lasts.
 const LEVELS_PLAIN: usize = 2;
 
-/// The memory that all tasks of a process share.
+/// Where writes are limited: how often there is something to write again, in microseconds. By default ten times a second, which would write a
+/// tenth of a second's bytes at once.
+const REFILL_MICROS: i64 = 10_000;
+/// Waiting flushes and compactions are served in their order, but for one of so many times: RocksDB's default.
+const FAIRNESS: i32 = 10;
+/// Where writes are limited, files are synced when they have grown by so much: what the system gathers it writes at once.
+const SYNC_BYTES: u64 = 128 << 10;
+
+/// What all tasks of a process share: memory, and how much is written in a second.
 pub(super) struct Memory {
     cache: Cache,
     memtables: WriteBufferManager,
+    /// With the limit of writes, which copies share.
+    limits: Options,
 }
 
 impl Memory {
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(super) fn new(options: RocksOptions) -> Self {
+        let bytes = options.memory_bytes;
         let cache = Cache::new_lru_cache(bytes);
         // Memtables are charged to the cache, so that there is one limit and not two. They live from a write to the
         // flush at its end, hence a quarter. Writers are not stalled at the limit: it is their own flush that frees it.
         let memtables =
             WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 4, false, cache.clone());
-        Self { cache, memtables }
+        let mut limits = Options::default();
+        if let Some(rate) = options.write_bytes_per_second {
+            let rate = i64::try_from(rate.get()).unwrap_or(i64::MAX);
+            limits.set_ratelimiter(rate, REFILL_MICROS, FAIRNESS);
+            limits.set_bytes_per_sync(SYNC_BYTES);
+        }
+        Self { cache, memtables, limits }
     }
 
     /// What holds for the database of a task as a whole.
@@ -58,7 +77,7 @@ impl Memory {
         table.set_cache_index_and_filter_blocks(true);
         let mut levels = [DBCompressionType::Lz4; LEVELS];
         levels[..LEVELS_PLAIN].fill(DBCompressionType::None);
-        let mut options = Options::default();
+        let mut options = self.limits.clone();
         options.set_block_based_table_factory(&table);
         options.set_compression_per_level(&levels);
         options

@@ -17,6 +17,7 @@ mod tests;
 
 use std::{
     fs, io,
+    num::NonZeroU64,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
@@ -49,11 +50,14 @@ pub struct RocksOptions {
     /// What all tasks together may use for cached blocks, indexes, filters and memtables. A write may go beyond it
     /// while it lasts, by its own size.
     pub memory_bytes: usize,
+    /// How much all tasks together write to the disk in a second at most, in small parts; `None` for no limit. For state that lies on the disk
+    /// of a live program whose commits must not wait.
+    pub write_bytes_per_second: Option<NonZeroU64>,
 }
 
 impl Default for RocksOptions {
     fn default() -> Self {
-        Self { memory_bytes: 256 << 20 }
+        Self { memory_bytes: 256 << 20, write_bytes_per_second: None }
     }
 }
 
@@ -98,7 +102,7 @@ impl RocksBackend {
         }
         fs::create_dir_all(&folder).map_err(|source| cannot_make(&folder, source))?;
         let lock = Arc::new(FolderLock::take(&folder.join("LOCK"), TAKEN)?);
-        Ok(Self { folder, lock, memory: Arc::new(Memory::new(options.memory_bytes)) })
+        Ok(Self { folder, lock, memory: Arc::new(Memory::new(options)) })
     }
 }
 

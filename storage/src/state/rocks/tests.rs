@@ -17,7 +17,8 @@ use super::*;
 const TASK: TaskId = TaskId { subtopology: 0, partition: Partition(3) };
 
 fn backend(folder: &Path) -> RocksBackend {
-    RocksBackend::open(folder, RocksOptions { memory_bytes: 8 << 20 }).expect("a folder of our own")
+    RocksBackend::open(folder, RocksOptions { memory_bytes: 8 << 20, ..RocksOptions::default() })
+        .expect("a folder of our own")
 }
 
 fn names(names: &[&str]) -> Vec<String> {
@@ -38,6 +39,33 @@ fn scan(state: &dyn TaskState, store: StoreId, from: &[u8], to: Option<&[u8]>) -
     };
     state.scan(store, from, to, &mut visit)?;
     Ok(entries)
+}
+
+/// A limit for all tasks together, of which one write uses up some periods.
+#[test]
+fn what_is_written_slowly_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = RocksOptions { memory_bytes: 8 << 20, write_bytes_per_second: NonZeroU64::new(4 << 20) };
+    let limited = RocksBackend::open(folder.path(), options).unwrap();
+    let tasks = [0, 1].map(|partition| TaskId { subtopology: 0, partition: Partition(partition) });
+    let mut states = tasks.map(|task| limited.open(task, &names(&["s"])).unwrap());
+    let mut batch = StateBatch::default();
+    // Nothing that could be made smaller.
+    let mut random = 1u32;
+    let mut value = || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        random.to_be_bytes().repeat(64)
+    };
+    (0..2000u32).for_each(|key| batch.put(StoreId(0), &key.to_be_bytes(), &value()));
+    let begun = std::time::Instant::now();
+    for state in &mut states {
+        state.write(&batch).unwrap();
+    }
+    // A megabyte at four a second, with what is there at the beginning; without a limit it is a few milliseconds.
+    assert!(begun.elapsed().as_millis() > 100, "{:?}", begun.elapsed());
+    for state in &states {
+        assert_eq!(scan(&**state, StoreId(0), &[], None).unwrap().len(), 2000);
+    }
 }
 
 #[test]
@@ -255,7 +283,7 @@ fn a_folder_that_is_in_use_is_refused_and_says_by_whom() {
     let folder = tempfile::tempdir().unwrap();
     // A task that is open holds the folder, when the backend is gone, too.
     let first = open(folder.path(), &["totals"]).unwrap();
-    let options = RocksOptions { memory_bytes: 8 << 20 };
+    let options = RocksOptions { memory_bytes: 8 << 20, ..RocksOptions::default() };
     let error = RocksBackend::open(folder.path(), options).err().expect("the folder is in use");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let holder = format!("folder={}, pid={}", folder.path().display(), std::process::id());
@@ -288,7 +316,9 @@ fn all_state_goes_and_nothing_else() {
 fn a_name_with_a_nul_and_too_little_memory_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(open(folder.path(), &["a\0b"]).err().map(|error| error.kind()), Some(ErrorKind::Invalid));
-    let error = RocksBackend::open(folder.path(), RocksOptions { memory_bytes: 4096 }).err();
+    let error =
+        RocksBackend::open(folder.path(), RocksOptions { memory_bytes: 4096, ..RocksOptions::default() })
+            .err();
     assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Invalid));
 }
 
@@ -297,7 +327,11 @@ fn a_write_larger_than_the_memory_limit_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let mut batch = StateBatch::default();
     (0..12_000u32).for_each(|key| batch.put(StoreId(0), &key.to_be_bytes(), &[1; 1000]));
-    let small = RocksBackend::open(folder.path(), RocksOptions { memory_bytes: MEMORY_BYTES_MIN }).unwrap();
+    let small = RocksBackend::open(
+        folder.path(),
+        RocksOptions { memory_bytes: MEMORY_BYTES_MIN, ..RocksOptions::default() },
+    )
+    .unwrap();
     small.open(TASK, &names(&["totals"])).unwrap().write(&batch).unwrap();
     drop(small);
     assert_eq!(
