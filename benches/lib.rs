@@ -142,10 +142,23 @@ impl Sensor {
     #[must_use]
     #[inline]
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        let mut name = [0; 16];
-        name[..15].get_mut(..bytes.len())?.copy_from_slice(bytes);
-        name[15] = u8::try_from(bytes.len()).ok()?;
-        Some(Self(u128::from_le_bytes(name)))
+        // The first and the last few bytes, which overlap. An array filled byte by byte and read as a whole stalls the processor.
+        let length = bytes.len();
+        let name = match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            (Some(first), Some(last)) if length <= 15 => {
+                let last = u128::from(u64::from_le_bytes(*last)) << (8 * (length - 8));
+                u128::from(u64::from_le_bytes(*first)) | last
+            }
+            (Some(_), _) => return None,
+            _ => match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+                (Some(first), Some(last)) => {
+                    let last = u64::from(u32::from_le_bytes(*last)) << (8 * (length - 4));
+                    u128::from(u64::from(u32::from_le_bytes(*first)) | last)
+                }
+                _ => bytes.iter().rev().fold(0, |name, byte| name << 8 | u128::from(*byte)),
+            },
+        };
+        Some(Self(name | (length as u128) << 120))
     }
 
     #[inline]
@@ -170,7 +183,7 @@ impl Serde<Sensor> for SensorSerde {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn decode(&self, bytes: &[u8]) -> Result<Sensor> {
         Sensor::new(bytes).ok_or_else(|| Error::processing("a sensor's name is longer than 15 bytes"))
     }
@@ -199,7 +212,7 @@ impl Serde<SensorPower> for SensorPowerSerde {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn decode(&self, bytes: &[u8]) -> Result<SensorPower> {
         let sensor = || {
             let mut at = 5;

@@ -5,6 +5,7 @@
 //! [`Topology`]; [`testing`] runs one in a test, without a log on disk, without threads and without waiting.
 
 mod builder;
+mod edge;
 mod join_windows;
 mod ops;
 mod process;

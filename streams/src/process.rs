@@ -1,15 +1,11 @@
-//! How one processor hands a record to the next: the public [`Processor`] trait, which users and the built-in
-//! operators implement alike, and the edges between processors.
+//! The public [`Processor`] trait, which users implement and all built-in operators that keep anything.
 
-use std::{
-    any::{Any, type_name},
-    marker::PhantomData,
-    time::Duration,
-};
+use std::{marker::PhantomData, time::Duration};
 
 use headwater_core::{Data, Error, Record, Result, TaskId, Timestamp};
 
 use crate::{
+    edge::{Call, Lent, Next, Process, Rest},
     runtime::{
         context::TaskContext,
         panic::{catch, panicked},
@@ -112,13 +108,14 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
     ///
     /// # Errors
     /// Theirs, to be passed on; `Processing` when the timestamp is negative (Kafka: `Record` refuses it, too).
-    #[inline]
+    #[inline(always)]
     pub fn forward(&mut self, record: Record<K, V>) -> Result<()> {
         if record.timestamp.0 < 0 {
-            let timestamp = record.timestamp;
-            return Err(Error::processing(format!("timestamp is negative. timestamp={timestamp}")));
+            return Err(negative(record.timestamp));
         }
-        self.next.process(record, self.task)
+        let Record { key, value, timestamp, headers } = record;
+        let mut rest = Rest::new(value, timestamp, headers);
+        self.next.process(Lent::new(&mut Some(key), &mut rest), self.task)
     }
 
     /// As [`ProcessorContext::forward`], for a row that a store sends by itself: a panic of those that follow is its error.
@@ -206,35 +203,10 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
     }
 }
 
-/// What a parent sees of its child: one virtual call per hop, no queue.
-pub(crate) trait Process<K, V>: Send {
-    fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()>;
-    fn flush(&mut self, task: &mut TaskContext) -> Result<()>;
-    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()>;
+#[cold]
+fn negative(timestamp: Timestamp) -> Error {
+    Error::processing(format!("timestamp is negative. timestamp={timestamp}"))
 }
-
-/// What a task says to its processors without a record, each time to each of them once, however many ways lead there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Call {
-    /// [`Processor::init`], to all.
-    Init,
-    /// [`Processor::punctuate`], to the one that [`Punctuators`](crate::runtime::punctuation::Punctuators) names.
-    Punctuate,
-    /// [`Processor::before_commit`], to all, to those before a processor first.
-    BeforeCommit,
-    /// [`Processor::advance`], to all, to those before a processor first: what it is to close is what there is when they have
-    /// closed theirs. When one is not done because a commit must come first, none behind it begins.
-    Advance,
-}
-
-impl Call {
-    /// Whether a processor is told once all of those before it have been; all else it knows by itself when it is come by again.
-    fn goes_down(self) -> bool {
-        matches!(self, Self::BeforeCommit | Self::Advance)
-    }
-}
-
-pub(crate) type Next<K, V> = Box<dyn Process<K, V>>;
 
 /// A processor and those that follow it.
 pub(crate) struct Hop<P, KIn, VIn, KOut, VOut> {
@@ -259,9 +231,10 @@ where
     P: Processor<KIn, VIn, KOut, VOut>,
 {
     #[inline]
-    fn process(&mut self, record: Record<KIn, VIn>, task: &mut TaskContext) -> Result<()> {
+    fn process(&mut self, record: Lent<'_, KIn, VIn>, task: &mut TaskContext) -> Result<()> {
         let processor = self.number;
-        self.processor.process(record, &mut ProcessorContext { next: &mut *self.next, task, processor })
+        self.processor
+            .process(record.take(), &mut ProcessorContext { next: &mut *self.next, task, processor })
     }
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
@@ -321,7 +294,7 @@ where
 struct Unready;
 
 impl<K, V> Process<K, V> for Unready {
-    fn process(&mut self, _: Record<K, V>, _: &mut TaskContext) -> Result<()> {
+    fn process(&mut self, _: Lent<'_, K, V>, _: &mut TaskContext) -> Result<()> {
         Err(Error::invalid(
             "a processor forwards a record in `init`: the processors that follow are not ready",
         ))
@@ -333,113 +306,5 @@ impl<K, V> Process<K, V> for Unready {
 
     fn call(&mut self, _: Call, _: &mut TaskContext) -> Result<()> {
         Ok(())
-    }
-}
-
-/// Several children: each gets its own copy, the last one the original.
-pub(crate) struct Tee<K, V>(pub(crate) Vec<Next<K, V>>);
-
-impl<K: Data, V: Data> Process<K, V> for Tee<K, V> {
-    fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()> {
-        let Some((last, rest)) = self.0.split_last_mut() else { return Ok(()) };
-        for next in rest {
-            next.process(record.clone(), task)?;
-        }
-        last.process(record, task)
-    }
-
-    fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.0.iter_mut().try_for_each(|next| next.flush(task))
-    }
-
-    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
-        self.0.iter_mut().try_for_each(|next| next.call(call, task))
-    }
-}
-
-/// An edge to a child that has other parents, too. The child lies in the task, and is taken out while it has a record: no
-/// child leads back to its parents.
-pub(crate) struct Shared<K, V> {
-    /// Its place in the task.
-    pub(crate) slot: usize,
-    pub(crate) types: PhantomData<fn(K, V)>,
-}
-
-/// A child with several parents.
-pub(crate) struct SharedChild<K, V> {
-    pub(crate) next: Next<K, V>,
-    pub(crate) parents: usize,
-    /// How many of them are done with their batch.
-    pub(crate) flushed: usize,
-    /// How many of them have been told what goes down.
-    pub(crate) ready: usize,
-}
-
-impl<K: Data, V: Data> Shared<K, V> {
-    #[inline]
-    fn with(
-        &self,
-        task: &mut TaskContext,
-        visit: impl FnOnce(&mut SharedChild<K, V>, &mut TaskContext) -> Result<()>,
-    ) -> Result<()> {
-        let child = task.shared[self.slot].take();
-        let mut taken = TakenOut { task, slot: self.slot, child };
-        let child = taken.child.as_mut().expect("a child does not lead back to its parents");
-        visit(child.downcast_mut().expect("a slot is made together with its edges"), taken.task)
-    }
-}
-
-/// Counts one more of `parents`; whether that was the last, and counting begins anew.
-fn have_all(count: &mut usize, parents: usize) -> bool {
-    *count = (*count + 1) % parents;
-    *count == 0
-}
-
-/// A child that has a record; it goes back to its place also when it panics.
-struct TakenOut<'a> {
-    task: &'a mut TaskContext,
-    slot: usize,
-    child: Option<Box<dyn Any + Send>>,
-}
-
-impl Drop for TakenOut<'_> {
-    fn drop(&mut self) {
-        self.task.shared[self.slot] = self.child.take();
-    }
-}
-
-impl<K: Data, V: Data> Process<K, V> for Shared<K, V> {
-    #[inline]
-    fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()> {
-        self.with(task, |child, task| child.next.process(record, task))
-    }
-
-    /// When all parents are done, so that the child has everything that they send, and once.
-    fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
-        self.with(task, |child, task| {
-            let all = have_all(&mut child.flushed, child.parents);
-            if all { child.next.flush(task) } else { Ok(()) }
-        })
-    }
-
-    /// See [`Call::goes_down`].
-    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
-        self.with(task, |child, task| {
-            let all = !call.goes_down() || have_all(&mut child.ready, child.parents);
-            if all { child.next.call(call, task) } else { Ok(()) }
-        })
-    }
-}
-
-/// The types of the records on an edge, for error messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RecordType {
-    id: std::any::TypeId,
-    pub(crate) name: &'static str,
-}
-
-impl RecordType {
-    pub(crate) fn of<K: 'static, V: 'static>() -> Self {
-        Self { id: std::any::TypeId::of::<(K, V)>(), name: type_name::<(K, V)>() }
     }
 }

@@ -7,7 +7,8 @@ use headwater_core::{Data, Error};
 use crate::{
     Processor,
     builder::Graph,
-    topology::{BuildNode, Effect, NodeId, NodeKind, ProcessorNode},
+    edge::Step,
+    topology::{BuildNode, Effect, NodeId, NodeKind, ProcessorNode, StepNode},
 };
 
 /// A stream of records with keys `K` and values `V`. Cheap to clone; using it twice sends every record both ways.
@@ -48,6 +49,20 @@ impl<K: Data, V: Data> KStream<K, V> {
         P: Processor<K, V, K2, V2>,
     {
         self.then_node(role, stores, Box::new(ProcessorNode::<K, V, K2, V2, P, _>::new(supplier)))
+    }
+
+    /// As [`KStream::then`], for an operator that keeps nothing.
+    pub(crate) fn then_step<K2, V2, S>(
+        &self,
+        role: &'static str,
+        supplier: impl Fn() -> S + Send + Sync + 'static,
+    ) -> KStream<K2, V2>
+    where
+        K2: Data,
+        V2: Data,
+        S: Step<K, V, K2, V2>,
+    {
+        self.then_node(role, &[], Box::new(StepNode::<K, V, K2, V2, S, _>::new(supplier)))
     }
 
     pub(crate) fn then_node<K2: Data, V2: Data>(

@@ -39,6 +39,21 @@ pub struct BatchBuilder {
     max_timestamp: i64,
     /// Whether a record has no key.
     keyless: bool,
+    lengths: Lengths,
+}
+
+/// How many bytes the lengths in the last record took that was written where it lies: mostly those of the next take as many.
+#[derive(Debug, Clone, Copy)]
+struct Lengths {
+    record: usize,
+    key: usize,
+    value: usize,
+}
+
+impl Default for Lengths {
+    fn default() -> Self {
+        Self { record: 1, key: 1, value: 1 }
+    }
 }
 
 /// A point in a builder to go back to.
@@ -74,11 +89,7 @@ impl BatchBuilder {
         extra: Option<(&str, &[u8])>,
     ) {
         if self.count == 0 {
-            self.buf.clear();
-            self.buf.resize(BATCH_HEADER_BYTES, 0);
-            self.base_timestamp = timestamp.0;
-            self.max_timestamp = timestamp.0;
-            self.keyless = false;
+            self.begin(timestamp);
         }
         self.keyless |= key.is_none();
         self.max_timestamp = self.max_timestamp.max(timestamp.0);
@@ -108,6 +119,77 @@ impl BatchBuilder {
             put_headers(out, headers, extra);
         }
         self.count += 1;
+    }
+
+    /// As [`BatchBuilder::push_with`], with a key and a value that their writers append to the batch itself: what is written
+    /// to a place of its own first costs a copy, and reading at once what was just written in small pieces stalls a processor. A
+    /// writer that says `false` means null. Gives how many bytes key and value have, each.
+    ///
+    /// ```
+    /// use headwater_core::{BatchBuilder, Headers, ProducerStamp, Timestamp};
+    /// let mut builder = BatchBuilder::default();
+    /// let key = |out: &mut Vec<u8>| {
+    ///     out.extend_from_slice(b"key");
+    ///     Ok(true)
+    /// };
+    /// builder.push_encoded(Timestamp(5), (&Headers::new(), None), key, |_| Ok(false)).unwrap();
+    /// let batch = builder.finish(ProducerStamp::NONE);
+    /// let mut records = batch.cursor();
+    /// let record = records.next().unwrap().unwrap();
+    /// assert_eq!((record.key, record.value), (Some(&b"key"[..]), None));
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the writers: the batch is as it was.
+    #[inline]
+    pub fn push_encoded(
+        &mut self,
+        timestamp: Timestamp,
+        (headers, extra): (&Headers, Option<(&str, &[u8])>),
+        key: impl FnOnce(&mut Vec<u8>) -> Result<bool>,
+        value: impl FnOnce(&mut Vec<u8>) -> Result<bool>,
+    ) -> Result<(usize, usize)> {
+        if self.count == 0 {
+            self.begin(timestamp);
+        }
+        let timestamp_delta = timestamp.0.wrapping_sub(self.base_timestamp);
+        let Lengths { record, key: key_length, value: value_length } = self.lengths;
+        let start = self.buf.len();
+        let mut writing = Writing { keep: start, buf: &mut self.buf };
+        let out = &mut *writing.buf;
+        varint::put_front(out, (record, key_length), (timestamp_delta, i64::from(self.count)));
+        let key_at = out.len();
+        let has_key = key(out)?;
+        let key_bytes = out.len() - key_at;
+        let key_length = put_length(out, key_at, key_length, has_key);
+        let value_at = out.len() + value_length;
+        out.extend_from_slice(&[0; varint::LENGTH_BYTES_MAX]);
+        out.truncate(value_at);
+        let has_value = value(out)?;
+        let value_bytes = out.len() - value_at;
+        let value_length = put_length(out, value_at, value_length, has_value);
+        if headers.is_empty() && extra.is_none() {
+            out.push(0);
+        } else {
+            put_headers(out, headers, extra);
+        }
+        let record = put_length(out, start + record, record, true);
+        writing.keep = writing.buf.len();
+        drop(writing);
+        self.lengths = Lengths { record, key: key_length, value: value_length };
+        self.keyless |= !has_key;
+        self.max_timestamp = self.max_timestamp.max(timestamp.0);
+        self.count += 1;
+        Ok((key_bytes, value_bytes))
+    }
+
+    #[cold]
+    fn begin(&mut self, timestamp: Timestamp) {
+        self.buf.clear();
+        self.buf.resize(BATCH_HEADER_BYTES, 0);
+        self.base_timestamp = timestamp.0;
+        self.max_timestamp = timestamp.0;
+        self.keyless = false;
     }
 
     /// What the producer wants this batch and all later ones compressed with: a log closes them so, unless their topic's
@@ -231,6 +313,49 @@ impl BatchBuilder {
             count: self.count,
         }
     }
+}
+
+/// A record that is being written: unless all of it is, as when its writer fails or panics, nothing is.
+struct Writing<'a> {
+    buf: &'a mut Vec<u8>,
+    keep: usize,
+}
+
+impl Drop for Writing<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.buf.truncate(self.keep);
+    }
+}
+
+/// Puts the length of all that begins at `at` into the `reserved` bytes before it, or makes other room for it; or says that there
+/// is nothing. How many bytes that took.
+#[inline]
+fn put_length(out: &mut Vec<u8>, at: usize, reserved: usize, present: bool) -> usize {
+    let length = out.len() - at;
+    if present && reserved == 1 && length < 64 {
+        varint::set(&mut out[at - 1..], signed(length));
+        return 1;
+    }
+    if present && reserved == 2 && (64..1 << 13).contains(&length) {
+        varint::set(&mut out[at - 2..], signed(length));
+        return 2;
+    }
+    put_other_length(out, at, reserved, present)
+}
+
+#[inline(never)]
+fn put_other_length(out: &mut Vec<u8>, at: usize, reserved: usize, present: bool) -> usize {
+    let length = if present { signed(out.len() - at) } else { -1 };
+    if !present {
+        out.truncate(at);
+    }
+    let size = varint::size(length);
+    if size != reserved {
+        out.splice(at - reserved..at, std::iter::repeat_n(0, size));
+    }
+    varint::set(&mut out[at - reserved..], length);
+    size
 }
 
 fn signed(len: usize) -> i64 {

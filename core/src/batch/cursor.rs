@@ -113,7 +113,7 @@ const NULL: Field = (u32::MAX, 0);
 
 impl RecordCursor {
     /// How many records are found at a time.
-    pub const BLOCK: usize = 16;
+    pub const BLOCK: usize = 64;
 
     pub(super) fn new(batch: &RecordBatch) -> Self {
         let nothing =
@@ -216,7 +216,7 @@ impl RecordCursor {
     }
 
     /// The record it stands on, after [`RecordCursor::advance`] said `true`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn current(&self) -> Option<RecordRef<'_>> {
         let span = self.head()?;

@@ -359,3 +359,47 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Wherever keys and values are written first, the batch has the same bytes; writers that fail or panic leave nothing.
+    #[test]
+    fn what_is_encoded_in_place_is_what_is_copied(
+        all in prop::collection::vec(
+            (
+                prop_oneof![0i64..1_000_000, any::<i64>()],
+                prop_oneof![Just(None), (0usize..200).prop_map(Some)],
+                prop_oneof![Just(None), (0usize..200).prop_map(Some), (8_000usize..20_000).prop_map(Some)],
+                0usize..3,
+                0u8..8,
+            ),
+            1..40,
+        ),
+    ) {
+        let (mut copied, mut placed) = (BatchBuilder::default(), BatchBuilder::default());
+        for (timestamp, key, value, headers, failing) in &all {
+            let timestamp = Timestamp(*timestamp);
+            let headers: Headers = (0..*headers).map(|i| (i.to_string(), None)).collect();
+            let extra = (*failing == 2).then_some(("extra", &b"x"[..]));
+            let bytes = |length: &Option<usize>| length.map(|length| vec![7; length]);
+            let (key, value) = (bytes(key), bytes(value));
+            let write = |bytes: &Option<Vec<u8>>, out: &mut Vec<u8>| {
+                out.extend_from_slice(bytes.as_deref().unwrap_or(b"not to be there"));
+                Ok(bytes.is_some())
+            };
+            if *failing == 0 {
+                let fail = |out: &mut Vec<u8>| {
+                    out.push(1);
+                    Err(Error::processing("no"))
+                };
+                let failed = placed.push_encoded(timestamp, (&headers, extra), |out| write(&key, out), fail);
+                prop_assert!(failed.is_err());
+            }
+            copied.push_with(timestamp, key.as_deref(), value.as_deref(), &headers, extra);
+            let about = (&headers, extra);
+            placed.push_encoded(timestamp, about, |out| write(&key, out), |out| write(&value, out)).unwrap();
+            prop_assert_eq!(copied.has_keyless(), placed.has_keyless());
+        }
+        let batches = [copied, placed].map(|mut builder| builder.finish(ProducerStamp::NONE));
+        prop_assert_eq!(batches[0].bytes(), batches[1].bytes());
+    }
+}

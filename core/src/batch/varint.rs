@@ -3,7 +3,7 @@
 /// Appends `value`.
 #[inline]
 pub(super) fn put(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    let mut rest = zigzag(value);
     while rest >= 0x80 {
         #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
         out.push((rest as u8) | 0x80);
@@ -16,8 +16,71 @@ pub(super) fn put(out: &mut Vec<u8>, value: i64) {
 /// Bytes that [`put`] appends.
 #[inline]
 pub(super) fn size(value: i64) -> usize {
-    let zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    (70 - (zigzag | 1).leading_zeros() as usize) / 7
+    (70 - (zigzag(value) | 1).leading_zeros() as usize) / 7
+}
+
+/// Bytes of the longest length that there is.
+pub(super) const LENGTH_BYTES_MAX: usize = 5;
+
+/// Overwrites the beginning of `place`, which has [`size`] bytes at least.
+#[inline]
+pub(super) fn set(place: &mut [u8], value: i64) {
+    let mut rest = zigzag(value);
+    let mut at = 0;
+    while rest >= 0x80 {
+        #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
+        let low = (rest as u8) | 0x80;
+        place[at] = low;
+        at += 1;
+        rest >>= 7;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "what is left is below 0x80")]
+    let last = rest as u8;
+    place[at] = last;
+}
+
+#[inline]
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
+}
+
+/// Appends the front of a record: room for its length, no attributes, its deltas, room for the length of its key.
+#[inline]
+pub(super) fn put_front(out: &mut Vec<u8>, (record, key): (usize, usize), (timestamp, offset): (i64, i64)) {
+    // Put together in a register and stored once: the first four bytes at most are zeros, and two short deltas and zeros follow.
+    const SHORT: u64 = 1 << 21;
+    let (timestamp, offset) = (zigzag(timestamp), zigzag(offset));
+    if record > 4 || timestamp >= SHORT || offset >= SHORT {
+        return put_long_front(out, (record, key), (timestamp, offset));
+    }
+    let (first, first_bytes) = spread(timestamp);
+    let (second, second_bytes) = spread(offset);
+    let at = record + 1;
+    let front = u128::from(first | second << (8 * first_bytes)) << (8 * at);
+    let end = out.len() + at + first_bytes + second_bytes + key;
+    out.extend_from_slice(&front.to_le_bytes());
+    out.truncate(end);
+}
+
+/// A number below 2^21 as a varint of up to three bytes, the first the lowest, and how many.
+#[inline]
+fn spread(value: u64) -> (u64, usize) {
+    if value < 0x80 {
+        (value, 1)
+    } else if value < 0x4000 {
+        (value & 0x7f | 0x80 | (value >> 7) << 8, 2)
+    } else {
+        (value & 0x7f | 0x80 | (value >> 7 & 0x7f | 0x80) << 8 | (value >> 14) << 16, 3)
+    }
+}
+
+#[cold]
+fn put_long_front(out: &mut Vec<u8>, (record, key): (usize, usize), deltas: (u64, u64)) {
+    out.extend_from_slice(&[0; LENGTH_BYTES_MAX + 1][..=record]);
+    for zigzag in [deltas.0, deltas.1] {
+        put(out, (zigzag >> 1).cast_signed() ^ -((zigzag & 1).cast_signed()));
+    }
+    out.extend_from_slice(&[0; LENGTH_BYTES_MAX][..key]);
 }
 
 /// Reads one at `*at` and moves on; `None` when it is cut short or longer than 64 bits.
@@ -61,7 +124,7 @@ impl Front {
 
     #[inline]
     pub(super) fn put(&mut self, value: i64) {
-        let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+        let mut rest = zigzag(value);
         while rest >= 0x80 {
             #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
             self.put_byte((rest as u8) | 0x80);

@@ -72,6 +72,20 @@ pub trait Serde<T>: Send + Sync + 'static {
         }
     }
 
+    /// As [`Serde::decode_nullable`], into a place that the caller has, where the value is not moved any more. Nothing is to be
+    /// gained by another implementation than this one, which is made of [`Serde::decode`] where that is small enough.
+    ///
+    /// # Errors
+    /// As [`Serde::decode_nullable`].
+    #[inline]
+    fn decode_into(&self, bytes: Option<&[u8]>, place: &mut Option<T>) -> Result<()> {
+        *place = Some(match bytes {
+            Some(bytes) => self.decode(bytes)?,
+            None => self.decode_nullable(None)?,
+        });
+        Ok(())
+    }
+
     /// The part of a key's bytes that decides its partition: all of them, but for windowed keys, which lie where their
     /// inner key lies (Kafka: `WindowedStreamPartitioner`).
     #[inline]

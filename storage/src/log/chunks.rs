@@ -17,7 +17,7 @@ impl Chunks {
     /// Memory of `size` bytes in which anything may stand.
     pub(super) fn take(&self, size: usize) -> BytesMut {
         let unused = self.with(|spare| {
-            let at = spare.iter().position(|chunk| chunk.is_unique())?;
+            let at = spare.iter().position(Bytes::is_unique)?;
             Some(spare.swap_remove(at))
         });
         match unused.flatten().map(Bytes::try_into_mut) {

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use headwater_core::{Data, Record, Result};
+use headwater_core::{Data, Result};
 
 use crate::{
     KStream,
-    process::{Call, Next, Process, RecordType},
+    edge::{Call, Lent, Next, Process, RecordType, Step},
     runtime::context::TaskContext,
     topology::{BuildNode, ErasedNext, Slots},
 };
@@ -46,7 +46,7 @@ impl<K: Data, V: Data> BranchedStream<K, V> {
     pub fn branch(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KStream<K, V> {
         self.predicates.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(predicate));
         // One child per predicate, also when nothing is ever built on the branch.
-        self.split.then("branch", &[], || Pass)
+        self.split.then_step("branch", || Pass)
     }
 
     /// The records that no earlier branch took.
@@ -58,10 +58,15 @@ impl<K: Data, V: Data> BranchedStream<K, V> {
 /// Hands on what comes.
 pub(crate) struct Pass;
 
-impl<K: Data, V: Data> crate::Processor<K, V, K, V> for Pass {
+impl<K: Data, V: Data> Step<K, V, K, V> for Pass {
     #[inline]
-    fn process(&mut self, record: Record<K, V>, cx: &mut crate::ProcessorContext<'_, K, V>) -> Result<()> {
-        cx.forward(record)
+    fn take(
+        &mut self,
+        record: Lent<'_, K, V>,
+        next: &mut dyn Process<K, V>,
+        task: &mut TaskContext,
+    ) -> Result<()> {
+        next.process(record, task)
     }
 }
 
@@ -90,8 +95,8 @@ struct Branch<K, V> {
 }
 
 impl<K: Data, V: Data> Process<K, V> for Branch<K, V> {
-    fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()> {
-        let chosen = self.branches.iter_mut().find(|(holds, _)| holds(&record.key, &record.value));
+    fn process(&mut self, record: Lent<'_, K, V>, task: &mut TaskContext) -> Result<()> {
+        let chosen = self.branches.iter_mut().find(|(holds, _)| holds(record.key(), record.value()));
         chosen.map_or(Ok(()), |(_, next)| next.process(record, task))
     }
 

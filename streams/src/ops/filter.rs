@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use headwater_core::{Data, Record, Result};
+use headwater_core::{Data, Result};
 
-use crate::{KStream, Processor, ProcessorContext};
+use crate::{
+    KStream,
+    edge::{Lent, Process, Step},
+    runtime::context::TaskContext,
+};
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Keeps the records for which `predicate` holds.
@@ -16,7 +20,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KStream<K, V> {
         let predicate = Arc::new(predicate);
-        self.then("filter", &[], move || Filter { predicate: Arc::clone(&predicate) })
+        self.then_step("filter", move || Filter { predicate: Arc::clone(&predicate) })
     }
 
     /// Keeps the records for which `predicate` does not hold.
@@ -35,9 +39,14 @@ struct Filter<F> {
     predicate: Arc<F>,
 }
 
-impl<K: Data, V: Data, F: Fn(&K, &V) -> bool + Send + Sync + 'static> Processor<K, V, K, V> for Filter<F> {
+impl<K: Data, V: Data, F: Fn(&K, &V) -> bool + Send + Sync + 'static> Step<K, V, K, V> for Filter<F> {
     #[inline]
-    fn process(&mut self, record: Record<K, V>, cx: &mut ProcessorContext<'_, K, V>) -> Result<()> {
-        if (self.predicate)(&record.key, &record.value) { cx.forward(record) } else { Ok(()) }
+    fn take(
+        &mut self,
+        record: Lent<'_, K, V>,
+        next: &mut dyn Process<K, V>,
+        task: &mut TaskContext,
+    ) -> Result<()> {
+        if (self.predicate)(record.key(), record.value()) { next.process(record, task) } else { Ok(()) }
     }
 }

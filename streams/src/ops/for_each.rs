@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use headwater_core::{Data, Record, Result};
+use headwater_core::{Data, Result};
 
-use crate::{KStream, Processor, ProcessorContext};
+use crate::{
+    KStream,
+    edge::{Lent, Process, Step},
+    runtime::context::TaskContext,
+};
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Ends the stream with an effect. After a crash, records since the last commit come again: what happens outside of
@@ -26,7 +30,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn for_each(&self, effect: impl Fn(&K, &V) + Send + Sync + 'static) {
         let effect = Arc::new(effect);
-        self.then::<K, V, _>("for-each", &[], move || ForEach { effect: Arc::clone(&effect) });
+        self.then_step::<K, V, _>("for-each", move || ForEach { effect: Arc::clone(&effect) });
     }
 }
 
@@ -34,10 +38,10 @@ struct ForEach<F> {
     effect: Arc<F>,
 }
 
-impl<K: Data, V: Data, F: Fn(&K, &V) + Send + Sync + 'static> Processor<K, V, K, V> for ForEach<F> {
+impl<K: Data, V: Data, F: Fn(&K, &V) + Send + Sync + 'static> Step<K, V, K, V> for ForEach<F> {
     #[inline]
-    fn process(&mut self, record: Record<K, V>, _: &mut ProcessorContext<'_, K, V>) -> Result<()> {
-        (self.effect)(&record.key, &record.value);
+    fn take(&mut self, record: Lent<'_, K, V>, _: &mut dyn Process<K, V>, _: &mut TaskContext) -> Result<()> {
+        (self.effect)(record.key(), record.value());
         Ok(())
     }
 }

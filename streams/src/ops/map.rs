@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use headwater_core::{Data, Record, Result};
 
-use crate::{KStream, Processor, ProcessorContext};
+use crate::{
+    KStream,
+    edge::{Lent, Process, Rest, Step},
+    runtime::context::TaskContext,
+};
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Gives every record another key and value. Prefer [`KStream::map_values`] where the key stays: behind this, records of
@@ -28,7 +32,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         map: impl Fn(K, V) -> Result<(K2, V2)> + Send + Sync + 'static,
     ) -> KStream<K2, V2> {
         let map = Arc::new(map);
-        self.then("map", &[], move || Map { map: Arc::clone(&map) }).rekeyed("map")
+        self.then_step("map", move || Map { map: Arc::clone(&map) }).rekeyed("map")
     }
 }
 
@@ -36,7 +40,7 @@ struct Map<F> {
     map: Arc<F>,
 }
 
-impl<K, V, K2, V2, F> Processor<K, V, K2, V2> for Map<F>
+impl<K, V, K2, V2, F> Step<K, V, K2, V2> for Map<F>
 where
     K: Data,
     V: Data,
@@ -45,9 +49,15 @@ where
     F: Fn(K, V) -> Result<(K2, V2)> + Send + Sync + 'static,
 {
     #[inline]
-    fn process(&mut self, record: Record<K, V>, cx: &mut ProcessorContext<'_, K2, V2>) -> Result<()> {
-        let Record { key, value, timestamp, headers } = record;
+    fn take(
+        &mut self,
+        record: Lent<'_, K, V>,
+        next: &mut dyn Process<K2, V2>,
+        task: &mut TaskContext,
+    ) -> Result<()> {
+        let Record { key, value, timestamp, headers } = record.take();
         let (key, value) = (self.map)(key, value)?;
-        cx.forward(Record { key, value, timestamp, headers })
+        let mut rest = Rest::new(value, timestamp, headers);
+        next.process(Lent::new(&mut Some(key), &mut rest), task)
     }
 }

@@ -8,7 +8,7 @@ use headwater_core::{Data, DefaultSerde, Error, Record, Result, SerdeRef};
 use super::{Consumed, Produced};
 use crate::{
     KStream, StreamsBuilder,
-    process::{Call, Process, RecordType},
+    edge::{Call, Lent, Process, RecordType},
     runtime::{
         calls::{Answer, Calls, Finished, caught},
         context::{TaskContext, partition_of},
@@ -180,8 +180,8 @@ where
     C: Fn(K, V) -> F + Send + Sync + 'static,
     F: Future<Output = Result<W>> + Send + 'static,
 {
-    fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()> {
-        let Record { key, value, timestamp, headers } = record;
+    fn process(&mut self, record: Lent<'_, K, V>, task: &mut TaskContext) -> Result<()> {
+        let Record { key, value, timestamp, headers } = record.take();
         let partitions = task.sinks[self.sink].partitions();
         let mut key_bytes = Vec::new();
         let has_key = self.key.encode_nullable(&key, &mut key_bytes)?;

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use headwater_core::{Data, Record, Result};
+use headwater_core::{Data, Result};
 
-use crate::{KStream, Processor, ProcessorContext};
+use crate::{
+    KStream,
+    edge::{Lent, Process, Step},
+    runtime::context::TaskContext,
+};
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Gives every record another value. The key stays, so nothing has to be repartitioned.
@@ -24,7 +28,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         map: impl Fn(&K, V) -> Result<W> + Send + Sync + 'static,
     ) -> KStream<K, W> {
         let map = Arc::new(map);
-        self.then("map-values", &[], move || MapValues { map: Arc::clone(&map) })
+        self.then_step("map-values", move || MapValues { map: Arc::clone(&map) })
     }
 }
 
@@ -32,7 +36,7 @@ struct MapValues<F> {
     map: Arc<F>,
 }
 
-impl<K, V, W, F> Processor<K, V, K, W> for MapValues<F>
+impl<K, V, W, F> Step<K, V, K, W> for MapValues<F>
 where
     K: Data,
     V: Data,
@@ -40,9 +44,12 @@ where
     F: Fn(&K, V) -> Result<W> + Send + Sync + 'static,
 {
     #[inline]
-    fn process(&mut self, record: Record<K, V>, cx: &mut ProcessorContext<'_, K, W>) -> Result<()> {
-        let Record { key, value, timestamp, headers } = record;
-        let value = (self.map)(&key, value)?;
-        cx.forward(Record { key, value, timestamp, headers })
+    fn take(
+        &mut self,
+        record: Lent<'_, K, V>,
+        next: &mut dyn Process<K, W>,
+        task: &mut TaskContext,
+    ) -> Result<()> {
+        record.with_value(&*self.map, next, task)
     }
 }

@@ -28,7 +28,7 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Merges all at one place, so that no record takes more than one step to it.
     pub(crate) fn merge_all(&self, others: &[KStream<K, V>]) -> KStream<K, V> {
-        let mut merged = self.then("merge", &[], || Pass);
+        let mut merged = self.then_step("merge", || Pass);
         for other in others {
             if self.same_builder("merge", &other.graph) {
                 self.graph.borrow_mut().link(other.node, merged.node);

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use headwater_core::{Data, Record, Result};
+use headwater_core::{Data, Result};
 
-use crate::{KStream, Processor, ProcessorContext};
+use crate::{
+    KStream,
+    edge::{Lent, Process, Step},
+    runtime::context::TaskContext,
+};
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Calls `look` with every record and passes it on. After a crash records are seen again: what `look` does outside
@@ -17,7 +21,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn peek(&self, look: impl Fn(&K, &V) + Send + Sync + 'static) -> KStream<K, V> {
         let look = Arc::new(look);
-        self.then("peek", &[], move || Peek { look: Arc::clone(&look) })
+        self.then_step("peek", move || Peek { look: Arc::clone(&look) })
     }
 }
 
@@ -25,10 +29,15 @@ struct Peek<F> {
     look: Arc<F>,
 }
 
-impl<K: Data, V: Data, F: Fn(&K, &V) + Send + Sync + 'static> Processor<K, V, K, V> for Peek<F> {
+impl<K: Data, V: Data, F: Fn(&K, &V) + Send + Sync + 'static> Step<K, V, K, V> for Peek<F> {
     #[inline]
-    fn process(&mut self, record: Record<K, V>, cx: &mut ProcessorContext<'_, K, V>) -> Result<()> {
-        (self.look)(&record.key, &record.value);
-        cx.forward(record)
+    fn take(
+        &mut self,
+        record: Lent<'_, K, V>,
+        next: &mut dyn Process<K, V>,
+        task: &mut TaskContext,
+    ) -> Result<()> {
+        (self.look)(record.key(), record.value());
+        next.process(record, task)
     }
 }

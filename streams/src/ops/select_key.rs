@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use headwater_core::{Data, Record, Result};
+use headwater_core::{Data, Result};
 
-use crate::{KStream, Processor, ProcessorContext};
+use crate::{
+    KStream,
+    edge::{Lent, Process, Step},
+    runtime::context::TaskContext,
+};
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Gives every record another key. Before anything that works by key, [`KStream::repartition`] must bring records
@@ -20,7 +24,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         select: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
     ) -> KStream<K2, V> {
         let select = Arc::new(select);
-        self.then("select-key", &[], move || SelectKey { select: Arc::clone(&select) }).rekeyed("select_key")
+        self.then_step("select-key", move || SelectKey { select: Arc::clone(&select) }).rekeyed("select_key")
     }
 }
 
@@ -28,7 +32,7 @@ struct SelectKey<F> {
     select: Arc<F>,
 }
 
-impl<K, V, K2, F> Processor<K, V, K2, V> for SelectKey<F>
+impl<K, V, K2, F> Step<K, V, K2, V> for SelectKey<F>
 where
     K: Data,
     V: Data,
@@ -36,8 +40,13 @@ where
     F: Fn(&K, &V) -> K2 + Send + Sync + 'static,
 {
     #[inline]
-    fn process(&mut self, record: Record<K, V>, cx: &mut ProcessorContext<'_, K2, V>) -> Result<()> {
-        let key = (self.select)(&record.key, &record.value);
-        cx.forward(record.with_key(key))
+    fn take(
+        &mut self,
+        record: Lent<'_, K, V>,
+        next: &mut dyn Process<K2, V>,
+        task: &mut TaskContext,
+    ) -> Result<()> {
+        let key = (self.select)(record.key(), record.value());
+        record.with_key(key, next, task)
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use headwater_core::{Data, DefaultSerde, Error, Partition, Record, Result, SerdeRef};
+use headwater_core::{Data, DefaultSerde, Error, Partition, Result, SerdeRef};
 
 use crate::{
     KStream,
-    process::{Call, Process, RecordType},
+    edge::{Call, Lent, Process, RecordType},
     runtime::context::{TaskContext, partition_of},
     topology::{BuildNode, ErasedNext, NodeKind, ShownRef, SinkTopic, Slots, TopicRef, shown},
 };
@@ -150,25 +150,36 @@ struct Encode<K, V> {
 
 impl<K: Data, V: Data> Process<K, V> for Encode<K, V> {
     #[inline]
-    fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()> {
+    fn process(&mut self, record: Lent<'_, K, V>, task: &mut TaskContext) -> Result<()> {
         let sink = match &self.choose {
             None => self.sink,
-            Some(choose) => task.sink_of(&choose(&record.key, &record.value))?,
+            Some(choose) => task.sink_of(&choose(record.key(), record.value()))?,
         };
-        let lane_time = task.lane_time();
-        let scratch = &mut task.scratch;
-        scratch.clear();
-        let has_key = self.produced.key.encode_nullable(&record.key, scratch)?;
-        let middle = scratch.len();
-        let has_value = self.produced.value.encode_nullable(&record.value, scratch)?;
-        let (key, value) = scratch.split_at(middle);
-        let (key, value) = (has_key.then_some(key), has_value.then_some(value));
-        let sink = &mut task.sinks[sink];
+        let (about, timestamp) = ((record.headers(), task.lane_time()), record.timestamp());
+        let TaskContext { id, scratch, sinks, .. } = task;
+        let sink = &mut sinks[sink];
+        let (key, value) = (&*self.produced.key, &*self.produced.value);
+        let put_value = |out: &mut Vec<u8>| value.encode_nullable(record.value(), out);
         let partition = match &self.produced.partitioner {
-            Some(choose) => chosen(choose(&record.key, &record.value, sink.partitions()), sink.partitions())?,
-            None => partition_of(&*self.produced.key, key, (task.id, sink.partitions())),
+            Some(choose) => {
+                chosen(choose(record.key(), record.value(), sink.partitions()), sink.partitions())?
+            }
+            None if sink.partitions() == NonZeroU32::MIN => Partition(0),
+            None => {
+                // The bytes decide where they lie.
+                scratch.clear();
+                let has_key = key.encode_nullable(record.key(), scratch)?;
+                let bytes = has_key.then_some(&scratch[..]);
+                let partition = partition_of(key, bytes, (*id, sink.partitions()));
+                let put_key = |out: &mut Vec<u8>| {
+                    out.extend_from_slice(bytes.unwrap_or_default());
+                    Ok(has_key)
+                };
+                return sink.push_encoded(partition, timestamp, about, put_key, put_value).map(drop);
+            }
         };
-        sink.push(partition, record.timestamp, (key, value), (&record.headers, lane_time))
+        let put_key = |out: &mut Vec<u8>| key.encode_nullable(record.key(), out);
+        sink.push_encoded(partition, timestamp, about, put_key, put_value).map(drop)
     }
 
     fn flush(&mut self, _: &mut TaskContext) -> Result<()> {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use headwater_core::{Data, Error, Record, RecordRef, Result, SerdeRef, Timestamp, serdes::nullable};
+use headwater_core::{
+    Data, Error, Headers, Record, RecordRef, Result, SerdeRef, Timestamp, serdes::nullable,
+};
 
 use crate::{
-    process::{Call, Next, RecordType},
+    edge::{Call, Lent, Next, RecordType, Rest},
     runtime::{
         context::TaskContext,
         lanes::{Extract, LANE_HEADER},
@@ -113,7 +115,7 @@ impl<K, V> Clone for Consumed<K, V> {
 
 /// The first processor of a task: takes records as they lie in the log.
 pub(crate) trait Source: Send {
-    fn process(&mut self, record: RecordRef<'_>, task: &mut TaskContext) -> Result<()>;
+    fn process(&mut self, record: &RecordRef<'_>, task: &mut TaskContext) -> Result<()>;
     fn flush(&mut self, task: &mut TaskContext) -> Result<()>;
     fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()>;
 }
@@ -144,7 +146,7 @@ impl<K: Data, V: Data> BuildSource for SourceNode<K, V> {
         let consumed = self.0.clone();
         Some(Arc::new(move |raw, so_far| {
             // What cannot be decoded is found out again when it is its turn.
-            let record = consumed.record(raw).ok();
+            let record = consumed.record(&raw).ok();
             let so_far = (so_far >= Timestamp(0)).then_some(so_far);
             // So does what panics: as a record without time.
             let found = record.and_then(|record| catch(|| find(&record, so_far)).ok().flatten());
@@ -155,17 +157,17 @@ impl<K: Data, V: Data> BuildSource for SourceNode<K, V> {
 
 impl<K: Data, V: Data> Consumed<K, V> {
     #[inline]
-    fn record(&self, raw: RecordRef<'_>) -> Result<Record<K, V>> {
+    fn record(&self, raw: &RecordRef<'_>) -> Result<Record<K, V>> {
         let key = self.key.decode_nullable(raw.key).map_err(|e| e.context("key"))?;
         let value = self.value.decode_nullable(raw.value).map_err(|e| e.context("value"))?;
-        // The lane belongs to the transport between two tasks, not to the user's record.
-        let headers = if raw.headers.is_empty() {
-            headwater_core::Headers::new()
-        } else {
-            raw.headers.to_owned_without(LANE_HEADER.as_bytes())
-        };
-        Ok(Record { key, value, timestamp: raw.timestamp, headers })
+        Ok(Record { key, value, timestamp: raw.timestamp, headers: headers(raw) })
     }
+}
+
+/// Without the lane, which belongs to the transport between two tasks and not to the user's record.
+#[inline]
+fn headers(raw: &RecordRef<'_>) -> Headers {
+    if raw.headers.is_empty() { Headers::new() } else { raw.headers.to_owned_without(LANE_HEADER.as_bytes()) }
 }
 
 struct Decode<K, V> {
@@ -173,18 +175,27 @@ struct Decode<K, V> {
     next: Next<K, V>,
 }
 
+impl<K, V> Decode<K, V> {
+    #[cold]
+    fn negative(&self, timestamp: Timestamp) -> Error {
+        let extracted = if self.consumed.timestamp.is_some() { " found in the record" } else { "" };
+        Error::processing(format!("the timestamp{extracted} is negative. timestamp={timestamp}"))
+    }
+}
+
 impl<K: Data, V: Data> Source for Decode<K, V> {
     #[inline]
-    fn process(&mut self, raw: RecordRef<'_>, task: &mut TaskContext) -> Result<()> {
-        let record = self.consumed.record(raw)?;
-        if record.timestamp.0 < 0 {
-            let extracted = if self.consumed.timestamp.is_some() { " found in the record" } else { "" };
-            return Err(Error::processing(format!(
-                "the timestamp{extracted} is negative. timestamp={}",
-                raw.timestamp
-            )));
+    fn process(&mut self, raw: &RecordRef<'_>, task: &mut TaskContext) -> Result<()> {
+        let (mut key, mut rest) = (None, Rest::empty(raw.timestamp));
+        self.consumed.key.decode_into(raw.key, &mut key).map_err(|e| e.context("key"))?;
+        self.consumed.value.decode_into(raw.value, rest.value_place()).map_err(|e| e.context("value"))?;
+        if raw.timestamp.0 < 0 {
+            return Err(self.negative(raw.timestamp));
         }
-        self.next.process(record, task)
+        if !raw.headers.is_empty() {
+            rest.set_headers(headers(raw));
+        }
+        self.next.process(Lent::new(&mut key, &mut rest), task)
     }
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {

@@ -7,30 +7,23 @@ use std::{
 };
 
 use headwater_core::{
-    BatchBuilder, BatchMark, Data, Error, ErrorKind, Headers, Partition, Producer, RecordRef, Result, Serde,
-    TaskId, TaskState, Timestamp, TopicName, TopicPartition, ledger, partition_for_key,
+    Data, Error, ErrorKind, Headers, Partition, RecordRef, Result, Serde, TaskId, TaskState, Timestamp,
+    TopicName, TopicPartition, partition_for_key,
 };
 
 use super::{
     calls::{Calls, Finished, RawRecord},
     dead_letters::Failed,
-    lanes::{LANE_HEADER, LaneMark},
+    lanes::LANE_HEADER,
     metrics::TaskMetrics,
     punctuation::Punctuators,
+    sinks::SinkBuffer,
 };
 use crate::{
     state::{KeyValue, KeyValueHandle, KeyValueStore, Store},
     topology::SharedChildren,
 };
 
-/// A batch is closed when it has reached this size. Large enough that its header and checksum cost nothing per record,
-/// small enough to stay in the processor's cache while it is filled.
-const BATCH_BYTES: usize = 64 << 10;
-/// A record must leave room for the header of its batch and the lengths of its fields.
-pub(super) const RECORD_BYTES_MAX: usize = ledger::BATCH_BYTES_MAX - 1024;
-
-/// What a record takes in a batch beside its fields, at least.
-const RECORD_BYTES: usize = 8;
 /// How often the stores are asked how much they have to commit: so often that rows of this size, or so many rows, lie between.
 const ROW_BYTES: usize = 4 << 10;
 const ROWS_WITH_ROOM_MAX: usize = 256;
@@ -212,12 +205,17 @@ impl TaskContext {
     #[inline]
     pub(crate) fn begin_record(&mut self) {
         if self.on_error != OnError::Fail {
-            self.wake_before = self.wake;
-            self.stores().for_each(|store| store.begin_record());
-            self.sinks.iter_mut().for_each(SinkBuffer::begin_record);
-            self.punctuators.begin_record();
-            self.calls.iter_mut().for_each(Calls::begin_record);
+            self.mark_record();
         }
+    }
+
+    #[inline(never)]
+    fn mark_record(&mut self) {
+        self.wake_before = self.wake;
+        self.stores().for_each(|store| store.begin_record());
+        self.sinks.iter_mut().for_each(SinkBuffer::begin_record);
+        self.punctuators.begin_record();
+        self.calls.iter_mut().for_each(Calls::begin_record);
     }
 
     /// Takes back everything since [`TaskContext::begin_record`].
@@ -257,9 +255,14 @@ impl TaskContext {
     #[inline]
     pub(crate) fn name_calls(&mut self, record: RecordRef<'_>, partition: &TopicPartition) {
         if self.on_error != OnError::Fail && self.calls.iter().any(Calls::has_begun) {
-            let raw = RawRecord::of(record, partition, matches!(self.on_error, OnError::DeadLetter(_)));
-            self.calls.iter_mut().for_each(|calls| calls.begun_by(&raw));
+            self.name_begun_calls(record, partition);
         }
+    }
+
+    #[inline(never)]
+    fn name_begun_calls(&mut self, record: RecordRef<'_>, partition: &TopicPartition) {
+        let raw = RawRecord::of(record, partition, matches!(self.on_error, OnError::DeadLetter(_)));
+        self.calls.iter_mut().for_each(|calls| calls.begun_by(&raw));
     }
 
     /// Whether some calls must be over before others begin.
@@ -352,146 +355,4 @@ pub(crate) fn partition_of<K: 'static>(
 /// Where a record without key goes. Any partition would do; this one makes the output a function of the input.
 fn keyless_partition(task: TaskId, partitions: NonZeroU32) -> Partition {
     Partition(task.partition.0 % partitions)
-}
-
-/// Open batches of one topic, one per partition.
-pub(crate) struct SinkBuffer {
-    topic: TopicName,
-    partitions: Vec<Buffer>,
-    count: NonZeroU32,
-    /// The lane that this task is to the readers of the topic, if it is a repartition topic.
-    lane: Option<u32>,
-    /// Whether a batch has reached its size.
-    full: bool,
-    /// About how many bytes were sent since the last commit.
-    pub(crate) sent: usize,
-}
-
-struct Buffer {
-    partition: TopicPartition,
-    batch: BatchBuilder,
-    /// Batches that the current record filled; it may send more than fits into one.
-    filled: Vec<BatchBuilder>,
-    /// Where the current record began: how many were filled, and where in the open one.
-    mark: Option<(usize, BatchMark)>,
-}
-
-impl SinkBuffer {
-    pub(crate) fn new(topic: &TopicName, count: NonZeroU32, lane: Option<u32>) -> Self {
-        let buffer = |p| Buffer {
-            partition: TopicPartition::new(topic.clone(), Partition(p)),
-            batch: BatchBuilder::default(),
-            filled: Vec::new(),
-            mark: None,
-        };
-        let partitions = (0..count.get()).map(buffer).collect();
-        Self { topic: topic.clone(), partitions, count, lane, full: false, sent: 0 }
-    }
-
-    pub(crate) fn partitions(&self) -> NonZeroU32 {
-        self.count
-    }
-
-    fn topic(&self) -> &TopicName {
-        &self.topic
-    }
-
-    /// Adds a record; `stream_time` is that of this task, which the reader of a lane needs.
-    #[inline]
-    pub(crate) fn push(
-        &mut self,
-        partition: Partition,
-        timestamp: Timestamp,
-        (key, value): (Option<&[u8]>, Option<&[u8]>),
-        (headers, stream_time): (&Headers, Timestamp),
-    ) -> Result<()> {
-        let buffer = &mut self.partitions[partition.0 as usize];
-        if buffer.batch.size() >= BATCH_BYTES {
-            // Only within one record: between two, full batches are closed.
-            buffer.filled.push(std::mem::take(&mut buffer.batch));
-        }
-        let size = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers_size(headers);
-        self.sent += size + RECORD_BYTES;
-        if size + BATCH_BYTES > RECORD_BYTES_MAX {
-            buffer.make_room(size)?;
-        }
-        match self.lane {
-            None => buffer.batch.push(timestamp, key, value, headers),
-            Some(lane) => {
-                let mark = LaneMark { lane, time: stream_time }.encode();
-                buffer.batch.push_with(timestamp, key, value, headers, Some((LANE_HEADER, &mark)));
-            }
-        }
-        self.full |= buffer.batch.size() >= BATCH_BYTES || !buffer.filled.is_empty();
-        Ok(())
-    }
-
-    fn begin_record(&mut self) {
-        let mark = |buffer: &mut Buffer| buffer.mark = Some((buffer.filled.len(), buffer.batch.mark()));
-        self.partitions.iter_mut().for_each(mark);
-    }
-
-    fn roll_back(&mut self) {
-        for buffer in &mut self.partitions {
-            if let Some((filled, mark)) = buffer.mark {
-                if let Some(begun) = buffer.filled.drain(filled.min(buffer.filled.len())..).next() {
-                    buffer.batch = begun;
-                }
-                buffer.batch.rewind(mark);
-            }
-        }
-    }
-
-    /// Whether [`SinkBuffer::close_batches`] has something to close.
-    #[inline]
-    pub(crate) fn is_full(&self) -> bool {
-        self.full
-    }
-
-    /// Closes batches between two records: the full ones, or all. Returns their bytes.
-    pub(crate) fn close_batches(&mut self, all: bool, producer: &mut dyn Producer) -> Result<usize> {
-        if !(self.full || all) {
-            return Ok(0);
-        }
-        let mut bytes = 0;
-        for buffer in &mut self.partitions {
-            buffer.mark = None;
-            for mut filled in buffer.filled.drain(..) {
-                bytes += filled.size();
-                producer.append(&buffer.partition, &mut filled)?;
-            }
-            let size = buffer.batch.size();
-            if size >= BATCH_BYTES || (all && size > 0) {
-                producer.append(&buffer.partition, &mut buffer.batch)?;
-                bytes += size;
-            }
-        }
-        self.full = false;
-        Ok(bytes)
-    }
-}
-
-impl Buffer {
-    /// Begins a new batch for a record that may not fit into the open one.
-    #[cold]
-    fn make_room(&mut self, size: usize) -> Result<()> {
-        if size > RECORD_BYTES_MAX {
-            let partition = &self.partition;
-            return Err(Error::processing(format!(
-                "record is too large. partition={partition}, bytes={size}, bytes_max={RECORD_BYTES_MAX}"
-            )));
-        }
-        if !self.batch.is_empty() {
-            self.filled.push(std::mem::take(&mut self.batch));
-        }
-        Ok(())
-    }
-}
-
-/// About how many bytes they take, and never less.
-pub(super) fn headers_size(headers: &Headers) -> usize {
-    if headers.is_empty() {
-        return 0;
-    }
-    headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + 20).sum()
 }

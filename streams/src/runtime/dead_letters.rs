@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use headwater_core::{Error, Headers, Offset, Timestamp, TopicPartition};
 
-use super::context::{RECORD_BYTES_MAX, headers_size};
+use super::sinks::{RECORD_BYTES_MAX, headers_size};
 
 /// To what a message is cut when the record would be too large, in bytes. Names of topics are shorter than that, too: what is
 /// said of a record by itself always fits into one.

@@ -171,7 +171,7 @@ impl Lane {
     }
 
     /// Its next record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn head(&self) -> Option<RecordRef<'_>> {
         let head = self.head.as_ref()?;
         let record = head.cursor.current()?;
@@ -253,18 +253,24 @@ impl Lane {
 
 impl Head {
     /// Looks when its record is, after `so_far`.
-    #[inline]
+    #[inline(always)]
     fn find_time(&mut self, timing: &Timing, so_far: Timestamp) -> Result<()> {
         let time = match timing {
             Timing::Record => self.cursor.timestamp(),
-            Timing::Marked => self.cursor.current().map(LaneMark::of).transpose()?.map(|mark| mark.time),
-            Timing::Extracted(extract) => {
-                self.extracted = self.cursor.current().map_or(so_far, |record| extract(record, so_far));
-                Some(self.extracted)
-            }
+            Timing::Marked | Timing::Extracted(_) => self.find_other_time(timing, so_far)?,
         };
         self.time = so_far.max(time.unwrap_or(so_far));
         Ok(())
+    }
+
+    /// That of a record that does not say it itself.
+    #[inline(never)]
+    fn find_other_time(&mut self, timing: &Timing, so_far: Timestamp) -> Result<Option<Timestamp>> {
+        if let Timing::Extracted(extract) = timing {
+            self.extracted = self.cursor.current().map_or(so_far, |record| extract(record, so_far));
+            return Ok(Some(self.extracted));
+        }
+        Ok(self.cursor.current().map(LaneMark::of).transpose()?.map(|mark| mark.time))
     }
 }
 

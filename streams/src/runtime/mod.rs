@@ -19,6 +19,7 @@ mod positions;
 mod restarts;
 mod restore;
 mod settings;
+pub(crate) mod sinks;
 mod streams;
 mod task;
 mod worker;

@@ -15,7 +15,7 @@ use headwater_core::{
 
 use super::{
     board::{Board, Progress},
-    context::{OnError, SinkBuffer, TaskContext},
+    context::{OnError, TaskContext},
     inputs::Inputs,
     metrics::{MetricsSink, TaskMetrics},
     plan::Plan,
@@ -24,8 +24,9 @@ use super::{
     punctuation::Punctuators,
     restore::restore,
     settings::ErrorPolicy,
+    sinks::SinkBuffer,
 };
-use crate::{ops::source::Source, process::Call, state::StoreClock, topology::Processors};
+use crate::{edge::Call, ops::source::Source, state::StoreClock, topology::Processors};
 
 /// The engine is written at least so often while there is something that it lacks. A row that was deleted is known to be
 /// deleted only as long as the changelog keeps its tombstone, a day; long before that, the engine must know.
@@ -308,9 +309,10 @@ impl Task {
             store.take_changes(&mut |key, value, timestamp| {
                 // A row that was deleted without ever having had a time.
                 let timestamp = timestamp.max(Timestamp(0));
-                buffer.push(partition, timestamp, (Some(key), value), (&Headers::new(), Timestamp::MIN))?;
+                let about = (&Headers::new(), Timestamp::MIN);
+                let value_bytes = buffer.push_encoded(partition, timestamp, about, key, value)?;
                 *pending += buffer.close_batches(false, producer)?;
-                Ok(())
+                Ok(value_bytes)
             })?;
             self.pending_bytes += changelog.buffer.close_batches(true, &mut *self.producer)?;
         }

@@ -5,7 +5,7 @@
 //! record asks for that key is checked when it does, and a table whose guesses are not asked for stops making them.
 
 /// Tables below this size stay in the processor's cache anyhow.
-pub(super) const TABLE_BYTES_MIN: usize = 256 << 10;
+pub(super) const TABLE_BYTES_MIN: usize = 64 << 10;
 /// After this many guesses it is asked whether they were of use.
 const TRIAL: u32 = 1 << 14;
 /// No row.

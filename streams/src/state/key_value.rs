@@ -7,7 +7,7 @@ use headwater_core::{
 };
 
 use super::{
-    BuildStore, ChangeSink, Store, room,
+    BuildStore, ChangeSink, Store, copied, encoded, room,
     stored::{decode_stored, encode_stored, restore_stored},
     table::{RowMut, Table},
 };
@@ -186,12 +186,9 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
     }
 
     fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()> {
-        let Self { table, value: serde, value_bytes, .. } = self;
+        let Self { table, value: serde, .. } = self;
         table.take_changes(|key, value, timestamp| {
-            value_bytes.clear();
-            let present = value.map_or(Ok(false), |value| serde.encode_nullable(value, value_bytes))?;
-            sink(key, present.then_some(&value_bytes[..]), timestamp)?;
-            Ok(value_bytes.len())
+            sink(&copied(Some(key)), &encoded(&**serde, value), timestamp)
         })
     }
 

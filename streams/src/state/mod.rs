@@ -16,7 +16,7 @@ mod window;
 
 use std::{any::Any, ops::ControlFlow};
 
-use headwater_core::{CleanupPolicy, Result, StateBatch, StoreId, TaskState, Timestamp};
+use headwater_core::{CleanupPolicy, Result, Serde, StateBatch, StoreId, TaskState, Timestamp};
 
 pub(crate) use self::{
     closing::{Closing, Sent},
@@ -30,8 +30,24 @@ pub use self::{
     range::Order,
 };
 
-/// Takes one changed row for the changelog: key, value (`None`: deleted), timestamp.
-pub(crate) type ChangeSink<'a> = dyn FnMut(&[u8], Option<&[u8]>, Timestamp) -> Result<()> + 'a;
+/// Appends a key or a value to what it is given; `false` for null.
+pub(crate) type Write<'a> = dyn Fn(&mut Vec<u8>) -> Result<bool> + 'a;
+
+/// Takes one changed row for the changelog: key, value (null: deleted), timestamp. Gives how many bytes the value has.
+pub(crate) type ChangeSink<'a> = dyn FnMut(&Write<'_>, &Write<'_>, Timestamp) -> Result<usize> + 'a;
+
+/// Writes these bytes.
+fn copied(bytes: Option<&[u8]>) -> impl Fn(&mut Vec<u8>) -> Result<bool> {
+    move |out| {
+        out.extend_from_slice(bytes.unwrap_or_default());
+        Ok(bytes.is_some())
+    }
+}
+
+/// Writes what a serde makes of a value, if there is one.
+fn encoded<V: 'static>(serde: &dyn Serde<V>, value: Option<&V>) -> impl Fn(&mut Vec<u8>) -> Result<bool> {
+    move |out| value.map_or(Ok(false), |value| serde.encode_nullable(value, out))
+}
 
 /// How far the time of an operator is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,7 +23,10 @@ const SORTED_ROW_BYTES: usize = 64;
 /// What an allocation takes beside the bytes asked for.
 const ALLOCATION_BYTES: usize = 16;
 /// So many rows are fetched from memory together.
-const FETCHED_ROWS: usize = 16;
+const FETCHED_ROWS: usize = 64;
+
+/// Where more rows than this lie between two that changed, these are sorted.
+const ROWS_PER_CHANGE_MAX: usize = 256;
 
 type RowKey = SmallVec<[u8; INLINE_KEY_BYTES]>;
 
@@ -34,6 +37,8 @@ pub(crate) struct Table<V> {
     uncommitted: Vec<u32>,
     /// Whether those are in the order of memory.
     ordered: bool,
+    /// Where they are put into it.
+    changed_bits: Vec<u64>,
     /// Rows that were committed and that the engine does not hold yet.
     unwritten: Vec<u32>,
     /// How to take back what the current record did, if that may be asked for.
@@ -83,6 +88,7 @@ impl<V: Clone> Table<V> {
             rows: Vec::new(),
             uncommitted: Vec::new(),
             ordered: true,
+            changed_bits: Vec::new(),
             unwritten: Vec::new(),
             undo: None,
             complete,
@@ -107,8 +113,14 @@ impl<V: Clone> Table<V> {
             return;
         }
         // By the hash alone, which is nearly always enough: comparing the key would wait for each row.
-        let found = keys.iter().map(|key| index.find(Self::hash((*key)?), |_| true).copied());
-        fetch(rows, ahead.set(place, found));
+        let mut hashes = [None; FETCHED_ROWS];
+        for (keys, place) in keys.chunks(FETCHED_ROWS).zip((place..).step_by(FETCHED_ROWS)) {
+            // All hashes first: the less there is between two look-ups, the more of them a processor has under way.
+            let hashes = &mut hashes[..keys.len()];
+            hashes.iter_mut().zip(keys).for_each(|(hash, key)| *hash = key.map(Self::hash));
+            let found = hashes.iter().map(|hash| index.find((*hash)?, |_| true).copied());
+            fetch(rows, ahead.set(place, found));
+        }
     }
 
     /// The row of `key`; `place` is that of the record that asks. `load` asks the engine, and is called only when the engine may know what the table does not.
@@ -182,7 +194,7 @@ impl<V: Clone> Table<V> {
         &mut self,
         mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>,
     ) -> Result<()> {
-        self.order_changes()?;
+        self.order_changes();
         for block in self.uncommitted.chunks(FETCHED_ROWS) {
             fetch(&self.rows, block);
             for at in block {
@@ -205,21 +217,29 @@ impl<V: Clone> Table<V> {
     }
 
     /// Puts the changed rows into the order of memory, in which whoever visits them waits for it least: a table is larger than
-    /// the processor's cache. Where much of it changed, going through all of it costs less than sorting.
-    fn order_changes(&mut self) -> Result<()> {
+    /// the processor's cache. One bit for each row of the table costs less than sorting, and than going through the rows.
+    fn order_changes(&mut self) {
         let changed = &mut self.uncommitted;
         if std::mem::replace(&mut self.ordered, true) {
-            return Ok(());
+            return;
         }
-        if changed.len() > self.rows.len() / 8 {
-            changed.clear();
-            let places =
-                0..u32::try_from(self.rows.len()).map_err(|_| Error::invalid("a table has 2^32 rows"))?;
-            changed.extend(places.zip(&self.rows).filter(|(_, row)| row.uncommitted).map(|(at, _)| at));
-        } else {
+        if changed.len() < self.rows.len() / ROWS_PER_CHANGE_MAX {
             changed.sort_unstable();
+            return;
         }
-        Ok(())
+        let bits = &mut self.changed_bits;
+        bits.clear();
+        bits.resize(self.rows.len().div_ceil(64), 0);
+        for at in changed.drain(..) {
+            bits[at as usize / 64] |= 1 << (at % 64);
+        }
+        for (first, word) in (0..).step_by(64).zip(bits) {
+            let mut left: u64 = *word;
+            while left != 0 {
+                changed.push(first + left.trailing_zeros());
+                left &= left - 1;
+            }
+        }
     }
 
     /// Visits every changed row once; the caller commits them. `visit` says how many bytes its value has.
@@ -235,7 +255,7 @@ impl<V: Clone> Table<V> {
         &mut self,
         mut visit: impl FnMut(&[u8], &mut Option<V>, Timestamp) -> Result<usize>,
     ) -> Result<()> {
-        self.order_changes()?;
+        self.order_changes();
         let mut changed = std::mem::take(&mut self.uncommitted);
         for block in changed.chunks(FETCHED_ROWS) {
             fetch(&self.rows, block);
@@ -346,7 +366,9 @@ impl<V: Clone> Table<V> {
     pub(crate) fn bytes(&self) -> usize {
         let sorted =
             self.sorted.as_ref().map_or(0, |sorted| sorted.len() * SORTED_ROW_BYTES + self.long_key_bytes);
-        let rows = self.rows.capacity() * size_of::<Row<V>>() + self.index.capacity() * 5;
+        // The bits for changed rows are there from the first commit on.
+        let row = size_of::<Row<V>>();
+        let rows = self.rows.capacity() * row + self.rows.capacity() / 8 + self.index.capacity() * 5;
         rows + self.long_key_bytes + self.heap_bytes + sorted
     }
 }

@@ -10,7 +10,7 @@ use headwater_core::{
 };
 
 use super::{
-    BuildStore, ChangeSink, Closing, Store, StoreClock, room,
+    BuildStore, ChangeSink, Closing, Store, StoreClock, encoded, room,
     stored::{Loaded, decode_stored, encode_stored, restore_stored},
     table::{RowMut, Table},
 };
@@ -361,18 +361,17 @@ impl<A: Data> Store for WindowStore<A> {
     }
 
     fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()> {
-        let Self { panes, closed, value: serde, key_bytes, value_bytes, .. } = self;
+        let Self { panes, closed, value: serde, .. } = self;
         for pane in closed.iter_mut().chain(panes) {
-            let start = pane.start.0.to_be_bytes();
+            let mut suffix = [0; CHANGELOG_SUFFIX_BYTES];
+            suffix[..START_BYTES].copy_from_slice(&pane.start.0.to_be_bytes());
             pane.table.take_changes(|key, value, timestamp| {
-                key_bytes.clear();
-                key_bytes.extend_from_slice(key);
-                key_bytes.extend_from_slice(&start);
-                key_bytes.extend_from_slice(&[0; 4]);
-                value_bytes.clear();
-                let present = value.map_or(Ok(false), |value| serde.encode_nullable(value, value_bytes))?;
-                sink(key_bytes, present.then_some(&value_bytes[..]), timestamp)?;
-                Ok(value_bytes.len())
+                let put_key = |out: &mut Vec<u8>| {
+                    out.extend_from_slice(key);
+                    out.extend_from_slice(&suffix);
+                    Ok(true)
+                };
+                sink(&put_key, &encoded(&**serde, value), timestamp)
             })?;
         }
         let written = self.closed.drain(..).filter(|pane| pane.written).map(|pane| pane.start);

@@ -7,8 +7,9 @@ use headwater_core::Data;
 use super::{NodeKind, ShownRef, SinkTopic, Topology};
 use crate::{
     OffsetReset,
+    edge::{Next, Process, RecordType, Shared, SharedChild, Step, Stepping, Tee},
     ops::source::Source,
-    process::{Hop, Next, Process, Processor, RecordType, Shared, SharedChild, Tee},
+    process::{Hop, Processor},
     runtime::lanes::Extract,
 };
 
@@ -114,6 +115,42 @@ where
     fn build(&self, _: &Slots, children: Vec<ErasedNext>) -> ErasedNext {
         let hop = Hop::<P, K, V, K2, V2>::new((self.supplier)(), tee::<K2, V2>(children));
         ErasedNext::of::<K, V>(Box::new(hop))
+    }
+}
+
+/// As [`ProcessorNode`], for operators that keep nothing.
+pub(crate) struct StepNode<K, V, K2, V2, S, F> {
+    supplier: F,
+    types: PhantomData<NodeTypes<K, V, K2, V2, S>>,
+}
+
+impl<K, V, K2, V2, S, F: Fn() -> S> StepNode<K, V, K2, V2, S, F> {
+    pub(crate) fn new(supplier: F) -> Self {
+        Self { supplier, types: PhantomData }
+    }
+}
+
+impl<K, V, K2, V2, S, F> BuildNode for StepNode<K, V, K2, V2, S, F>
+where
+    K: Data,
+    V: Data,
+    K2: Data,
+    V2: Data,
+    S: Step<K, V, K2, V2>,
+    F: Fn() -> S + Send + Sync,
+{
+    fn input(&self) -> RecordType {
+        RecordType::of::<K, V>()
+    }
+
+    fn output(&self) -> Option<RecordType> {
+        Some(RecordType::of::<K2, V2>())
+    }
+
+    fn build(&self, _: &Slots, children: Vec<ErasedNext>) -> ErasedNext {
+        let next = tee::<K2, V2>(children);
+        let stepping = Stepping { step: (self.supplier)(), next, input: PhantomData::<fn(K, V)> };
+        ErasedNext::of::<K, V>(Box::new(stepping))
     }
 }
 

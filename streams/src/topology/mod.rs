@@ -12,7 +12,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use headwater_core::{Error, Result, TopicName};
 
 pub(crate) use self::{
-    build::{BuildNode, BuildSource, ErasedNext, ProcessorNode, Processors, SharedChildren, Slots, tee},
+    build::{
+        BuildNode, BuildSource, ErasedNext, ProcessorNode, Processors, SharedChildren, Slots, StepNode, tee,
+    },
     copartition::Copartitioned,
     effect::{Carried, Effect},
     outputs::{ShownRef, shown},
@@ -198,7 +200,7 @@ fn check_edges(nodes: &[Node]) -> Result<()> {
                 NodeKind::Processor { build, .. } | NodeKind::Sink { build, .. } => Some(build.input()),
             };
             if output != input {
-                let show = |t: Option<crate::process::RecordType>| t.map_or("nothing", |t| t.name);
+                let show = |t: Option<crate::edge::RecordType>| t.map_or("nothing", |t| t.name);
                 return Err(Error::invalid(format!(
                     "record type mismatch. from=`{}`, output=`{}`, to=`{}`, input=`{}`",
                     node.name,

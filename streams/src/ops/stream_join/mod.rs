@@ -235,7 +235,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             JoinInput::new(sides, windows.right(), Arc::clone(&flipped), (key, value))
         });
         let right_node = right_node.marked(effect);
-        let results = left_node.then("join", &[], || Pass);
+        let results = left_node.then_step("join", || Pass);
         self.graph.borrow_mut().link(right_node.node, results.node);
         results
     }

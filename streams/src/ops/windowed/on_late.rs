@@ -2,12 +2,12 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
-use headwater_core::{Data, Record, Result, Timestamp};
+use headwater_core::{Data, Result, Timestamp};
 
 use crate::{
     KStream, WindowedStream, Windows,
+    edge::{Call, Lent, Next, Process, RecordType},
     ops::branch::Pass,
-    process::{Call, Next, Process, RecordType},
     runtime::context::TaskContext,
     topology::{BuildNode, ErasedNext, Slots},
 };
@@ -67,7 +67,7 @@ pub(super) fn in_time<K: Data, V: Data>(
     let gate =
         stream.then_node("late-gate", &[store], Box::new(GateNode::<K, V> { is_late, types: PhantomData }));
     // The first child of the gate, also when nothing is built on it; the aggregate is the second.
-    on_late(gate.then("late", &[], || Pass));
+    on_late(gate.then_step("late", || Pass));
     gate
 }
 
@@ -102,8 +102,8 @@ struct Gate<K, V> {
 }
 
 impl<K: Data, V: Data> Process<K, V> for Gate<K, V> {
-    fn process(&mut self, record: Record<K, V>, task: &mut TaskContext) -> Result<()> {
-        if (self.is_late)(&record.key, record.timestamp, &mut self.key_bytes, task)? {
+    fn process(&mut self, record: Lent<'_, K, V>, task: &mut TaskContext) -> Result<()> {
+        if (self.is_late)(record.key(), record.timestamp(), &mut self.key_bytes, task)? {
             self.late.process(record, task)
         } else {
             self.in_time.process(record, task)

@@ -4,8 +4,8 @@ use headwater_core::{Error, Offset, RecordCursor, Result, TaskId, Timestamp, Top
 
 use super::Task;
 use crate::{
+    edge::Call,
     ops::source::Source,
-    process::Call,
     runtime::{
         context::TaskContext,
         lanes::{Choice, choose},
@@ -163,7 +163,7 @@ impl Task {
             context.stream_time = context.time_before.max(record.timestamp);
             context.begin_record();
             context.in_record = true;
-            let outcome = sources[input.source].process(record, context).map(|()| true).or_else(|error| {
+            let outcome = sources[input.source].process(&record, context).map(|()| true).or_else(|error| {
                 context.forgive(error, record, &input.partition)?;
                 Ok(false)
             });

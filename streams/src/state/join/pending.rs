@@ -5,7 +5,7 @@
 
 use headwater_core::{Result, Timestamp};
 
-use crate::state::ChangeSink;
+use crate::state::{ChangeSink, copied};
 
 /// The bit of a row's number that makes its key the mark that the row was matched. Numbers end before it, as in Kafka.
 pub(super) const MATCHED: u32 = 1 << 31;
@@ -50,7 +50,7 @@ impl Pending {
         let mut start = 0;
         for change in self.changes.drain(..) {
             let (key, value) = (&self.bytes[start..change.key_end], &self.bytes[change.key_end..change.end]);
-            sink(key, Some(value), change.timestamp)?;
+            sink(&copied(Some(key)), &copied(Some(value)), change.timestamp)?;
             start = change.end;
         }
         self.bytes.clear();

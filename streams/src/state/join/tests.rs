@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, time::Duration};
 use headwater_core::{DefaultSerde, Partition, StateBackend, TaskId, memory::MemoryBackend};
 
 use super::*;
-use crate::JoinWindows;
+use crate::{JoinWindows, state::Write};
 
 const SLOT: StoreId = StoreId(0);
 
@@ -51,9 +51,12 @@ impl Fixture {
 
     fn commit(&mut self) {
         let changelog = &mut self.changelog;
-        let mut sink = |key: &[u8], value: Option<&[u8]>, _: Timestamp| {
-            changelog.push((key.to_vec(), value.unwrap().to_vec()));
-            Ok(())
+        let mut sink = |write_key: &Write<'_>, write_value: &Write<'_>, _: Timestamp| {
+            let (mut key, mut value) = (Vec::new(), Vec::new());
+            assert!(write_key(&mut key)? && write_value(&mut value)?);
+            let bytes = value.len();
+            changelog.push((key, value));
+            Ok(bytes)
         };
         Store::take_changes(&mut self.store, &mut sink).unwrap();
     }

@@ -20,7 +20,7 @@ use self::{
     timers::Timers,
 };
 use super::{
-    BuildStore, ChangeSink, Closing, Store, StoreClock, room,
+    BuildStore, ChangeSink, Closing, Store, StoreClock, copied, encoded, room,
     stored::{Loaded, decode_stored, encode_stored, restore_stored},
     table::{RowMut, Table},
 };
@@ -385,11 +385,7 @@ impl<A: Data> Store for SessionStore<A> {
             let Some(sessions) = sessions else { return Ok(0) };
             sessions.log(|session, value| {
                 layout::changelog_key(key, session, &mut scratch.key);
-                scratch.value.clear();
-                let present =
-                    value.map_or(Ok(false), |value| serde.encode_nullable(value, &mut scratch.value))?;
-                sink(&scratch.key, present.then_some(&scratch.value[..]), session.end)?;
-                Ok(scratch.value.len())
+                sink(&copied(Some(&scratch.key)), &encoded(&**serde, value), session.end)
             })?;
             Ok(sessions.heap_bytes())
         })
