@@ -2,11 +2,11 @@
 //!
 //! Read in this order: `layout` (which files) and `fs` (what is done with them, `share`: how much of the time), `group` and `codec` (what a journal
 //! group looks like), `journal`, `writer` (what happens in which order), `partition`, `span` and `reader` (segments),
-//! `checkpoint`, `recovery`; then `retention` and `compaction` (what becomes of old records), `observer` and `published`
+//! `checkpoint`, `filed`, `recovery`; then `retention` and `compaction` (what becomes of old records), `observer` and `published`
 //! (who looks at it from outside), `dump` and `verify` (who looks into its files).
 //!
-//! A commit is durable when its journal group is on disk, and visible after that. Segments are written from memory later
-//! and never sync a commit. The journal thread is the only one that changes anything; readers take what they need from
+//! A commit is durable when its journal group is on disk, and visible after that. Segments are written from memory later, but for
+//! large commits: those go to segments first, and the journal says where (`filed`). The journal thread is the only one that changes anything; readers take what they need from
 //! memory or from files that only grow, and look again when files went away meanwhile.
 
 mod admin;

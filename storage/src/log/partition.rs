@@ -1,5 +1,5 @@
-//! The writing end of a partition's files: written lazily, in Kafka's layout, from the batches that are in the journal
-//! already.
+//! The writing end of a partition's files, in Kafka's layout: written lazily from batches that are in the journal already, or, where
+//! much comes at once, before the journal says that they are there (`filed`).
 
 use std::{
     io::IoSlice,

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod disk;
 mod faults;
+mod filed;
 mod flips;
 mod full;
 mod life;
