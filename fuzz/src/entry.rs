@@ -162,6 +162,23 @@ pub enum Entry<'a> {
         next: Small,
         forgotten: Vec<Small>,
     },
+    /// A batch that lies in files, or not.
+    Filed {
+        topic: Small,
+        partition: Small,
+        batch: EntryBatch<'a>,
+    },
+    /// How far files were written, or not.
+    Files {
+        topic: Small,
+        partition: Small,
+        earliest: Large,
+        end: Large,
+        active: Large,
+        length: Large,
+        times: (i64, i64),
+        newest: Large,
+    },
     Unknown(&'a [u8]),
 }
 
@@ -203,6 +220,21 @@ impl Entry<'_> {
                     out.extend_from_slice(&offset.0.to_be_bytes());
                     field(out, metadata);
                 }
+            }
+            Self::Filed { topic, partition, batch } => {
+                out.push(11);
+                numbers(out, &[topic.0, partition.0]);
+                let bytes = batch.bytes();
+                out.extend_from_slice(&bytes[..bytes.len().min(headwater_core::BATCH_HEADER_BYTES)]);
+            }
+            Self::Files { topic, partition, earliest, end, active, length, times, newest } => {
+                out.push(12);
+                numbers(out, &[topic.0, partition.0]);
+                [earliest, end, active, length]
+                    .iter()
+                    .for_each(|number| out.extend_from_slice(&number.0.to_be_bytes()));
+                [times.0, times.1].iter().for_each(|time| out.extend_from_slice(&time.to_be_bytes()));
+                out.extend_from_slice(&newest.0.to_be_bytes());
             }
             Self::TopicAltered { id, settings } => {
                 out.push(5);

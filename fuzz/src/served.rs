@@ -30,6 +30,7 @@ pub fn options(tail_bytes_max: usize) -> LogOptions {
         durability: Durability::Os,
         journal_segment_bytes: 8 << 10,
         checkpoint_bytes: 32 << 10,
+        filed_bytes_min: 100,
         tail_bytes_max,
         open_files_max: 3,
         cleaner_bytes_max: 4 << 10,

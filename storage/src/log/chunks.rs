@@ -18,7 +18,7 @@ impl Chunks {
     pub(super) fn take(&self, size: usize) -> BytesMut {
         let unused = self.with(|spare| {
             let at = spare.iter().position(Bytes::is_unique)?;
-            Some(spare.swap_remove(at))
+            Some(spare.remove(at))
         });
         match unused.flatten().map(Bytes::try_into_mut) {
             Some(Ok(mut chunk)) => {

@@ -40,6 +40,7 @@ pub(super) struct Filed {
 impl Filed {
     pub(super) fn note(&mut self, item: &Item) {
         match item {
+            Item::Entry(Entry::Batch { batch, .. }) => self.largest = self.largest.max(batch.bytes().len()),
             Item::Entry(_) => {}
             Item::Filed(_, header) => self.largest = self.largest.max(header.size()),
             Item::Files(mark) => drop(self.marks.insert(mark.place, *mark)),
@@ -50,8 +51,6 @@ impl Filed {
 /// Looks whether files hold what the journal says they do, group by group.
 pub(super) struct Check<'a> {
     layout: &'a Layout,
-    /// Of the checkpoint: batches are filed only in partitions that it knows.
-    ledger: &'a Ledger,
     deleted: &'a BTreeSet<TopicId>,
     earliest: &'a BTreeMap<Place, Offset>,
     partitions: BTreeMap<Place, Followed>,
@@ -62,28 +61,41 @@ pub(super) struct Check<'a> {
 /// How far the files of a partition were looked through.
 struct Followed {
     folder: PathBuf,
+    /// With which offsets its segments begin.
+    bases: Vec<Offset>,
     /// The segment that comes next, and where in it; `None` when none was begun.
     segment: Option<Offset>,
     byte: u64,
+    /// Where the newest line says that the files end.
+    newest_end: Offset,
     /// Batches that came since, filed or not.
     expected: Vec<BatchHeader>,
 }
 
 impl<'a> Check<'a> {
-    /// Of the partitions of which `filed` says something, from where `marks` of the checkpoint say that they stood.
+    /// Of the partitions of which `filed` says something, from where `marks` of the checkpoint say that they stood. Batches are filed only in
+    /// partitions that it knows.
     ///
     /// # Errors
     /// `Corrupt` when one of them is none of the checkpoint's.
     pub(super) fn new(
         layout: &'a Layout,
-        (ledger, marks): (&'a Ledger, &[PartitionMark]),
+        (ledger, marks): (&Ledger, &[PartitionMark]),
         filed: &Filed,
         (deleted, earliest): (&'a BTreeSet<TopicId>, &'a BTreeMap<Place, Offset>),
     ) -> Result<Self> {
         let mut partitions = BTreeMap::new();
-        for place in filed.marks.keys() {
-            let folder = layout.partition(&ledger.partition(*place)?);
-            let none = Followed { folder, segment: None, byte: 0, expected: Vec::new() };
+        for (place, newest) in &filed.marks {
+            let partition = ledger.offsets(*place).and_then(|_| ledger.partition(*place).ok());
+            let partition = partition.ok_or_else(|| {
+                Error::corrupt(format!(
+                    "batches are in files of a partition that no checkpoint knows. {newest:?}"
+                ))
+            })?;
+            let folder = layout.partition(&partition);
+            let bases = layout.numbered(&folder, "log")?.into_iter().map(Offset).collect();
+            let (newest_end, expected) = (newest.end, Vec::new());
+            let none = Followed { folder, bases, segment: None, byte: 0, newest_end, expected };
             partitions.insert(*place, none);
         }
         for mark in marks.iter().filter(|mark| mark.length > 0) {
@@ -91,7 +103,7 @@ impl<'a> Check<'a> {
                 (followed.segment, followed.byte) = (Some(mark.active), mark.length);
             }
         }
-        Ok(Self { layout, ledger, deleted, earliest, partitions, missed: None })
+        Ok(Self { layout, deleted, earliest, partitions, missed: None })
     }
 
     /// Whether the files hold what a group says.
@@ -112,28 +124,28 @@ impl<'a> Check<'a> {
 
     fn expect(&mut self, place: Place, header: impl FnOnce() -> BatchHeader) {
         if let Some(followed) = self.partitions.get_mut(&place) {
-            followed.expected.push(header());
+            let header = header();
+            // What comes behind the newest line, no line speaks of.
+            if header.next_offset() <= followed.newest_end {
+                followed.expected.push(header);
+            }
         }
     }
 
     fn files_hold(&mut self, mark: &PartitionMark) -> Result<bool> {
         let Some(followed) = self.partitions.get_mut(&mark.place) else { return Ok(true) };
         let expected = std::mem::take(&mut followed.expected);
-        // What was deleted since was on disk before its files went: there is nothing to look for.
+        if expected.last().is_none_or(|last| last.next_offset() != mark.end) {
+            return Err(Error::corrupt(format!("files hold what no batch before them says. files={mark:?}")));
+        }
         let before = self.earliest.get(&mark.place).copied().unwrap_or_default();
-        let gone = expected.partition_point(|header| header.next_offset() <= before);
+        let gone = followed.gone(&expected, before);
         let (gone, left) = expected.split_at(gone);
         let found = if self.deleted.contains(&mark.place.topic) || left.is_empty() {
             true
         } else {
-            let read = followed.walk(self.layout, gone, left);
-            let place = || {
-                let partition = self.ledger.partition(mark.place);
-                partition.map_or_else(|_| String::new(), |partition| format!("partition={partition}"))
-            };
-            let stands = (followed.segment, followed.byte) == (Some(mark.active), mark.length);
-            let ends = left.last().is_some_and(|last| last.next_offset() == mark.end);
-            read.map_err(|e| e.context(place()))? && stands && ends
+            let holds = followed.walk(self.layout, gone, left)?;
+            holds && (followed.segment, followed.byte) == (Some(mark.active), mark.length)
         };
         if !found {
             self.missed = Some((*mark, followed.folder.clone()));
@@ -160,11 +172,22 @@ impl<'a> Check<'a> {
 }
 
 impl Followed {
+    /// How many of the batches need not be looked for, because the segment that held them was deleted since, which was on disk before it
+    /// went. One of which something is left must be good from its front on.
+    fn gone(&self, expected: &[BatchHeader], before: Offset) -> usize {
+        if before >= self.newest_end {
+            return expected.len();
+        }
+        let behind = self.bases.iter().skip(1).chain([&Offset(u64::MAX)]);
+        let kept = self.bases.iter().zip(behind).find(|(_, next)| **next > before).map(|(base, _)| *base);
+        let kept = kept.map_or(before, |base| base.min(before));
+        expected.partition_point(|header| header.next_offset() <= kept)
+    }
+
     /// Whether the files go on with the batches `left`, behind those that are `gone`.
     fn walk(&mut self, layout: &Layout, gone: &[BatchHeader], left: &[BatchHeader]) -> Result<bool> {
         let Some(first) = left.first() else { return Ok(true) };
-        let bases: Vec<_> = layout.numbered(&self.folder, "log")?.into_iter().map(Offset).collect();
-        let holder = bases.iter().rev().copied().find(|base| *base <= first.base_offset());
+        let holder = self.bases.iter().rev().copied().find(|base| *base <= first.base_offset());
         let skipped = |from: Offset| {
             gone.iter()
                 .filter(|header| header.base_offset() >= from)
@@ -180,7 +203,7 @@ impl Followed {
         let mut open: Option<Arc<dyn DataFile>> = None;
         for header in left {
             let base = header.base_offset();
-            if self.segment != Some(base) && bases.binary_search(&base).is_ok() {
+            if self.segment != Some(base) && self.bases.binary_search(&base).is_ok() {
                 (self.segment, self.byte, open) = (Some(base), 0, None);
             }
             let Some(segment) = self.segment else { return Ok(false) };

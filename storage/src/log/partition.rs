@@ -139,10 +139,16 @@ impl PartitionWriter {
                 files.removed_from(&self.folder);
             }
         }
-        let Some(Active { base, length, .. }) = active else { return Ok(()) };
-        let path = log_file(&self.folder, base);
-        let cut = files.open(&path)?.set_len(length);
-        cut.map_err(|e| Error::io(format!("cannot cut segment. file={}", path.display()), e))
+        let Some(Active { base, length, index, times, .. }) = active else { return Ok(()) };
+        for (path, length) in [
+            (log_file(&self.folder, base), length),
+            (index_file(&self.folder, base), index.bytes),
+            (time_index_file(&self.folder, base), times.bytes),
+        ] {
+            let cut = files.open(&path)?.set_len(length);
+            cut.map_err(|e| Error::io(format!("cannot cut segment. file={}", path.display()), e))?;
+        }
+        Ok(())
     }
 
     /// How many bytes wait to be written.

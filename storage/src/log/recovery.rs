@@ -1,8 +1,9 @@
 //! Opens a folder: checkpoint, then at most the journal behind it.
 //!
-//! 1. The journal behind the checkpoint is read and checked. If it is damaged, nothing has been touched. Segments are
-//!    checked when they are read.
-//! 2. Each partition's files are cut back to the checkpoint; those that the journal says to be gone need not be there.
+//! 1. The journal behind the checkpoint is read and checked, with the batches that it does not hold itself (`filed`). If it is damaged,
+//!    nothing has been touched. Other segments are checked when they are read.
+//! 2. Each partition's files are cut back to the checkpoint, or to how far the journal says that they were written; those that it
+//!    says to be gone need not be there.
 //! 3. The journal's entries are applied once more, in their order.
 //! 4. A new checkpoint and a new journal segment make that durable; until then, a crash begins at 1 again.
 
@@ -93,18 +94,34 @@ fn read_journal(layout: &Layout, checkpoint: &Checkpoint) -> Result<Found> {
         });
         scan.map(|scan| Found { scan, later })
     };
-    let found = read(u64::MAX)?;
-    if found.later.filed.marks.is_empty() {
-        return Ok(found);
+    let mut until = u64::MAX;
+    loop {
+        let found = read(until)?;
+        if found.later.filed.marks.is_empty() {
+            return Ok(found);
+        }
+        let Later { deleted, earliest, filed, .. } = &found.later;
+        let known = (&checkpoint.ledger, &checkpoint.partitions[..]);
+        let mut check = Check::new(layout, known, filed, (deleted, earliest))?;
+        let good = scan::scan(layout, from, &mut |visited, items| {
+            if visited.group >= until {
+                return Ok(false);
+            }
+            match check.holds(&items)? {
+                false if visited.kind == Kind::Synced => Err(check.damage()),
+                holds => Ok(holds),
+            }
+        })?;
+        if good.end.group == found.scan.end.group {
+            return Ok(found);
+        }
+        tracing::warn!(
+            folder = %layout.folder.display(), group = good.end.group, error = check.damage().report(),
+            "segments were lost that the journal speaks of: the log ends before"
+        );
+        // What was deleted behind it was not deleted.
+        until = good.end.group;
     }
-    let Later { deleted, earliest, filed, .. } = &found.later;
-    let known = (&checkpoint.ledger, &checkpoint.partitions[..]);
-    let mut check = Check::new(layout, known, filed, (deleted, earliest))?;
-    let good = scan::scan(layout, from, &mut |visited, items| match check.holds(&items)? {
-        false if visited.kind == Kind::Synced => Err(check.damage()),
-        holds => Ok(holds),
-    })?;
-    if good.end == found.scan.end { Ok(found) } else { read(good.end.group) }
 }
 
 /// Where a journal ends for those who open the log.
@@ -117,10 +134,17 @@ pub(super) fn journal_end(layout: &Layout, checkpoint: &Checkpoint) -> Result<Po
 
 /// Puts on disk what lies in files behind the checkpoint.
 fn sync_filed(layout: &Layout, checkpoint: &Checkpoint, later: &Later) -> Result<()> {
+    let active: BTreeMap<_, _> = checkpoint.partitions.iter().map(|mark| (mark.place, mark.active)).collect();
     for mark in later.filed.marks.values().filter(|mark| !later.deleted.contains(&mark.place.topic)) {
+        // Those before it were on disk at the checkpoint.
+        let first = active.get(&mark.place).copied().unwrap_or_default();
         let folder = layout.partition(&checkpoint.ledger.partition(mark.place)?);
-        for base in layout.numbered(&folder, "log")? {
-            layout.sync_file(&log_file(&folder, Offset(base)))?;
+        if !layout.exists(&folder)? {
+            // All of it was deleted, and its name never came to the disk.
+            continue;
+        }
+        for base in layout.numbered(&folder, "log")?.into_iter().map(Offset).filter(|base| *base >= first) {
+            layout.sync_file(&log_file(&folder, base))?;
         }
         layout.sync_folder(&folder)?;
     }
@@ -365,13 +389,18 @@ impl Restore<'_> {
             )));
         }
         compaction::resolve(self.layout, &folder)?;
+        let synced = mark.map_or(Offset(0), |mark| mark.active);
         let filed = self.later.filed.marks.get(&place);
+        // What was deleted, the entries say that did it.
+        let filed = filed.map(|filed| PartitionMark { earliest: offsets.earliest, ..*filed });
+        let filed = filed.as_ref();
         let mark = filed.or(mark).filter(|_| !self.later.deleted.contains(&place.topic));
         let before = self.later.earliest.get(&place).copied().unwrap_or_default();
         let mut span = span::cut_back((place.topic, &folder), mark, before, &mut self.books.files)?;
         span.end = filed.map_or(offsets.end, |filed| filed.end.max(offsets.end));
         if filed.is_some() && !span.segments.is_empty() {
-            self.books.files.reopen(&folder, span.segments.iter().map(|segment| segment.base))?;
+            let behind = span.segments.iter().map(|segment| segment.base).filter(|base| *base >= synced);
+            self.books.files.reopen(&folder, behind)?;
         }
         let active = mark.filter(|_| !span.segments.is_empty());
         let active = active.map(|mark| self.active(&span, mark)).transpose()?;

@@ -104,7 +104,7 @@ impl FileSpan {
     }
 }
 
-/// Brings the files of a partition back to what they were at the checkpoint; what came later is in the journal, which
+/// Brings the files of a partition back to what they were at the checkpoint, or where the journal says so later; what came behind that is in the journal, which
 /// says too that records before `before` are gone.
 ///
 /// # Errors

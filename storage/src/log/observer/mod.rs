@@ -283,6 +283,19 @@ impl Observer {
         Ok(())
     }
 
+    /// What the journal refers to may be lost, too: then the log ends for those who open it before what it ends with now.
+    ///
+    /// # Errors
+    /// `error`, when it does not.
+    fn accept_lost_files(&self, error: Error) -> Result<()> {
+        let mut view = self.lock();
+        let known = view.as_ref().map(|view| view.position.group);
+        match View::last_good(&self.layout) {
+            Ok(end) if known.is_some_and(|known| end.group < known) => self.accept_loss(&mut view, error),
+            _ => Err(error),
+        }
+    }
+
     /// After a read that found something else than it should.
     fn refresh(&self) {
         let mut view = self.lock();
@@ -317,7 +330,10 @@ impl Observer {
                 Ok(Some(batches)) => return Ok(Fetched { batches, end }),
                 Ok(None) => {}
                 Err(error) => {
-                    self.wait(&mut patience, error).await?;
+                    if let Err(error) = self.wait(&mut patience, error).await {
+                        self.accept_lost_files(error)?;
+                        patience = Patience::default();
+                    }
                     self.refresh();
                 }
             }
@@ -335,7 +351,10 @@ impl Observer {
                 Ok(Search::Found(found)) => return Ok(found),
                 Ok(Search::From(next)) => from = next,
                 Err(error) => {
-                    self.wait(&mut patience, error).await?;
+                    if let Err(error) = self.wait(&mut patience, error).await {
+                        self.accept_lost_files(error)?;
+                        patience = Patience::default();
+                    }
                     self.refresh();
                 }
             }

@@ -33,10 +33,10 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) ledger: Ledger,
-    /// How far files were written at the newest checkpoint that it knows, and where that stands.
+    /// How far files were written at the newest checkpoint that it knows, or later, and where that checkpoint stands.
     marks: HashMap<Place, PartitionMark>,
     checkpoint: Position,
-    /// Batches behind that checkpoint.
+    /// Batches behind that which the journal has.
     journaled: HashMap<Place, VecDeque<BatchPlace>>,
     /// Behind the last group that it knows.
     pub(super) position: Position,

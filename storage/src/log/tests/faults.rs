@@ -263,7 +263,10 @@ fn knows_duplicates(log: &EmbeddedLog) {
 }
 
 fn a_fault_at_every_point(sticky: bool, errno: i32) {
-    [small(), small_in_mode_os()].iter().for_each(|options| fail_at_every_point(sticky, errno, options));
+    let all_filed = LogOptions { filed_bytes_min: 0, ..small() };
+    [small(), all_filed, small_in_mode_os()]
+        .iter()
+        .for_each(|options| fail_at_every_point(sticky, errno, options));
 }
 
 fn fail_at_every_point(sticky: bool, errno: i32, options: &LogOptions) {

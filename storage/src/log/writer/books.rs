@@ -152,7 +152,15 @@ impl Books {
             books.partitions.get(&place).is_some_and(|writer| header.next_offset() <= writer.filed_until)
         };
         match item {
-            Item::Files(_) => Ok(()),
+            Item::Files(mark)
+                if self.ledger.offsets(mark.place).is_some_and(|offsets| offsets.end == mark.end) =>
+            {
+                Ok(())
+            }
+            Item::Files(mark) => Err(Error::corrupt(format!(
+                "files of a partition do not end where it does. files={mark:?}, offsets={:?}",
+                self.ledger.offsets(mark.place)
+            ))),
             Item::Filed(place, header) if filed(self, place, &header) => {
                 self.replay_filed(place, &header, shared)
             }
@@ -292,8 +300,8 @@ impl Books {
         let mut filed = Vec::new();
         let mut standings = Vec::new();
         for (place, batches) in batches {
-            let Some(writer) = self.partitions.get_mut(&place) else { continue };
-            let (Some(first), Some(last)) = (batches.first(), batches.last()) else { continue };
+            let writer = self.partitions.get_mut(&place).expect("a checkpoint knows the partition");
+            let (first, last) = batches.first().zip(batches.last()).expect("there is something to file");
             standings.push((place, writer.standing(first.base_offset())));
             let (end, bytes) = (last.next_offset(), batches.iter().map(|batch| batch.bytes().len()).sum());
             match writer.file(&mut self.files, batches) {

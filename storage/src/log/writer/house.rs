@@ -13,10 +13,10 @@ use std::{
 
 use headwater_core::{
     Cleaned, Error, ErrorKind, Offset, Result, TopicPartition,
-    ledger::{Entry, Ledger, Place, TopicId},
+    ledger::{Entry, Place, TopicId},
 };
 
-use super::{Round, Writer, books::Removal};
+use super::{Round, Writer, books::Removal, filing};
 use crate::log::{
     checkpoint,
     compaction::{Asked, Job},
@@ -74,7 +74,7 @@ pub(super) struct RunningCheckpoint {
     /// Where active segments of compacted topics begin.
     active: BTreeMap<Place, Offset>,
     /// Topics of which batches may be filed when it is done.
-    filable: BTreeMap<TopicId, u32>,
+    pub(super) filable: BTreeMap<TopicId, u32>,
     /// Journal segments before this one are free when it is done.
     position: Position,
     /// Files of records that were too old or too many, which nobody needs when it is done.
@@ -150,13 +150,8 @@ impl Writer {
         self.early_sync.take().map_or(Ok(()), DiskWork::finish)
     }
 
-    /// Whether segments are being synced by another thread.
-    pub(in crate::log) fn is_syncing(&self) -> bool {
-        self.early_sync.is_some() || self.checkpoint.is_some()
-    }
-
     /// Whether what was written is synced before it is built upon.
-    pub(in crate::log) fn waits_for_disk(&self) -> bool {
+    pub(super) fn waits_for_disk(&self) -> bool {
         self.shared.options.durability != Durability::Os
     }
 
@@ -327,7 +322,7 @@ impl Writer {
         };
         let work = DiskWork::begin("headwater-checkpoint", &self.shared, write)?;
         let active = self.books.compacted();
-        let filable = filable(&self.shared.options, &self.books.ledger);
+        let filable = filing::filable(&self.shared.options, &self.books.ledger);
         let expired = std::mem::take(&mut self.expired);
         self.checkpoint = Some(RunningCheckpoint { work, active, filable, position, expired });
         self.journaled = 0;
@@ -347,14 +342,6 @@ impl Writer {
         self.catch_up();
         self.journal.recycle_before(running.position.segment)?;
         self.remove_expired(running.expired)
-    }
-
-    /// No batch is filed until a checkpoint was begun and made: names of files that went must be gone on disk.
-    pub(in crate::log) fn file_no_more(&mut self) {
-        self.filable.clear();
-        if let Some(running) = &mut self.checkpoint {
-            running.filable.clear();
-        }
     }
 
     fn remove_expired(&mut self, expired: Vec<Removal>) -> Result<()> {
@@ -389,14 +376,6 @@ impl Writer {
             tracing::error!(%folder, error = error.report(), "the last checkpoint was not finished");
         }
     }
-}
-
-/// Topics that a checkpoint made now knows, and how many partitions they have; none where batches are not filed.
-pub(super) fn filable(options: &LogOptions, ledger: &Ledger) -> BTreeMap<TopicId, u32> {
-    if matches!(options.durability, Durability::Interval(_)) {
-        return BTreeMap::new();
-    }
-    ledger.topics().map(|(id, spec)| (id, spec.partitions.get())).collect()
 }
 
 /// When old records are looked for next; `None` for never.

@@ -1,9 +1,10 @@
 //! The journal thread: the only one that changes a log.
 //!
-//! A round: take all requests that wait, decide each, write what they come to as one journal group, sync once, show it
-//! to readers, answer. Then, now and then, write the segments and make a checkpoint.
+//! A round: take all requests that wait, decide each, write what they come to as one journal group (`filing`: what is large goes to segments
+//! first), sync once, show it to readers, answer. Then, now and then, write the segments and make a checkpoint.
 
 mod books;
+mod filing;
 mod house;
 mod sweeper;
 
@@ -48,10 +49,10 @@ pub(super) struct Writer {
     published: Publisher,
     pub(super) group: GroupBuilder,
     /// Bytes since the last checkpoint was begun, in the journal or filed.
-    pub(super) journaled: u64,
+    journaled: u64,
     checkpoint: Option<RunningCheckpoint>,
     /// Topics of which batches may be filed, and how many of their partitions: those that the last finished checkpoint knows.
-    pub(super) filable: BTreeMap<TopicId, u32>,
+    filable: BTreeMap<TopicId, u32>,
     /// Syncs segments before a checkpoint has to.
     early_sync: Option<DiskWork>,
     /// Files that the next checkpoint makes useless: only in mode `os`.
@@ -76,9 +77,9 @@ pub(super) struct Round {
     now: Timestamp,
     pub(super) entries: Vec<Entry>,
     /// Batches that were filed. They lie in files before any other of the round does.
-    pub(super) filed: Vec<FiledRun>,
+    filed: Vec<FiledRun>,
     /// Partitions of which batches go into the journal whole.
-    pub(super) whole: BTreeSet<Place>,
+    whole: BTreeSet<Place>,
     answers: Vec<Answer>,
     /// Those who wait for old records to be deleted.
     cleaning: Vec<oneshot::Sender<Result<Cleaned>>>,
@@ -136,7 +137,7 @@ impl Writer {
         let mut filable = BTreeMap::new();
         if checkpointed.is_some() {
             compactor.on_disk = books.compacted();
-            filable = house::filable(&shared.options, &books.ledger);
+            filable = filing::filable(&shared.options, &books.ledger);
         }
         Self {
             shared,
