@@ -40,7 +40,7 @@ bench: setup ## Runs the benchmarks, optimised; BENCH_ARGS="--bench engine" for 
 	@$(COMPILERS) cargo bench --locked -p headwater-benches $(BENCH_ARGS)
 
 bench-smoke: setup ## Runs the benchmarks for a moment, to see that they work
-	@$(COMPILERS) cargo bench --locked --profile dev -p headwater-benches --bench engine --bench observers --bench replay --bench latency --bench scaling -- --smoke
+	@$(COMPILERS) cargo bench --locked --profile dev -p headwater-benches --bench engine --bench observers --bench replay --bench latency --bench scaling --bench restart -- --smoke
 	@$(COMPILERS) cargo bench --locked --profile dev -p headwater-benches --bench log -- --test
 
 fmt: ## Formats the source
