@@ -1,13 +1,19 @@
 //! How RocksDB is set up. What is not set here is at RocksDB's default, on purpose.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, DBCompressionType, LogLevel, LruCacheOptions, Options, WriteBufferManager,
+    WriteOptions,
 };
 
 use super::RocksOptions;
 
 /// Bits per key of the bloom filters: about 1 % of the look-ups of absent keys read a block in vain.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// A part of the cache is at least so large. RocksDB makes 64 parts of half a megabyte or more, and what is larger than a part is never
+/// kept: the filter of a file of 64 MiB with small rows takes more than 2 MiB, and was read and checked anew for each look-up.
+const CACHE_PART_BYTES_MIN: usize = 32 << 20;
+/// There are at most two to the power of this many parts: RocksDB's default.
+const CACHE_PART_BITS_MAX: u32 = 6;
 /// Files that RocksDB keeps open per task. By default it keeps all, and a process with many tasks would meet the
 /// usual limit of 1,024 open files; 64 leave room for a dozen tasks below it, and a file beyond costs an `open`.
 const OPEN_FILES_MAX: i32 = 64;
@@ -39,7 +45,10 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(options: RocksOptions) -> Self {
         let bytes = options.memory_bytes;
-        let cache = Cache::new_lru_cache(bytes);
+        let mut parts = LruCacheOptions::default();
+        parts.set_capacity(bytes);
+        parts.set_num_shard_bits(cache_part_bits(bytes));
+        let cache = Cache::new_lru_cache_opts(&parts);
         // Memtables are charged to the cache, so that there is one limit and not two. They live from a write to the
         // flush at its end, hence a quarter. Writers are not stalled at the limit: it is their own flush that frees it.
         let memtables =
@@ -84,9 +93,26 @@ impl Memory {
     }
 }
 
+/// How many bits of a hash choose the part of a cache.
+fn cache_part_bits(bytes: usize) -> i32 {
+    let bits = (bytes / CACHE_PART_BYTES_MIN).max(1).ilog2().min(CACHE_PART_BITS_MAX);
+    i32::try_from(bits).unwrap_or(0)
+}
+
 /// The log is the journal of the state, a second one would only be written twice.
 pub(super) fn without_wal() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_has_parts_that_hold_the_filter_of_a_large_file() {
+        assert_eq!([1 << 20, 16 << 20, 63 << 20].map(cache_part_bits), [0, 0, 0]);
+        assert_eq!([128 << 20, 1 << 30, 1 << 40].map(cache_part_bits), [2, 5, 6]);
+    }
 }
