@@ -5,7 +5,7 @@
 //! embedded log (`Fsync`). It is filled in a process of its own, a hundred thousand records at a time, each committed before the next. Of
 //! the memory, half is for rows at hand and half for RocksDB: 256 MiB, 2 GiB, and 4 GiB, which has room for all rows. That process is then
 //! closed, and writes its state out, or killed with SIGKILL when all is committed. State that has room is written when its changelog is ten million
-//! records ahead: with 4 GiB there is one key less, so that all of them are left to restore, as many as there can be.
+//! records ahead: with 4 GiB there is one key less, so that all of them are left to restore, about as many as there can be.
 //!
 //! Files are in the page cache, as they are after a crash of a process. What comes out of the restored store is compared with what
 //! went in. Arguments: `--smoke` for a run of CI with 100,000 keys, and parts of the names of the cases that shall run (`"2 GiB, killed"`).
