@@ -2,7 +2,7 @@
 //!
 //! Read in this order: `layout` (which files) and `fs` (what is done with them, `share`: how much of the time), `group` and `codec` (what a journal
 //! group looks like), `journal`, `writer` (what happens in which order), `partition`, `span` and `reader` (segments),
-//! `checkpoint`, `filed`, `recovery`; then `retention` and `compaction` (what becomes of old records), `observer` and `published`
+//! `checkpoint`, `filed`, `behind`, `recovery`; then `retention` and `compaction` (what becomes of old records), `observer` and `published`
 //! (who looks at it from outside), `dump` and `verify` (who looks into its files).
 //!
 //! A commit is durable when its journal group is on disk, and visible after that. Segments are written from memory later, but for
@@ -10,6 +10,7 @@
 //! memory or from files that only grow, and look again when files went away meanwhile.
 
 mod admin;
+mod behind;
 mod checkpoint;
 mod checksum;
 mod chunks;

@@ -11,10 +11,11 @@ use headwater_core::{
 
 use super::{
     super::{
+        behind,
         checkpoint::{self, Checkpoint, PartitionMark},
         journal::{Position, SEGMENT_HEADER_BYTES, SegmentFile},
         layout::Layout,
-        recovery, scan,
+        scan,
     },
     groups::{BatchPlace, Change, Group, Window},
 };
@@ -71,7 +72,7 @@ impl View {
 
     /// Behind the last good group there is.
     pub(super) fn last_good(layout: &Layout) -> Result<Position> {
-        recovery::journal_end(layout, &read_checkpoint(layout)?)
+        behind::journal_end(layout, &read_checkpoint(layout)?)
     }
 
     /// Learns all groups before `target`.
