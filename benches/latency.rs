@@ -8,9 +8,8 @@
 //! Arguments: `--smoke` for a run of CI; `--share 25%` for a replay that takes so much of the disk's time, and nothing else.
 
 use std::{
-    io::{Write, stdout},
     path::Path,
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Command, ExitCode, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -25,7 +24,7 @@ use headwater::{
     prelude::*,
     storage::log::{EmbeddedLog, ObservedLog},
 };
-use headwater_benches::{Load, fill, windowed};
+use headwater_benches::{Killed, Load, fill, say, windowed};
 
 /// Records a second.
 const RATE: u64 = 100_000;
@@ -234,7 +233,7 @@ fn replayed(live: &Path, name: &str) -> Result<u64> {
 }
 
 /// This program once more, in a process of its own, until it is dropped.
-struct Replaying(Child);
+struct Replaying(Killed);
 
 impl Replaying {
     fn start(live: &Path, name: &str, share: &str) -> Result<Self> {
@@ -256,11 +255,11 @@ impl Replaying {
             command.args(["--disk-share", share]);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        child.map(Self).map_err(|e| Error::io("cannot start a replay", e))
+        child.map(|child| Self(Killed(child))).map_err(|e| Error::io("cannot start a replay", e))
     }
 
     fn is_running(&mut self) -> Result<bool> {
-        let ended = self.0.try_wait().map_err(|e| Error::io("cannot look after a replay", e))?;
+        let ended = self.0.0.try_wait().map_err(|e| Error::io("cannot look after a replay", e))?;
         match ended {
             Some(status) if !status.success() => {
                 Err(Error::invalid(format!("a replay failed. status={status}")))
@@ -268,16 +267,4 @@ impl Replaying {
             ended => Ok(ended.is_none()),
         }
     }
-}
-
-impl Drop for Replaying {
-    fn drop(&mut self) {
-        // It may have ended.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn say(text: &str) -> Result<()> {
-    writeln!(stdout(), "{text}").map_err(|e| Error::io("cannot write to standard output", e))
 }

@@ -1,6 +1,11 @@
-//! What benchmarks share: records as the measuring stick generates them, their serdes, and the CPU time of a run.
+//! What benchmarks share: records as the measuring stick generates them, their serdes, the CPU time of a run, other processes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{Write, stdout},
+    process::Child,
+    sync::Arc,
+    time::Duration,
+};
 
 use headwater::{
     core::{BatchBuilder, Log, ProducerName, TopicSpec, partition_for_key},
@@ -11,6 +16,26 @@ use headwater::{
 const BATCH_BYTES: usize = 16_384;
 /// When the first record happens.
 const FIRST_MS: i64 = 1_700_000_000_000;
+
+/// Says a line.
+///
+/// # Errors
+/// `Unavailable` when nobody can be told.
+pub fn say(text: &str) -> Result<()> {
+    writeln!(stdout(), "{text}").map_err(|e| Error::io("cannot write to standard output", e))
+}
+
+/// Another process, killed when it is dropped.
+#[derive(Debug)]
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
 
 /// CPU time of this process so far, of all its threads.
 #[must_use]

@@ -8,7 +8,6 @@
 //! Arguments: `--smoke` for a run of CI; a number of records (50,000,000 unless given).
 
 use std::{
-    io::{Write, stdout},
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -23,7 +22,7 @@ use headwater::{
         state::{RocksBackend, RocksOptions},
     },
 };
-use headwater_benches::{Load, cpu, fill, windowed};
+use headwater_benches::{Load, cpu, fill, say, windowed};
 
 const ROUNDS: usize = 3;
 const KEYS: u64 = 1_000;
@@ -135,8 +134,4 @@ fn per_record(cost: Duration, records: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let per_record = cost.as_nanos() as f64 / records.max(1) as f64;
     per_record
-}
-
-fn say(text: &str) -> Result<()> {
-    writeln!(stdout(), "{text}").map_err(|e| Error::io("cannot write to standard output", e))
 }

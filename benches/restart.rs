@@ -12,14 +12,15 @@
 
 use std::{
     fmt,
-    io::{BufRead, BufReader, IsTerminal, Read, Write, stderr, stdin, stdout},
+    io::{BufRead, BufReader, IsTerminal, Read, Write, stderr, stdin},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use futures::{StreamExt, executor::block_on, future::ready};
 use headwater::prelude::*;
+use headwater_benches::{Killed, say};
 
 const TARGET: Duration = Duration::from_secs(5);
 const KEYS: u64 = 10_000_000;
@@ -264,7 +265,7 @@ impl Progress {
 }
 
 /// This program once more, filling a folder. Killed when it is dropped.
-struct Filling(Child);
+struct Filling(Killed);
 
 impl Filling {
     fn start(folder: &Path, case: Case) -> Result<Self> {
@@ -272,37 +273,27 @@ impl Filling {
         let mut command = Command::new(program);
         command.arg("fill").arg(folder).args(case.arguments());
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        child.map(Self).map_err(|e| Error::io("cannot start the process that fills the store", e))
+        child
+            .map(|child| Self(Killed(child)))
+            .map_err(|e| Error::io("cannot start the process that fills the store", e))
     }
 
     /// Lets it close, or kills it when it has committed everything.
     fn end(mut self, case: Case) -> Result<()> {
         let mut said = String::new();
-        if let Some(out) = self.0.stdout.take() {
+        if let Some(out) = self.0.0.stdout.take() {
             let read = BufReader::new(out).read_line(&mut said);
             read.map_err(|e| Error::io("cannot hear the process that fills the store", e))?;
         }
         let is_killed = case.ending != Ending::Closed;
         if is_killed && said.trim_end() == COMMITTED {
-            self.0.kill().map_err(|e| Error::io("cannot kill the process that fills the store", e))?;
+            self.0.0.kill().map_err(|e| Error::io("cannot kill the process that fills the store", e))?;
         }
         let status =
-            self.0.wait().map_err(|e| Error::io("cannot wait for the process that fills the store", e))?;
+            self.0.0.wait().map_err(|e| Error::io("cannot wait for the process that fills the store", e))?;
         if status.success() == is_killed || is_killed != (said.trim_end() == COMMITTED) {
             return Err(Error::invalid(format!("filling the store failed. case={case}, status={status}")));
         }
         Ok(())
     }
-}
-
-impl Drop for Filling {
-    fn drop(&mut self) {
-        // It may have ended.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn say(text: &str) -> Result<()> {
-    writeln!(stdout(), "{text}").map_err(|e| Error::io("cannot write to standard output", e))
 }

@@ -8,7 +8,6 @@
 //! Arguments: `--smoke` for a run of CI.
 
 use std::{
-    io::{Write, stdout},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -26,7 +25,7 @@ use headwater::{
         state::{RocksBackend, RocksOptions},
     },
 };
-use headwater_benches::{Load, cpu, fill, windowed};
+use headwater_benches::{Load, cpu, fill, say, windowed};
 
 const ROUNDS: usize = 5;
 const LOAD: Load = Load { keys: 10_000, apart_ms: 1, partitions: 4 };
@@ -91,8 +90,4 @@ fn run(workers: usize, records: u64, (log, state): Ports) -> Result<(Duration, D
         streams.close().await?;
         Ok(took)
     })
-}
-
-fn say(text: &str) -> Result<()> {
-    writeln!(stdout(), "{text}").map_err(|e| Error::io("cannot write to standard output", e))
 }

@@ -7,8 +7,9 @@ use headwater_core::{Data, Error};
 use crate::{
     Processor,
     builder::Graph,
-    edge::Step,
-    topology::{BuildNode, Effect, NodeId, NodeKind, ProcessorNode, StepNode},
+    edge::{Next, Step, Stepping},
+    process::Hop,
+    topology::{BuildNode, Effect, NodeId, NodeKind, OperatorNode},
 };
 
 /// A stream of records with keys `K` and values `V`. Cheap to clone; using it twice sends every record both ways.
@@ -48,7 +49,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         V2: Data,
         P: Processor<K, V, K2, V2>,
     {
-        self.then_node(role, stores, Box::new(ProcessorNode::<K, V, K2, V2, P, _>::new(supplier)))
+        let put = move |next| -> Next<K, V> { Box::new(Hop::<P, K, V, K2, V2>::new(supplier(), next)) };
+        self.then_node(role, stores, Box::new(OperatorNode::<K, V, K2, V2, _>::new(put)))
     }
 
     /// As [`KStream::then`], for an operator that keeps nothing.
@@ -62,7 +64,10 @@ impl<K: Data, V: Data> KStream<K, V> {
         V2: Data,
         S: Step<K, V, K2, V2>,
     {
-        self.then_node(role, &[], Box::new(StepNode::<K, V, K2, V2, S, _>::new(supplier)))
+        let put = move |next| -> Next<K, V> {
+            Box::new(Stepping { step: supplier(), next, input: PhantomData::<fn(K, V)> })
+        };
+        self.then_node(role, &[], Box::new(OperatorNode::<K, V, K2, V2, _>::new(put)))
     }
 
     pub(crate) fn then_node<K2: Data, V2: Data>(

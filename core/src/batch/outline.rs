@@ -6,7 +6,7 @@ use super::{
     BATCH_HEADER_BYTES, DECOMPRESSED_BYTES_MAX, ProducerStamp, RECORD_BYTES_MIN, RecordBatch,
     attributes::Attributes, batch_size, compression::Compression,
 };
-use crate::{Error, Offset, Result, Timestamp};
+use crate::{Error, Offset, Result};
 
 /// The header of a batch whose records lie elsewhere: all that a log must know to go on behind it.
 ///
@@ -100,23 +100,11 @@ impl BatchHeader {
         self.base_offset().plus(self.offset_count().into())
     }
 
-    /// The highest timestamp of its records.
-    #[must_use]
-    pub fn max_timestamp(&self) -> Timestamp {
-        Timestamp(i64::from_be_bytes(self.field(35)))
-    }
-
     /// Who wrote it, and with which sequence number it begins.
     #[must_use]
     pub fn stamp(&self) -> ProducerStamp {
         let (epoch, sequence) = (i16::from_be_bytes(self.field(51)), i32::from_be_bytes(self.field(53)));
         ProducerStamp { id: i64::from_be_bytes(self.field(43)), epoch, sequence }
-    }
-
-    /// The checksum of all behind it.
-    #[must_use]
-    pub fn crc(&self) -> u32 {
-        u32::from_be_bytes(self.field(17))
     }
 }
 

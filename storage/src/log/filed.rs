@@ -2,7 +2,7 @@
 //!
 //! The bytes of a large commit go to the disk's cache once, not twice. Behind them in the same group stands how far the files of the
 //! partition were written, and that is what a later checkpoint would say of it: all batches before that lie in files, those that the
-//! journal has whole and that were written meanwhile, too. Recovery keeps files up to there, and reads nothing of them.
+//! journal has whole and that were written meanwhile, too. Recovery keeps files up to there, and writes nothing of them again.
 //!
 //! In mode `os` a power cut may leave the journal and take what it refers to. So recovery looks, before it touches anything, whether the
 //! files hold all batches that the journal says they do; a group that speaks of others is not good, and the log ends in front of

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    io,
+    io, mem,
     ops::Bound,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -158,29 +158,6 @@ impl WriteFiles {
         segments.map(|base| log_file(folder, base)).try_for_each(|path| self.open(&path).map(drop))
     }
 
-    /// Puts on disk what was written in a folder, and the names in it. Nobody else may be syncing files meanwhile: of two syncs of one
-    /// file, only one is told of an error.
-    pub(super) fn sync(&mut self, folder: &Path) -> Result<()> {
-        let inside = self.open.range_mut::<Path, _>((Bound::Included(folder), Bound::Unbounded));
-        for (path, open) in inside.take_while(|(path, _)| path.starts_with(folder)) {
-            if open.dirty {
-                sync_file(path, &*open.file)?;
-                open.dirty = false;
-            }
-        }
-        let closed: Vec<_> = self.unsynced.iter().filter(|path| path.starts_with(folder)).cloned().collect();
-        for path in closed {
-            sync_closed(&self.layout, &path)?;
-            self.unsynced.remove(&path);
-        }
-        for above in folder.ancestors().take(3) {
-            if self.new_entries.remove(above) {
-                self.layout.sync_folder(above)?;
-            }
-        }
-        Ok(())
-    }
-
     fn insert(&mut self, path: &Path, how: Open) -> Result<Arc<dyn DataFile>> {
         let file = self.layout.fs.open(path, how);
         let what = format_args!("cannot open segment. file={}", path.display());
@@ -237,9 +214,26 @@ impl WriteFiles {
         });
         Unsynced {
             files: files.collect(),
-            closed: std::mem::take(&mut self.unsynced),
-            folders: std::mem::take(&mut self.new_entries),
+            closed: mem::take(&mut self.unsynced),
+            folders: mem::take(&mut self.new_entries),
         }
+    }
+
+    /// What was written in a folder and is perhaps not on disk, with its name. Nobody else may be syncing files meanwhile: of two syncs
+    /// of one file, only one is told of an error.
+    pub(super) fn take_unsynced_in(&mut self, folder: &Path) -> Unsynced {
+        let inside = self.open.range_mut::<Path, _>((Bound::Included(folder), Bound::Unbounded));
+        let dirty = inside.take_while(|(path, _)| path.starts_with(folder)).filter(|(_, open)| open.dirty);
+        let files = dirty.map(|(path, open)| {
+            open.dirty = false;
+            (path.clone(), Arc::clone(&open.file))
+        });
+        let files = files.collect();
+        let (closed, others) =
+            mem::take(&mut self.unsynced).into_iter().partition(|path| path.starts_with(folder));
+        self.unsynced = others;
+        let above = folder.ancestors().take(3).filter(|above| self.new_entries.remove(*above));
+        Unsynced { files, closed, folders: above.map(Path::to_owned).collect() }
     }
 }
 

@@ -7,9 +7,8 @@ use headwater_core::Data;
 use super::{NodeKind, ShownRef, SinkTopic, Topology};
 use crate::{
     OffsetReset,
-    edge::{Next, Process, RecordType, Shared, SharedChild, Step, Stepping, Tee},
+    edge::{Next, Process, RecordType, Shared, SharedChild, Tee},
     ops::source::Source,
-    process::{Hop, Processor},
     runtime::lanes::Extract,
 };
 
@@ -80,29 +79,28 @@ pub(crate) trait BuildSource: Send + Sync {
     fn extract(&self) -> Option<Extract>;
 }
 
-/// The types of a node: input, output, processor.
-type NodeTypes<K, V, K2, V2, P> = fn(K, V, P) -> (K2, V2);
+/// The types of a node: input, output.
+type NodeTypes<K, V, K2, V2> = fn(K, V) -> (K2, V2);
 
-/// A node made of a supplier of processors.
-pub(crate) struct ProcessorNode<K, V, K2, V2, P, F> {
-    supplier: F,
-    types: PhantomData<NodeTypes<K, V, K2, V2, P>>,
+/// A node made of what puts an operator in front of those behind it.
+pub(crate) struct OperatorNode<K, V, K2, V2, F> {
+    put: F,
+    types: PhantomData<NodeTypes<K, V, K2, V2>>,
 }
 
-impl<K, V, K2, V2, P, F: Fn() -> P> ProcessorNode<K, V, K2, V2, P, F> {
-    pub(crate) fn new(supplier: F) -> Self {
-        Self { supplier, types: PhantomData }
+impl<K, V, K2, V2, F: Fn(Next<K2, V2>) -> Next<K, V>> OperatorNode<K, V, K2, V2, F> {
+    pub(crate) fn new(put: F) -> Self {
+        Self { put, types: PhantomData }
     }
 }
 
-impl<K, V, K2, V2, P, F> BuildNode for ProcessorNode<K, V, K2, V2, P, F>
+impl<K, V, K2, V2, F> BuildNode for OperatorNode<K, V, K2, V2, F>
 where
     K: Data,
     V: Data,
     K2: Data,
     V2: Data,
-    P: Processor<K, V, K2, V2>,
-    F: Fn() -> P + Send + Sync,
+    F: Fn(Next<K2, V2>) -> Next<K, V> + Send + Sync,
 {
     fn input(&self) -> RecordType {
         RecordType::of::<K, V>()
@@ -113,44 +111,7 @@ where
     }
 
     fn build(&self, _: &Slots, children: Vec<ErasedNext>) -> ErasedNext {
-        let hop = Hop::<P, K, V, K2, V2>::new((self.supplier)(), tee::<K2, V2>(children));
-        ErasedNext::of::<K, V>(Box::new(hop))
-    }
-}
-
-/// As [`ProcessorNode`], for operators that keep nothing.
-pub(crate) struct StepNode<K, V, K2, V2, S, F> {
-    supplier: F,
-    types: PhantomData<NodeTypes<K, V, K2, V2, S>>,
-}
-
-impl<K, V, K2, V2, S, F: Fn() -> S> StepNode<K, V, K2, V2, S, F> {
-    pub(crate) fn new(supplier: F) -> Self {
-        Self { supplier, types: PhantomData }
-    }
-}
-
-impl<K, V, K2, V2, S, F> BuildNode for StepNode<K, V, K2, V2, S, F>
-where
-    K: Data,
-    V: Data,
-    K2: Data,
-    V2: Data,
-    S: Step<K, V, K2, V2>,
-    F: Fn() -> S + Send + Sync,
-{
-    fn input(&self) -> RecordType {
-        RecordType::of::<K, V>()
-    }
-
-    fn output(&self) -> Option<RecordType> {
-        Some(RecordType::of::<K2, V2>())
-    }
-
-    fn build(&self, _: &Slots, children: Vec<ErasedNext>) -> ErasedNext {
-        let next = tee::<K2, V2>(children);
-        let stepping = Stepping { step: (self.supplier)(), next, input: PhantomData::<fn(K, V)> };
-        ErasedNext::of::<K, V>(Box::new(stepping))
+        ErasedNext::of::<K, V>((self.put)(tee::<K2, V2>(children)))
     }
 }
 

@@ -12,9 +12,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use headwater_core::{Error, Result, TopicName};
 
 pub(crate) use self::{
-    build::{
-        BuildNode, BuildSource, ErasedNext, ProcessorNode, Processors, SharedChildren, Slots, StepNode, tee,
-    },
+    build::{BuildNode, BuildSource, ErasedNext, OperatorNode, Processors, SharedChildren, Slots, tee},
     copartition::Copartitioned,
     effect::{Carried, Effect},
     outputs::{ShownRef, shown},

@@ -73,8 +73,7 @@ impl Observer {
                     }
                 }
                 Err(error) => {
-                    self.wait(&mut patience, error).await?;
-                    self.refresh();
+                    self.look_anew_after(&mut patience, error).await?;
                 }
             }
         }

@@ -218,12 +218,20 @@ impl Observer {
         }
     }
 
-    /// Waits until it is worth to look again.
+    /// Waits until it is worth to look again, and looks where the newest checkpoint says.
     ///
     /// # Errors
-    /// `error`, when it is worth no more.
-    async fn wait(&self, patience: &mut Patience, error: Error) -> Result<()> {
-        self.watch.pause(patience.look_again(error)?).await
+    /// `error`, when it is worth no more, and nothing that was shown is lost.
+    async fn look_anew_after(&self, patience: &mut Patience, error: Error) -> Result<()> {
+        match patience.look_again(error) {
+            Ok(pause) => self.watch.pause(pause).await?,
+            Err(error) => {
+                self.accept_lost_files(error)?;
+                *patience = Patience::default();
+            }
+        }
+        self.refresh();
+        Ok(())
     }
 
     fn catch_up(&self, view: &mut Option<View>) -> Result<()> {
@@ -286,11 +294,7 @@ impl Observer {
                 Ok(Some(batches)) => return Ok(Fetched { batches, end }),
                 Ok(None) => {}
                 Err(error) => {
-                    if let Err(error) = self.wait(&mut patience, error).await {
-                        self.accept_lost_files(error)?;
-                        patience = Patience::default();
-                    }
-                    self.refresh();
+                    self.look_anew_after(&mut patience, error).await?;
                 }
             }
         }
@@ -307,11 +311,7 @@ impl Observer {
                 Ok(Search::Found(found)) => return Ok(found),
                 Ok(Search::From(next)) => from = next,
                 Err(error) => {
-                    if let Err(error) = self.wait(&mut patience, error).await {
-                        self.accept_lost_files(error)?;
-                        patience = Patience::default();
-                    }
-                    self.refresh();
+                    self.look_anew_after(&mut patience, error).await?;
                 }
             }
         }

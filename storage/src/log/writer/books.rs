@@ -319,9 +319,10 @@ impl Books {
     }
 
     /// Puts on disk what was filed.
-    pub(super) fn sync(&mut self, run: &FiledRun) -> Result<()> {
+    pub(super) fn sync(&mut self, run: &FiledRun, shared: &Shared) -> Result<()> {
         // With what lies in files before it, of which the journal says so too.
-        self.partitions.get(&run.place).map_or(Ok(()), |writer| self.files.sync(writer.folder()))
+        let Some(writer) = self.partitions.get(&run.place) else { return Ok(()) };
+        self.files.take_unsynced_in(writer.folder()).sync(&shared.layout)
     }
 
     /// Whether there is more in memory than there should be.

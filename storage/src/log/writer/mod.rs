@@ -345,7 +345,7 @@ impl Writer {
 
     fn make_durable(&mut self, filed: &[FiledRun]) -> Result<()> {
         if self.waits_for_disk() {
-            filed.iter().try_for_each(|run| self.books.sync(run))?;
+            filed.iter().try_for_each(|run| self.books.sync(run, &self.shared))?;
         }
         if !self.group.is_empty() {
             self.journaled += self.group.size() as u64;
