@@ -53,18 +53,27 @@ enum Journal<'a> {
     /// Groups of any entries.
     Groups { killed: bool, groups: Vec<Group<'a>>, torn: Option<u16> },
     /// The groups of a log, with other entries.
-    Changed { changes: Vec<(u8, Vec<Edit<'a>>)> },
+    Changed { changes: Vec<(u8, Part, Vec<Edit<'a>>)> },
     /// The checkpoint of a log, with other contents.
     Checkpoint { edits: Vec<Edit<'a>>, both: bool, killed: bool },
     /// Another checkpoint, and groups behind it.
     Other { checkpoint: Box<Checkpoint<'a>>, both: bool, killed: bool, groups: Vec<Group<'a>> },
 }
 
+/// What of a group is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+enum Part {
+    Front,
+    Bodies,
+}
+
 #[derive(Debug, Arbitrary)]
 struct Group<'a> {
     entries: Vec<Entry<'a>>,
-    /// That header and entries contradict each other.
-    count: Option<u8>,
+    /// That header and front contradict each other.
+    bodies: Option<u8>,
+    /// What becomes of the bodies, which the checksum of the group does not cover.
+    edits: Vec<Edit<'a>>,
     number: Option<Large>,
     durable: Large,
     /// It begins another file.
@@ -149,15 +158,15 @@ fn put_groups(files: &mut Files, groups: &[Group<'_>], torn: Option<u16>) {
             (segment, salt) = (segment + 1, SALT);
             journal = journal_header(segment, number, salt);
         }
-        let mut body = Vec::new();
-        group.entries.iter().for_each(|entry| entry.put(&mut body));
-        let entries = u32::try_from(group.entries.len()).expect("an input holds few");
-        let front = GroupFront {
-            entries: group.count.map_or(entries, u32::from),
+        let (mut front, mut bodies) = (Vec::new(), Vec::new());
+        group.entries.iter().for_each(|entry| entry.put(&mut front, &mut bodies));
+        apply(&group.edits, &mut bodies);
+        let header = GroupFront {
+            bodies: group.bodies.map(u32::from),
             number: group.number.map_or(number, |number| number.0),
             durable: group.durable.0,
         };
-        put_group(&mut journal, (segment, salt), front, &body);
+        put_group(&mut journal, (segment, salt), header, (&front, &bodies));
         number += 1;
     }
     if let Some(torn) = torn {
@@ -168,25 +177,27 @@ fn put_groups(files: &mut Files, groups: &[Group<'_>], torn: Option<u16>) {
     files.insert(journal_file(segment), journal);
 }
 
-/// Changes the entries of groups behind the checkpoint, where they stand.
-fn change_groups(files: &mut Files, changes: &[(u8, Vec<Edit<'_>>)]) {
+/// Changes the fronts and bodies of groups behind the checkpoint, where they stand.
+fn change_groups(files: &mut Files, changes: &[(u8, Part, Vec<Edit<'_>>)]) {
     let (mut segment, mut at, _) = position(files);
     let mut count = 0_u8;
     while let Some(journal) = files.get(&journal_file(segment)) {
         let salt = u64_at(journal, 32);
         let mut changed = journal[..at].to_vec();
-        while journal.get(at..at + 4) == Some(b"HWG1") {
+        while journal.get(at..at + 4) == Some(b"HWG2") {
             let field = |from: usize| u64_at(journal, at + from);
-            let length = (field(8) >> 32) as usize;
-            let mut body = journal[at + GROUP_HEADER_BYTES..at + GROUP_HEADER_BYTES + length].to_vec();
-            changes
-                .iter()
-                .filter(|(group, _)| *group == count)
-                .for_each(|(_, edits)| apply(edits, &mut body));
+            let begin = at + GROUP_HEADER_BYTES;
             #[expect(clippy::cast_possible_truncation, reason = "it is the lower half")]
-            let front = GroupFront { entries: field(8) as u32, number: field(16), durable: field(24) };
-            put_group(&mut changed, (segment, salt), front, &body);
-            at += (GROUP_HEADER_BYTES + length).next_multiple_of(8);
+            let (front, bodies) = ((field(8) >> 32) as usize, field(8) as u32 as usize);
+            let mut parts = [begin..begin + front, begin + front..begin + front + bodies]
+                .map(|range| journal[range].to_vec());
+            for (part, bytes) in [Part::Front, Part::Bodies].into_iter().zip(&mut parts) {
+                let of_it = changes.iter().filter(|(group, of, _)| *group == count && *of == part);
+                of_it.for_each(|(.., edits)| apply(edits, bytes));
+            }
+            let header = GroupFront { bodies: None, number: field(16), durable: field(24) };
+            put_group(&mut changed, (segment, salt), header, (&parts[0], &parts[1]));
+            at += (GROUP_HEADER_BYTES + front + bodies).next_multiple_of(8);
             count = count.wrapping_add(1);
         }
         changed.resize(changed.len() + GROUP_HEADER_BYTES, 0);

@@ -56,7 +56,7 @@ impl Checkpoint<'_> {
         }
         out.extend_from_slice(&self.largest_batch.0.to_be_bytes());
         numbers(&mut out, &[self.next_topic.0, count(&self.entries)]);
-        self.entries.iter().for_each(|entry| entry.put(&mut out));
+        self.entries.iter().for_each(|entry| entry.put(&mut out, &mut Vec::new()));
         numbers(&mut out, &[count(&self.marks)]);
         for mark in &self.marks {
             numbers(&mut out, &[mark.topic.0, mark.partition.0]);

@@ -183,8 +183,8 @@ pub enum Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Appends its bytes.
-    pub fn put(&self, out: &mut Vec<u8>) {
+    /// Appends its bytes, and to `bodies` what of a batch stands behind the front of a group.
+    pub fn put(&self, out: &mut Vec<u8>, bodies: &mut Vec<u8>) {
         match self {
             Self::TopicCreated { id, partitions, name, settings } => {
                 out.push(1);
@@ -198,7 +198,9 @@ impl Entry<'_> {
                 out.extend_from_slice(&epoch.to_be_bytes());
                 field(out, name.of(&NAMES));
             }
-            Self::Batch { topic, partition, batch } => put_batch(out, [topic.0, partition.0], &batch.bytes()),
+            Self::Batch { topic, partition, batch } => {
+                bodies.extend_from_slice(put_batch(out, 3, [topic.0, partition.0], &batch.bytes()));
+            }
             Self::Record { topic, partition, base, value } => {
                 let mut builder = BatchBuilder::default();
                 builder.push(
@@ -208,7 +210,7 @@ impl Entry<'_> {
                     &headwater_core::Headers::new(),
                 );
                 let batch = builder.finish(ProducerStamp::NONE).at_offset(Offset(base.0));
-                put_batch(out, [topic.0, partition.0], batch.bytes());
+                bodies.extend_from_slice(put_batch(out, 3, [topic.0, partition.0], batch.bytes()));
             }
             Self::Positions { group, lie, committed } => {
                 out.push(4);
@@ -222,10 +224,7 @@ impl Entry<'_> {
                 }
             }
             Self::Filed { topic, partition, batch } => {
-                out.push(11);
-                numbers(out, &[topic.0, partition.0]);
-                let bytes = batch.bytes();
-                out.extend_from_slice(&bytes[..bytes.len().min(headwater_core::BATCH_HEADER_BYTES)]);
+                put_batch(out, 11, [topic.0, partition.0], &batch.bytes());
             }
             Self::Files { topic, partition, earliest, end, active, length, times, newest } => {
                 out.push(12);
@@ -276,10 +275,13 @@ pub fn producer(id: Small) -> i64 {
     if id.0 == i32::MAX.cast_unsigned() { i64::MAX } else { id.0.cast_signed().into() }
 }
 
-fn put_batch(out: &mut Vec<u8>, place: [u32; 2], batch: &[u8]) {
-    out.push(3);
+/// Appends the header of a batch, and returns what is behind it.
+fn put_batch<'a>(out: &mut Vec<u8>, kind: u8, place: [u32; 2], batch: &'a [u8]) -> &'a [u8] {
+    out.push(kind);
     numbers(out, &place);
-    field(out, batch);
+    let (header, body) = batch.split_at(batch.len().min(headwater_core::BATCH_HEADER_BYTES));
+    out.extend_from_slice(header);
+    body
 }
 
 /// Appends numbers.

@@ -3,7 +3,7 @@
 
 /// Bytes before the first group of a journal file.
 pub const JOURNAL_HEADER_BYTES: usize = 64;
-/// Bytes before the entries of a group.
+/// Bytes before the front of a group.
 pub const GROUP_HEADER_BYTES: usize = 32;
 const CHECKPOINT_HEADER_BYTES: usize = 16;
 
@@ -21,7 +21,7 @@ pub fn seal_batch(bytes: &mut [u8]) {
 /// The header of journal file `segment`, whose first group is number `first_group`.
 #[must_use]
 pub fn journal_header(segment: u64, first_group: u64, salt: u64) -> Vec<u8> {
-    let mut header = [&b"HWJOURNL"[..], &1_u32.to_be_bytes(), &[0; 4]].concat();
+    let mut header = [&b"HWJOURNL"[..], &3_u32.to_be_bytes(), &[0; 4]].concat();
     [segment, first_group, salt].iter().for_each(|field| header.extend_from_slice(&field.to_be_bytes()));
     let crc = crc32c::crc32c(&header[16..]);
     put_u32(&mut header, 12, crc);
@@ -32,24 +32,34 @@ pub fn journal_header(segment: u64, first_group: u64, salt: u64) -> Vec<u8> {
 /// What the header of a group says.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupFront {
-    pub entries: u32,
+    /// How many bytes bodies take; as many as they do when it says nothing.
+    pub bodies: Option<u32>,
     pub number: u64,
     pub durable: u64,
 }
 
 /// Appends a group with the checksum that it has in journal file `segment`.
-pub fn put_group(out: &mut Vec<u8>, (segment, salt): (u64, u64), front: GroupFront, body: &[u8]) {
+///
+/// # Panics
+/// When it is larger than any input.
+pub fn put_group(
+    out: &mut Vec<u8>,
+    (segment, salt): (u64, u64),
+    header: GroupFront,
+    (front, bodies): (&[u8], &[u8]),
+) {
     let begin = out.len();
-    out.extend_from_slice(b"HWG1");
+    out.extend_from_slice(b"HWG2");
     out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&length(body.len()).to_be_bytes());
-    out.extend_from_slice(&front.entries.to_be_bytes());
-    out.extend_from_slice(&front.number.to_be_bytes());
-    out.extend_from_slice(&front.durable.to_be_bytes());
-    out.extend_from_slice(body);
+    out.extend_from_slice(&length(front.len()).to_be_bytes());
+    out.extend_from_slice(&header.bodies.unwrap_or(length(bodies.len())).to_be_bytes());
+    out.extend_from_slice(&header.number.to_be_bytes());
+    out.extend_from_slice(&header.durable.to_be_bytes());
+    out.extend_from_slice(front);
     let seed = crc32c::crc32c_append(crc32c::crc32c(&segment.to_be_bytes()), &salt.to_be_bytes());
     let crc = crc32c::crc32c_append(seed, &out[begin + 8..]);
     put_u32(out, begin + 4, crc);
+    out.extend_from_slice(bodies);
     out.resize(begin + (out.len() - begin).next_multiple_of(8), 0);
 }
 

@@ -1,9 +1,9 @@
-//! How entries look in the journal and in checkpoints.
+//! How entries look in the journal and in checkpoints. What a journal group is made of is drawn in `group`.
 //!
 //! ```text
 //!  1 topic created       id u32, partitions u32, name, settings (JSON)
 //!  2 producer opened     id i64, epoch i16, name
-//!  3 batch               topic id u32, partition u32, batch
+//!  3 batch               topic id u32, partition u32, header of the batch: what lies behind it is among the bodies of the group
 //!  4 positions           group, count u32, count times: topic id u32, partition u32, offset u64, metadata
 //!  5 topic altered       id u32, settings (JSON)
 //!  6 partitions added    id u32, partitions u32
@@ -15,17 +15,16 @@
 //! 12 files written       how far, as in a checkpoint: all before lies in files
 //! ```
 //!
-//! The last two are in the journal only.
+//! The last two and batches are in the journal only.
 //!
-//! Each begins with its number as u8. Names, JSON, batches and metadata are a length u32 and bytes. All integers are
-//! big-endian.
+//! Each begins with its number as u8. Names, JSON and metadata are a length u32 and bytes. All integers are big-endian.
 
 use std::num::NonZeroU32;
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 use headwater_core::{
-    BATCH_HEADER_BYTES, BatchHeader, Committed, Error, GroupId, Offset, Partition, ProducerName, RecordBatch,
-    Result, Timestamp, TopicConfig, TopicName, TopicSpec,
+    BATCH_HEADER_BYTES, BatchHeader, Committed, Error, GroupId, Offset, Partition, ProducerName, Result,
+    Timestamp, TopicConfig, TopicName, TopicSpec,
     ledger::{Entry, GroupPositions, Incarnation, PARTITIONS_MAX, Place, TopicId},
 };
 
@@ -57,12 +56,25 @@ pub(super) enum Item {
     Files(PartitionMark),
 }
 
+/// What stands in the front of a journal group.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// All of it, which is no batch.
+    Item(Item),
+    /// A batch, of which the rest is the next body.
+    Batch(Place, BatchHeader),
+}
+
 /// What [`Item::Files`] takes in a group.
 pub(super) const FILES_BYTES: usize = 1 + MARK_BYTES;
 
 /// Appends a batch that lies in the files of its partition.
 pub(super) fn put_filed(out: &mut Vec<u8>, place: Place, header: &BatchHeader) {
-    out.put_u8(BATCH_FILED);
+    put_header(out, BATCH_FILED, place, header);
+}
+
+fn put_header(out: &mut Vec<u8>, kind: u8, place: Place, header: &BatchHeader) {
+    out.put_u8(kind);
     put_place(out, place);
     out.put_slice(header.bytes());
 }
@@ -73,28 +85,34 @@ pub(super) fn put_files(out: &mut Vec<u8>, mark: &PartitionMark) {
     checkpoint::put_mark(out, mark);
 }
 
-/// Takes the item at the front of `input`.
+/// Takes the line at the front of `input`.
 ///
 /// # Errors
-/// `Corrupt` when it is none.
-pub(super) fn take_item(input: &mut Bytes) -> Result<Item> {
+/// `Corrupt` when it is none, `Invalid` for a batch that is compressed with gzip or snappy.
+pub(super) fn take_line(input: &mut Bytes) -> Result<Line> {
     match input.first() {
+        Some(&BATCH) => take_header(input).map(|(place, header)| Line::Batch(place, header)),
         Some(&BATCH_FILED) => {
-            input.advance(1);
-            let place = take_place(input)?;
-            let header = BatchHeader::parse(input)?;
-            input.advance(BATCH_HEADER_BYTES);
-            Ok(Item::Filed(place, header))
+            take_header(input).map(|(place, header)| Line::Item(Item::Filed(place, header)))
         }
         Some(&FILES_WRITTEN) => {
             input.advance(1);
-            checkpoint::take_mark(input).map(Item::Files)
+            checkpoint::take_mark(input).map(|mark| Line::Item(Item::Files(mark)))
         }
-        _ => take_entry(input).map(Item::Entry),
+        _ => take_entry(input).map(|entry| Line::Item(Item::Entry(entry))),
     }
 }
 
-/// Appends `entry`.
+/// What [`put_header`] put.
+fn take_header(input: &mut Bytes) -> Result<(Place, BatchHeader)> {
+    input.advance(1);
+    let place = take_place(input)?;
+    let header = BatchHeader::parse(input)?;
+    input.advance(BATCH_HEADER_BYTES);
+    Ok((place, header))
+}
+
+/// Appends `entry`; of a batch, what stands in the front of a group.
 pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     match entry {
         Entry::TopicCreated { id, spec } => {
@@ -117,10 +135,7 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
             put_count(out, forgotten.len());
             forgotten.iter().for_each(|id| out.put_i64(*id));
         }
-        Entry::Batch { place, batch } => {
-            put_batch_front(out, *place, batch.bytes().len());
-            out.put_slice(batch.bytes());
-        }
+        Entry::Batch { place, batch } => put_header(out, BATCH, *place, &BatchHeader::of(batch)),
         Entry::Positions(positions) => {
             out.put_u8(POSITIONS);
             put_bytes(out, positions.group.0.as_bytes());
@@ -162,26 +177,7 @@ fn put_config(out: &mut Vec<u8>, config: &TopicConfig) {
     put_bytes(out, &json);
 }
 
-/// Appends what stands in front of the bytes of a batch.
-pub(super) fn put_batch_front(out: &mut Vec<u8>, place: Place, batch_bytes: usize) {
-    out.put_u8(BATCH);
-    put_place(out, place);
-    put_count(out, batch_bytes);
-}
-
-/// What [`put_batch_front`] appends.
-pub(super) const BATCH_FRONT_BYTES: usize = 13;
-
-/// The place and size of a batch, from what stands in front of it; `None` when that is in front of something else.
-pub(super) fn batch_front(mut front: &[u8]) -> Option<(Place, usize)> {
-    if front.len() < BATCH_FRONT_BYTES || front.get_u8() != BATCH {
-        return None;
-    }
-    let place = Place { topic: TopicId(front.get_u32()), partition: Partition(front.get_u32()) };
-    Some((place, front.get_u32() as usize))
-}
-
-/// Takes the entry at the front of `input`.
+/// Takes the entry at the front of `input`, which is no batch.
 ///
 /// # Errors
 /// `Corrupt` when it is none.
@@ -195,10 +191,6 @@ pub(super) fn take_entry(input: &mut Bytes) -> Result<Entry> {
                 name: ProducerName(take_text(input)?),
                 producer: Incarnation { id, epoch },
             })
-        }
-        BATCH => {
-            let place = take_place(input)?;
-            Ok(Entry::Batch { place, batch: RecordBatch::parse(take_bytes(input)?)? })
         }
         POSITIONS => take_positions(input),
         TOPIC_ALTERED => Ok(Entry::TopicAltered { id: take_topic_id(input)?, config: take_config(input)? }),

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  0  magic        8 bytes "HWJOURNL"
-//!  8  version      u32   1, or 2 in mode `os`
-//! 12  crc          u32   CRC-32C of 16..40; of version 2 with 8..12 in front
+//!  8  version      u32   3, or 4 in mode `os`
+//! 12  crc          u32   CRC-32C of 16..40; of version 4 with 8..12 in front
 //! 16  sequence     u64   number of this segment, as in its name
 //! 24  first group  u64   number of its first group
 //! 32  salt         u64   random: goes into the checksum of each group
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A file is on disk with its header before it gets its name, and everything before it is on disk before it is begun. Not
-//! so in mode `os`, where only headers and names are: of what a file of version 2 holds, and those of version 2 before it, nothing is
+//! so in mode `os`, where only headers and names are: of what a file of version 4 holds, and those of version 4 before it, nothing is
 //! known to be on disk (`docs/decisions/0028-os-mode-and-the-disk.md`).
 //!
 //! Files are zeroed ahead of the writer, and used again after a checkpoint: overwriting is twice as fast to sync as
@@ -80,8 +80,8 @@ impl Kind {
 
     fn version(self) -> u32 {
         match self {
-            Kind::Synced => 1,
-            Kind::Unsynced => 2,
+            Kind::Synced => 3,
+            Kind::Unsynced => 4,
         }
     }
 
@@ -433,7 +433,7 @@ fn check_header(header: &[u8; HEADER_BYTES], sequence: u64, path: &Path) -> Resu
     }
     let kind = known.ok_or_else(|| {
         Error::invalid(format!(
-            "journal is of another version: open it with the Headwater that wrote it. file={}, version={version}, known=1 and 2",
+            "journal is of another version: open it with the Headwater that wrote it. file={}, version={version}, known=3 and 4",
             path.display()
         ))
     })?;

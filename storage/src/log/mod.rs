@@ -12,7 +12,6 @@
 mod admin;
 mod behind;
 mod checkpoint;
-mod checksum;
 mod chunks;
 mod codec;
 mod compaction;

@@ -58,6 +58,11 @@ impl Reader {
         Self { files, chunks, fs, repair: None }
     }
 
+    /// Memory for what is read.
+    pub(super) fn chunks(&self) -> &Chunks {
+        &self.chunks
+    }
+
     /// Closes the files of a segment that is gone, or was replaced.
     pub(super) fn forget(&self, topic: TopicId, folder: &Path, base: Offset) {
         for path in segment_files(folder, base) {

@@ -71,13 +71,10 @@ pub(super) fn scan(
         let behind = |number: u64| begun.iter().filter(move |(later, _)| *later > number);
         let limit = behind(segment.seed.segment).map(|(_, first)| *first).min().unwrap_or(u64::MAX);
         while found.end.group < limit
-            && let Some((header, body)) = read_group(&segment, found.end)?
+            && let Some((header, items)) = read_group(&segment, found.end)?
         {
-            let place = |e: Error| {
-                e.context(format!("journal. file={}, byte={}", segment.path.display(), found.end.byte))
-            };
             let visited = Visited { group: header.number, kind: segment.kind };
-            if !visit(visited, group::items(&header, body).map_err(place)?).map_err(place)? {
+            if !visit(visited, items).map_err(|e| place(e, &segment, found.end))? {
                 break 'files;
             }
             let size = group::padded(header.size()) as u64;
@@ -136,8 +133,12 @@ fn bad_middle(segment: &SegmentFile, at: Position, good: &SegmentFile, number: u
     ))
 }
 
-/// The group at `at`, if a good one with the right number is there.
-fn read_group(segment: &SegmentFile, at: Position) -> Result<Option<(GroupHeader, Bytes)>> {
+fn place(error: Error, segment: &SegmentFile, at: Position) -> Error {
+    error.context(format!("journal. file={}, byte={}", segment.path.display(), at.byte))
+}
+
+/// The group at `at` and what it is made of, if a good one with the right number is there: its front, and all of its bodies.
+fn read_group(segment: &SegmentFile, at: Position) -> Result<Option<(GroupHeader, Vec<Item>)>> {
     let mut header = [0; GROUP_HEADER_BYTES];
     if at.byte + GROUP_HEADER_BYTES as u64 > segment.length {
         return Ok(None);
@@ -152,22 +153,27 @@ fn read_group(segment: &SegmentFile, at: Position) -> Result<Option<(GroupHeader
     }
     let mut group = vec![0; header.size()];
     read_at(segment, &mut group, at.byte)?;
-    Ok(header.holds(segment.seed, &group).then(|| (header, Bytes::from(group).slice(GROUP_HEADER_BYTES..))))
+    if !header.holds(segment.seed, &group[..header.front_size()]) {
+        return Ok(None);
+    }
+    let items = group::items(&header, &Bytes::from(group)).map_err(|e| place(e, segment, at))?;
+    Ok(items.map(|items| (header, items)))
 }
 
 /// How many bytes of unfinished or lost groups stand at the end.
 ///
 /// # Errors
-/// `Corrupt` when one was finished once: a good group behind it knew it to be on disk.
+/// `Corrupt` when one was finished once: a group behind it knew it to be on disk, and says so in its front, which is good. Its
+/// bodies may be torn themselves.
 fn torn(segment: &SegmentFile, end: Position) -> Result<u64> {
     let rest = read_rest(segment, end.byte)?;
     // Good groups that nobody knew to be on disk: the next writer must not come to stand in front of them.
     let mut lost = 0;
-    for (at, later) in later_groups(&rest, end.group, segment.seed) {
+    for (at, later) in later_groups(&rest, end.group.saturating_add(1), segment.seed) {
         if later.durable > end.group {
             return Err(bad_middle(segment, end, segment, later.number));
         }
-        lost = at + later.size();
+        lost = (at + later.size()).min(rest.len());
     }
     let front = &rest[..rest.len().min(GROUP_HEADER_BYTES)];
     if lost > 0 || front.iter().all(|byte| *byte == 0) {
@@ -195,7 +201,7 @@ fn torn_file(segment: &SegmentFile, end: Position, later: &SegmentFile) -> Resul
         if later.kind == Kind::Synced || group.durable > end.group {
             return Err(bad_middle(segment, end, later, group.number));
         }
-        lost = at + group.size();
+        lost = (at + group.size()).min(rest.len());
     }
     Ok(if begun_at_end { lost as u64 } else { SEGMENT_HEADER_BYTES + lost as u64 })
 }
@@ -207,7 +213,7 @@ fn read_rest(segment: &SegmentFile, from: u64) -> Result<Vec<u8>> {
     Ok(rest)
 }
 
-/// The good groups in `rest`, where group `next` should stand, and where they are.
+/// The groups in `rest` of which the front is good, where group `next` should stand, and where they are.
 fn later_groups(rest: &[u8], next: u64, seed: Seed) -> impl Iterator<Item = (usize, GroupHeader)> {
     // So many fit in.
     let newest = next.saturating_add((rest.len() / GROUP_BYTES_MIN) as u64);
@@ -217,9 +223,9 @@ fn later_groups(rest: &[u8], next: u64, seed: Seed) -> impl Iterator<Item = (usi
     places.filter_map(move |at| {
         let header = GroupHeader::read(&rest[at..])?;
         let plausible = (next..=newest).contains(&header.number) && header.durable <= header.number;
-        let whole = rest.get(at..at + header.size()).filter(|_| plausible)?;
-        work_left = work_left.checked_sub(whole.len())?;
-        header.holds(seed, whole).then_some((at, header))
+        let front = rest.get(at..at + header.front_size()).filter(|_| plausible)?;
+        work_left = work_left.checked_sub(front.len())?;
+        header.holds(seed, front).then_some((at, header))
     })
 }
 

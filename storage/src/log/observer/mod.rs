@@ -1,6 +1,6 @@
 //! A log that somebody else owns, or nobody: read-only, while it is written, from this process or another.
 //!
-//! Read in this order: here, `view` (what is known of the log) and `groups` (how it is read), `patience` (when what is read does not fit together),
+//! Read in this order: here, `view` (what is known of the log), `groups` (how it is read) and `bodies` (how records are), `patience` (when what is read does not fit together),
 //! `watch` (waiting for more), `admin`. `docs/decisions/0012-observers.md` says why it is right.
 //!
 //! An observer takes no lock and writes nothing. It reads what recovery reads, the checkpoint and the journal behind it, as
@@ -9,6 +9,7 @@
 //! journal, against the one that was there. Then it looks again, and only damage that stays is damage.
 
 mod admin;
+mod bodies;
 mod groups;
 mod loss;
 mod patience;
@@ -24,16 +25,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use headwater_core::{
     Committed, Error, Fetched, GroupId, Log, LogVersion, Member, Offset, PartitionOffsets, Positions,
-    Producer, ProducerName, RecordBatch, Result, Subscription, TimedOffset, Timestamp, TopicPartition,
-    TopicSpec,
+    Producer, ProducerName, Result, Subscription, TimedOffset, Timestamp, TopicPartition, TopicSpec,
     ledger::{self, Place},
 };
 
+#[cfg(test)]
+pub(super) use self::watch::PAUSE;
 use self::{
-    groups::BatchPlace,
     patience::Patience,
     view::{Newer, Source, View},
     watch::Watch,
@@ -41,16 +41,13 @@ use self::{
 use super::{
     SEARCH_BYTES,
     checkpoint::PartitionMark,
-    fs::{DataFile, FileSystem, Open, RealFs},
+    fs::{FileSystem, RealFs},
     layout::{Layout, log_file},
     published,
     reader::{Reader, Wanted},
     recovery,
     span::{FileSpan, Segment},
 };
-
-/// Batches of the journal are read at once when what lies between is no larger than they are, or than this.
-const GAP_BYTES: u64 = 256;
 
 /// A read-only view of the log in a folder, whoever owns it. A clone is the same view.
 ///
@@ -279,7 +276,7 @@ impl Observer {
             let (place, source, end, batch_bytes_largest) = asked.await?;
             let read = match source {
                 Source::Nothing => Ok(Some(Vec::new())),
-                Source::Journal(places) => self.read_journal(&places, partition).map(Some),
+                Source::Journal(wanted) => self.read_journal(&wanted, partition).map(Some),
                 Source::Files(mark) => {
                     let wanted = Wanted { partition, from, bytes_max, batch_bytes_largest };
                     let read =
@@ -336,15 +333,16 @@ impl Observer {
                 return Ok(Search::Found(found));
             }
         }
-        let Some(place) = newer.journaled else { return Ok(Search::Found(None)) };
-        let batches = self.read_journal(&[place], partition)?;
-        for batch in &batches {
+        let Some(wanted) = &newer.journaled else { return Ok(Search::Found(None)) };
+        let mut next = newer.earliest;
+        for batch in &self.read_journal(wanted, partition)? {
             if let Some(found) = ledger::first_at(batch, time, newer.earliest)? {
                 return Ok(Search::Found(Some(found)));
             }
+            next = batch.next_offset();
         }
         // All such records of the batch lie before the earliest.
-        Ok(Search::From(place.next))
+        Ok(Search::From(next))
     }
 
     /// Whether the topic is still the one that it was. Files of one that was deleted may be those of another that has its
@@ -373,45 +371,6 @@ impl Observer {
         let path = log_file(folder, base);
         let length = self.layout.fs.size(&path);
         length.map_err(|e| Error::io(format!("cannot look at segment. file={}", path.display()), e))
-    }
-
-    /// Batches from the journal, if they are still there.
-    fn read_journal(&self, places: &[BatchPlace], partition: &TopicPartition) -> Result<Vec<RecordBatch>> {
-        let mut batches = Vec::with_capacity(places.len());
-        let mut open: Option<(u64, Arc<dyn DataFile>)> = None;
-        let near = |one: &BatchPlace, next: &BatchPlace| {
-            let end = one.byte + u64::from(one.size);
-            let gap = GAP_BYTES.max(next.size.into());
-            one.segment == next.segment && (end..=end + gap).contains(&next.byte)
-        };
-        for run in places.chunk_by(near) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            let path = self.layout.journal_segment(first.segment);
-            let moved = |byte: u64, source: Option<io::Error>| {
-                let text = format!(
-                    "batch is not in the journal any more. partition={partition}, file={}, byte={byte}",
-                    path.display()
-                );
-                source.map_or_else(|| Error::corrupt(&text), |e| Error::corrupt(&text).with_source(e))
-            };
-            let size = last.byte + u64::from(last.size) - first.byte;
-            let mut bytes =
-                vec![0; usize::try_from(size).expect("a run is not much more than what was asked for")];
-            // Once for all runs in a file: they are small.
-            let file = match open.take().filter(|(segment, _)| *segment == first.segment) {
-                Some((_, file)) => file,
-                None => self.layout.fs.open(&path, Open::Read).map_err(|e| moved(first.byte, Some(e)))?,
-            };
-            file.read_exact_at(&mut bytes, first.byte).map_err(|e| moved(first.byte, Some(e)))?;
-            open = Some((first.segment, file));
-            let bytes = Bytes::from(bytes);
-            for place in run {
-                let begin = usize::try_from(place.byte - first.byte).expect("it lies within the run");
-                let batch = place.parse(bytes.slice(begin..begin + place.size as usize));
-                batches.push(batch.ok_or_else(|| moved(place.byte, None))?);
-            }
-        }
-        Ok(batches)
     }
 }
 

@@ -2,10 +2,13 @@
 //!
 //! Records are not kept, only where they are. All of it is what was true at one point of the journal.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use headwater_core::{
-    Error, Offset, PartitionOffsets, Result, Timestamp, TopicPartition,
+    BatchHeader, Error, ErrorKind, Offset, PartitionOffsets, Result, Timestamp, TopicPartition,
     ledger::{self, Entry, Ledger, Place},
 };
 
@@ -13,11 +16,12 @@ use super::{
     super::{
         behind,
         checkpoint::{self, Checkpoint, PartitionMark},
+        fs::DataFile,
         journal::{Position, SEGMENT_HEADER_BYTES, SegmentFile},
         layout::Layout,
         scan,
     },
-    groups::{BatchPlace, Change, Group, Window},
+    groups::{BatchPlace, Change, Window},
 };
 
 /// Where a read finds its batches.
@@ -25,9 +29,17 @@ use super::{
 pub(super) enum Source {
     Nothing,
     /// Not in files yet, or not known to be.
-    Journal(Vec<BatchPlace>),
+    Journal(Journaled),
     /// In files, which are good up to here.
     Files(PartitionMark),
+}
+
+/// Batches that the journal holds.
+#[derive(Debug)]
+pub(super) struct Journaled {
+    pub(super) batches: Vec<BatchPlace>,
+    /// The journal file that is open, and its number: mostly they are in it.
+    pub(super) open: (u64, Arc<dyn DataFile>),
 }
 
 /// Topics, offsets, positions, and where the records are.
@@ -41,7 +53,7 @@ pub(super) struct View {
     journaled: HashMap<Place, VecDeque<BatchPlace>>,
     /// Behind the last group that it knows.
     pub(super) position: Position,
-    segment: SegmentFile,
+    segment: Arc<SegmentFile>,
     window: Window,
     /// What had been published when it was brought here.
     pub(super) published: Option<Position>,
@@ -84,11 +96,7 @@ impl View {
             let here = target.segment == self.position.segment;
             self.window.begin(if here { target.byte } else { u64::MAX });
             let before = self.position.group;
-            while self.position.group < target.group
-                && let Some(group) = self.window.group(&self.segment, self.position)?
-            {
-                self.apply(group)?;
-            }
+            while self.position.group < target.group && self.next_group()? {}
             if self.position.group == before {
                 self.next_segment(layout)?;
             }
@@ -96,27 +104,30 @@ impl View {
         Ok(())
     }
 
-    fn apply(&mut self, group: Group) -> Result<()> {
-        for change in group.changes {
-            let Position { byte, .. } = self.position;
-            self.change(change).map_err(|e| {
-                e.context(format!("journal. file={}, byte={byte}", self.segment.path.display()))
-            })?;
-        }
-        self.position.byte += group.padded;
-        self.position.group += 1;
-        Ok(())
+    /// Learns the next group; `false` when there is none in this file.
+    fn next_group(&mut self) -> Result<bool> {
+        let at = self.position;
+        let mut window = std::mem::take(&mut self.window);
+        let segment = Arc::clone(&self.segment);
+        let read = window.group(&segment, at, &mut |change| self.change(change));
+        self.window = window;
+        let bytes = read.map_err(|e| match e.kind() {
+            ErrorKind::Unavailable => e,
+            _ => e.context(format!("journal. file={}, byte={}", segment.path.display(), at.byte)),
+        })?;
+        let Some(bytes) = bytes else { return Ok(false) };
+        self.position = Position { byte: at.byte + bytes, group: at.group + 1, ..at };
+        Ok(true)
     }
 
     fn change(&mut self, change: Change) -> Result<()> {
         match change {
             Change::Batch(place, batch) => {
-                follow(&mut self.ledger, place, (batch.base, batch.next), batch.size as usize)?;
+                follow(&mut self.ledger, place, &batch.header)?;
                 self.journaled.entry(place).or_default().push_back(batch);
             }
             Change::Filed(place, header) => {
-                let offsets = (header.base_offset(), header.next_offset());
-                follow(&mut self.ledger, place, offsets, header.size())?;
+                follow(&mut self.ledger, place, &header)?;
             }
             Change::Files(mark) => self.take_mark(mark),
             Change::Other(entry) => {
@@ -175,7 +186,7 @@ impl View {
         }
         let end = known.end;
         let Some(batches) = self.journaled.get_mut(&mark.place) else { return };
-        while batches.front().is_some_and(|batch| batch.next <= end) {
+        while batches.front().is_some_and(|batch| batch.next() <= end) {
             batches.pop_front();
         }
     }
@@ -205,28 +216,34 @@ impl View {
     /// What the batches of a partition take that end behind `from` and are not known to be in files.
     pub(super) fn journaled_bytes(&self, place: Place, from: Offset) -> u64 {
         let batches = self.journaled.get(&place).into_iter().flatten();
-        batches.filter(|batch| batch.next > from).map(|batch| u64::from(batch.size)).sum()
+        batches.filter(|batch| batch.next() > from).map(|batch| batch.size() as u64).sum()
     }
 
     fn find(&self, place: Place, from: Offset, bytes_max: usize) -> Option<Source> {
         let batches = self.journaled.get(&place);
         let first = batches.and_then(|batches| batches.front());
-        let Some(batches) = batches.filter(|_| first.is_some_and(|first| first.base <= from)) else {
+        let Some(batches) = batches.filter(|_| first.is_some_and(|first| first.base() <= from)) else {
             return self.marks.get(&place).filter(|mark| from < mark.end).map(|mark| Source::Files(*mark));
         };
-        let first = batches.partition_point(|batch| batch.next <= from);
+        let first = batches.partition_point(|batch| batch.next() <= from);
         let mut bytes = 0;
         let fits = |batch: &&BatchPlace| {
-            let fits = bytes == 0 || bytes + batch.size as usize <= bytes_max;
-            bytes += batch.size as usize;
+            let fits = bytes == 0 || bytes + batch.size() <= bytes_max;
+            bytes += batch.size();
             fits
         };
-        Some(Source::Journal(batches.range(first..).take_while(fits).copied().collect()))
+        let batches = batches.range(first..).take_while(fits).copied().collect();
+        Some(Source::Journal(self.in_journal(batches)))
+    }
+
+    fn in_journal(&self, batches: Vec<BatchPlace>) -> Journaled {
+        Journaled { batches, open: (self.position.segment, Arc::clone(&self.segment.file)) }
     }
 }
 
 /// Moves the end of a partition behind a batch.
-fn follow(ledger: &mut Ledger, place: Place, (base, next): (Offset, Offset), bytes: usize) -> Result<()> {
+fn follow(ledger: &mut Ledger, place: Place, header: &BatchHeader) -> Result<()> {
+    let (base, next) = (header.base_offset(), header.next_offset());
     let offsets = ledger.offsets(place).filter(|offsets| offsets.end == base);
     let offsets = offsets.ok_or_else(|| {
         Error::corrupt(format!(
@@ -234,7 +251,7 @@ fn follow(ledger: &mut Ledger, place: Place, (base, next): (Offset, Offset), byt
             place.topic.0, place.partition, base
         ))
     })?;
-    ledger.restore_batch_bytes_largest(bytes);
+    ledger.restore_batch_bytes_largest(header.size());
     ledger.restore_offsets(place, PartitionOffsets { end: next, ..offsets })
 }
 
@@ -245,8 +262,8 @@ pub(super) struct Newer {
     pub(super) earliest: Offset,
     /// Files that hold some of it.
     pub(super) files: Option<PartitionMark>,
-    /// The first batch in the journal that has such a record.
-    pub(super) journaled: Option<BatchPlace>,
+    /// The first batch in the journal that has such a record: only that one.
+    pub(super) journaled: Option<Journaled>,
 }
 
 impl View {
@@ -258,14 +275,15 @@ impl View {
         let from = from.max(earliest);
         let files = self.marks.get(&place).filter(|mark| from < mark.end).copied();
         let journaled = self.journaled.get(&place).and_then(|batches| {
-            batches.iter().find(|batch| batch.next > from && batch.newest >= time).copied()
+            let newer = |batch: &&BatchPlace| batch.next() > from && batch.newest() >= time;
+            Some(self.in_journal(vec![*batches.iter().find(newer)?]))
         });
         Ok(Newer { place, earliest: from, files, journaled })
     }
 }
 
-fn open_segment(layout: &Layout, sequence: u64) -> Result<SegmentFile> {
-    SegmentFile::open(layout, sequence)?.ok_or_else(|| scan::missing(layout, sequence))
+fn open_segment(layout: &Layout, sequence: u64) -> Result<Arc<SegmentFile>> {
+    SegmentFile::open(layout, sequence)?.map(Arc::new).ok_or_else(|| scan::missing(layout, sequence))
 }
 
 fn read_checkpoint(layout: &Layout) -> Result<Checkpoint> {

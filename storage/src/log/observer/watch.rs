@@ -1,11 +1,14 @@
 //! Waits for what the owner publishes, or for some time.
+//!
+//! Whoever follows a log that is written all the time is told now and then, and learns of many commits at once: a look at each of them would
+//! cost more than what they hold, and be taken from the owner's processors. What a call sees that asks does not depend on it.
 
 use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, Thread},
     time::{Duration, Instant},
@@ -15,8 +18,8 @@ use headwater_core::{Error, Result, Signal};
 
 use super::super::{journal::Position, layout::Layout, published};
 
-/// Time between two looks while something comes, and when nothing does. A look costs about a microsecond.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Time between two looks while something comes, and when nothing does.
+pub(in crate::log) const PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Counts changes of what is published.
@@ -26,34 +29,56 @@ pub(super) struct Watch {
     changes: Signal,
     /// Counts looks.
     looks: Signal,
-    last: Mutex<Option<Position>>,
+    seen: Mutex<Seen>,
     /// How many wait. The thread looks only for them.
     waiting: AtomicUsize,
+    /// The thread will look by itself.
+    watched: AtomicBool,
     thread: Mutex<Option<Thread>>,
+}
+
+/// What the last look saw.
+#[derive(Debug)]
+struct Seen {
+    published: Option<Position>,
+    /// When a look saw something new.
+    changed: Option<Instant>,
 }
 
 impl Watch {
     pub(super) fn new(layout: Layout) -> Arc<Self> {
-        let last = Mutex::new(published::read(&layout));
+        let seen = Mutex::new(Seen { published: published::read(&layout), changed: None });
         Arc::new(Self {
             layout,
             changes: Signal::default(),
             looks: Signal::default(),
-            last,
+            seen,
             waiting: AtomicUsize::new(0),
+            watched: AtomicBool::new(false),
             thread: Mutex::default(),
         })
     }
 
-    /// Waits until more than `seen` changes were noticed.
+    /// Waits until more than `seen` changes were noticed. Whoever asks again right behind one waits for the thread's next look; everybody
+    /// else looks at once.
     ///
     /// # Errors
     /// `Unavailable` when the system has no thread for us.
     pub(super) async fn after(self: &Arc<Self>, seen: u64) -> Result<u64> {
-        let _waiting = self.wait()?;
+        let mut paced = !self.rest().is_zero();
+        if !paced {
+            self.look();
+            let count = self.changes.count();
+            if count > seen {
+                return Ok(count);
+            }
+        }
+        let _waiting = self.wait(Wake::Idle)?;
         let mut change = pin!(self.changes.after(seen));
         let change = poll_fn(|context| {
-            self.look();
+            if !std::mem::take(&mut paced) && self.changes.count() <= seen {
+                self.look();
+            }
             change.as_mut().poll(context)
         });
         Ok(change.await.expect("the signal is never closed"))
@@ -64,7 +89,7 @@ impl Watch {
     /// # Errors
     /// `Unavailable` when the system has no thread for us.
     pub(super) async fn pause(self: &Arc<Self>, time: Duration) -> Result<()> {
-        let _waiting = self.wait()?;
+        let _waiting = self.wait(Wake::Always)?;
         let until = Instant::now() + time;
         let mut looks = self.looks.count();
         while Instant::now() < until {
@@ -73,23 +98,47 @@ impl Watch {
         Ok(())
     }
 
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody waits, so that the thread may sleep until it is woken.
+    fn is_left_alone(&self) -> bool {
+        self.watched.store(false, Ordering::SeqCst);
+        // Whoever came before that has not woken it.
+        let alone = self.waiting.load(Ordering::SeqCst) == 0;
+        self.watched.store(!alone, Ordering::SeqCst);
+        alone
+    }
+
+    /// How long whoever follows is left alone, if something new was seen just now.
+    fn rest(&self) -> Duration {
+        self.seen().changed.map_or(Duration::ZERO, |changed| PAUSE.saturating_sub(changed.elapsed()))
+    }
+
     /// Takes note of what is published; says whether it changed.
     fn look(&self) -> bool {
         let published = published::read(&self.layout);
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen();
         // Without the owner's word, every look may find something.
-        let changed = *last != published || published.is_none();
-        *last = published;
-        drop(last);
+        let changed = seen.published != published || published.is_none();
+        seen.published = published;
+        if changed {
+            seen.changed = Some(Instant::now());
+        }
+        drop(seen);
         if changed {
             self.changes.raise();
         }
         changed
     }
 
-    fn wait(self: &Arc<Self>) -> Result<Waiting<'_>> {
+    fn wait(self: &Arc<Self>, wake: Wake) -> Result<Waiting<'_>> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let waiting = Waiting(self);
+        if wake == Wake::Idle && self.watched.load(Ordering::SeqCst) {
+            return Ok(waiting);
+        }
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = &*thread {
             thread.unpark();
@@ -104,17 +153,34 @@ impl Watch {
     }
 }
 
+/// When the thread is woken for somebody who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    Always,
+    /// Only when it would not look by itself.
+    Idle,
+}
+
 /// Looks while somebody waits, until nobody holds the watch any more.
 fn run(watch: &Weak<Watch>) {
-    let mut pause = PAUSE;
+    let (mut pause, mut looked) = (PAUSE, None::<Instant>);
     while let Some(watched) = watch.upgrade() {
-        if watched.waiting.load(Ordering::SeqCst) == 0 {
+        if watched.is_left_alone() {
             drop(watched);
             thread::park();
             pause = PAUSE;
             continue;
         }
+        // It may have been woken early.
+        let since = looked.map_or(Duration::ZERO, |looked| PAUSE.saturating_sub(looked.elapsed()));
+        let rest = watched.rest().max(since);
+        if !rest.is_zero() {
+            drop(watched);
+            thread::park_timeout(rest);
+            continue;
+        }
         pause = if watched.look() { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
+        looked = Some(Instant::now());
         watched.looks.raise();
         drop(watched);
         thread::park_timeout(pause);

@@ -329,7 +329,7 @@ fn what_an_earlier_use_left_in_a_journal_file_is_not_replayed() {
         let newest = *numbered(&folder.path().join("journal"), "journal").last().unwrap();
         let bytes = fs::read(journal_file(folder.path(), newest)).unwrap();
         let end = groups(&bytes).last().map_or(64, |(_, end)| *end);
-        stale += usize::from(bytes[end..].windows(4).any(|window| window == b"HWG1"));
+        stale += usize::from(bytes[end..].windows(4).any(|window| window == b"HWG2"));
     }
     assert!(stale > 3, "the test is about files that were used before: {stale}");
 }

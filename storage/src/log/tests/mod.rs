@@ -1,5 +1,6 @@
 //! The embedded log against the contract of [`Log`], crashes, damage, threads and a model.
 
+mod bodies;
 mod compaction;
 mod crash;
 mod damage;

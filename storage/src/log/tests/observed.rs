@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use headwater_core::{Admin, Cleaned, Member, Subscription, TopicChanges};
+use headwater_core::{Admin, Cleaned, Member, RecordBatch, Subscription, TopicChanges};
 
 use super::{
     crash::{crashed, groups, journal_file},
@@ -604,6 +604,44 @@ fn who_waits_is_told_of_what_another_writes() {
         });
         commit_both(&mut *producer(&log, "p"), 0..20);
         follower.join().unwrap();
+    });
+}
+
+/// One who follows a log that is written all the time learns of many commits at once.
+#[test]
+fn who_follows_is_told_now_and_then() {
+    let folder = disk::folder();
+    let options = LogOptions { durability: Durability::Os, ..LogOptions::default() };
+    let log = EmbeddedLog::open_with(folder.path(), options).unwrap();
+    create(&log, "t", 2, 1 << 20);
+    let observer = look(folder.path());
+    let (commits, ended) = (std::sync::atomic::AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut p = producer(&log, "p");
+            while !ended.load(Ordering::SeqCst) {
+                let number = commits.load(Ordering::SeqCst);
+                commit_both(&mut *p, number..number + 1);
+                commits.store(number + 1, Ordering::SeqCst);
+            }
+        });
+        let (mut seen, mut told, begun) = (LogVersion::default(), 0, Instant::now());
+        let mut next = Offset(0);
+        while next < Offset(2000) {
+            let acknowledged = commits.load(Ordering::SeqCst);
+            let fetched = block_on(observer.read(&tp("t", 0), next, 1 << 20)).unwrap();
+            assert!(fetched.end >= Offset(2 * acknowledged), "a call sees what was acknowledged before it");
+            next = fetched.batches.last().map_or(next, RecordBatch::next_offset);
+            if next == fetched.end {
+                seen = block_on(observer.appended(seen)).unwrap();
+                told += 1;
+            }
+        }
+        let pauses = begun.elapsed().as_millis() / observer::PAUSE.as_millis();
+        ended.store(true, Ordering::SeqCst);
+        writing.join().unwrap();
+        println!("told {told} times in {pauses} pauses, of {commits:?} commits");
+        assert!(told <= pauses + 2, "told {told} times in {pauses} pauses");
     });
 }
 

@@ -102,7 +102,7 @@ fn the_value_of_a_record_is_never_taken_for_a_group() {
     for phase in 0..8 {
         value.resize(value.len().next_multiple_of(8) + phase, b'.');
         for (segment, number) in (2..8_u64).flat_map(|segment| [(segment, 9_u64), (segment, u64::MAX)]) {
-            let mut forged = [&b"HWG1"[..], &[0; 12], &number.to_be_bytes(), &number.to_be_bytes()].concat();
+            let mut forged = [&b"HWG2"[..], &[0; 12], &number.to_be_bytes(), &number.to_be_bytes()].concat();
             let crc = crc32c::crc32c_append(crc32c::crc32c(&segment.to_be_bytes()), &forged[8..]);
             forged[4..8].copy_from_slice(&crc.to_be_bytes());
             value.extend(forged);
@@ -116,7 +116,7 @@ fn the_value_of_a_record_is_never_taken_for_a_group() {
     drop(p);
     block_on(log.close()).unwrap();
     let stale = fs::read(journal_file(folder.path(), 3)).unwrap();
-    assert!(stale[3000..].windows(4).filter(|bytes| bytes == b"HWG1").count() > 50, "they are still there");
+    assert!(stale[3000..].windows(4).filter(|bytes| bytes == b"HWG2").count() > 50, "they are still there");
     let log = EmbeddedLog::open_with(folder.path(), options).unwrap();
     assert_eq!(log.recovery(), &RecoveryReport::default());
 }
