@@ -2,8 +2,8 @@
 //!
 //! The owner commits from two threads, each time a batch to every partition; segments roll, old ones are deleted, and the
 //! journal is used again and again. Each observer follows one partition at its end. Runs with and without observers take
-//! turns, each in a folder of its own; printed are commits per second and their ratio, the owner's CPU time per commit, and
-//! the cores that all observers together use. On a machine that has other work, the owner's CPU time tells more.
+//! turns, each in a folder of its own; printed are commits per second and their ratio, the CPU time per commit of the owner and of an
+//! observer, and the cores that all observers together use. On a machine that has other work, CPU times tell more.
 
 use std::{
     io::{Read, Write, stdin, stdout},
@@ -78,12 +78,13 @@ fn compare(mode: &str, pairs: usize, ms: u64) -> Result<()> {
         };
         let ratio = watched.commits_per_second / alone.commits_per_second;
         say(&format!(
-            "observers {mode:<5} alone {:>6.0}/s {:>4.0} us CPU  watched {:>6.0}/s {:>4.0} us CPU  ratio {ratio:.3}  observers {:.2} cores  seen {} of {}",
+            "observers {mode:<5} alone {:>6.0}/s {:>4.0} us CPU  watched {:>6.0}/s {:>4.0} us CPU  ratio {ratio:.3}  observers {:.2} cores, {:.1} us CPU each  seen {} of {}",
             alone.commits_per_second,
             alone.cpu_per_commit(),
             watched.commits_per_second,
             watched.cpu_per_commit(),
             watched.observer_cpu,
+            watched.observer_cpu / f64::from(OBSERVERS) / watched.commits_per_second * 1e6,
             watched.observed,
             watched.written,
         ))?;

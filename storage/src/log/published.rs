@@ -76,12 +76,38 @@ impl Publisher {
 
 /// What the owner published last; `None` when that is not known.
 pub(super) fn read(layout: &Layout) -> Option<Position> {
-    let file = layout.fs.open(&layout.published(), Open::Read).ok()?;
+    read_from(&*layout.fs.open(&layout.published(), Open::Read).ok()?)
+}
+
+fn read_from(file: &dyn DataFile) -> Option<Position> {
     (0..READS_MAX).find_map(|_| {
         let mut bytes = [0; BYTES];
         file.read_exact_at(&mut bytes, 0).ok()?;
         decode(&bytes)
     })
+}
+
+/// Looks again and again, and keeps the file open while something new comes. One look may miss what is in a file that has taken its name
+/// meanwhile; the next one does not.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    file: Option<Arc<dyn DataFile>>,
+    last: Option<Position>,
+}
+
+impl Looks {
+    /// What is found now; `None` when that is not known.
+    pub(super) fn look(&mut self, layout: &Layout) -> Option<Position> {
+        let known = self.file.as_deref().and_then(read_from);
+        if known.is_none() || known == self.last {
+            // Nothing new, or a file that nobody writes any more.
+            self.file = layout.fs.open(&layout.published(), Open::Read).ok();
+            self.last = self.file.as_deref().and_then(read_from);
+        } else {
+            self.last = known;
+        }
+        self.last
+    }
 }
 
 fn encode(position: Position) -> Vec<u8> {
@@ -135,5 +161,28 @@ mod tests {
         assert_eq!(read(&layout), Some(POSITION), "whoever owns the log next begins where the log does");
         std::fs::write(layout.published(), "torn").unwrap();
         assert_eq!(read(&layout), None);
+    }
+
+    #[test]
+    fn who_looks_again_and_again_finds_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path(), Arc::new(RealFs));
+        let mut looks = Looks::default();
+        assert_eq!(looks.look(&layout), None);
+        let at = |group| Position { group, ..POSITION };
+        let mut publisher = Publisher::begin(&layout, at(1));
+        for group in [1, 2, 2, 3] {
+            publisher.publish(at(group));
+            assert_eq!(looks.look(&layout), Some(at(group)));
+        }
+        std::fs::remove_file(layout.published()).unwrap();
+        assert_eq!(looks.look(&layout), None);
+        let mut next = Publisher::begin(&layout, at(4));
+        assert_eq!(looks.look(&layout), Some(at(4)));
+        // Removed by its owner, who still had something to say; then there is another owner.
+        next.publish(at(5));
+        std::fs::remove_file(layout.published()).unwrap();
+        Publisher::begin(&layout, at(6));
+        assert_eq!([looks.look(&layout), looks.look(&layout)], [Some(at(5)), Some(at(6))]);
     }
 }

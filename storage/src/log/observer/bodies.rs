@@ -9,6 +9,7 @@ use super::{
     super::fs::{DataFile, Open},
     Observer,
     groups::BatchPlace,
+    turns::Turns,
     view::Journaled,
 };
 
@@ -33,7 +34,7 @@ impl Observer {
         let Journaled { batches, open: (open, file) } = wanted;
         let mut file = (*open, Arc::clone(file));
         let mut bytes = self.reader.chunks().take(batches.iter().map(BatchPlace::size).sum());
-        let mut rest = &mut bytes[..];
+        let (mut rest, mut turns) = (&mut bytes[..], Turns::default());
         for run in batches.chunk_by(near) {
             let Some(first) = run.first() else { continue };
             if file.0 != first.segment {
@@ -44,6 +45,7 @@ impl Observer {
                 );
             }
             let (whole, behind) = rest.split_at_mut(run.iter().map(BatchPlace::size).sum());
+            turns.read(whole.len());
             self.read_run(&*file.1, run, whole).map_err(|e| moved(first, Some(e)))?;
             rest = behind;
         }

@@ -11,13 +11,16 @@ use headwater_core::{
     ledger::{Entry, Place},
 };
 
-use super::super::{
-    checkpoint::PartitionMark,
-    codec::{self, Item, Line},
-    group::{self, GROUP_HEADER_BYTES, GroupHeader},
-    index::Front,
-    journal::{Position, SegmentFile},
-    scan::GROUP_BYTES_MAX,
+use super::{
+    super::{
+        checkpoint::PartitionMark,
+        codec::{self, Item, Line},
+        group::{self, GROUP_HEADER_BYTES, GroupHeader},
+        index::Front,
+        journal::{Position, SegmentFile},
+        scan::GROUP_BYTES_MAX,
+    },
+    turns::Turns,
 };
 
 /// Bodies of a group of together at least this size are jumped over: less is read sooner.
@@ -37,6 +40,9 @@ pub(super) struct BatchPlace {
     pub(super) byte: u64,
     pub(super) header: BatchHeader,
 }
+
+/// What an observer remembers of each batch in the journal, where it takes no less.
+const _: () = assert!(size_of::<BatchPlace>() <= 80);
 
 impl BatchPlace {
     /// Bytes of the batch.
@@ -83,6 +89,7 @@ pub(super) struct Window {
     end: u64,
     /// How much to read at once: about what the fronts took that came last. `None` where no bodies are jumped over.
     fronts: Option<usize>,
+    turns: Turns,
 }
 
 impl Window {
@@ -99,6 +106,7 @@ impl Window {
             let useful = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
             let wanted = size.max(useful.min(self.fronts.unwrap_or(READ_BYTES)));
             self.start = at;
+            self.turns.read(wanted);
             self.fill(segment, wanted).map_err(|e| unreadable(segment, at, e))?;
         }
         let begin = usize::try_from(at - self.start).expect("it lies in the window");

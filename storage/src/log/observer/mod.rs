@@ -1,7 +1,7 @@
 //! A log that somebody else owns, or nobody: read-only, while it is written, from this process or another.
 //!
 //! Read in this order: here, `view` (what is known of the log), `groups` (how it is read) and `bodies` (how records are), `patience` (when what is read does not fit together),
-//! `watch` (waiting for more), `admin`. `docs/decisions/0012-observers.md` says why it is right.
+//! `watch` (waiting for more), `turns` (leaving the processor to others), `admin`. `docs/decisions/0012-observers.md` says why it is right.
 //!
 //! An observer takes no lock and writes nothing. It reads what recovery reads, the checkpoint and the journal behind it, as
 //! far as the owner has published it, and goes on from there with each call. Files that the owner replaces, uses again or
@@ -13,6 +13,7 @@ mod bodies;
 mod groups;
 mod loss;
 mod patience;
+mod turns;
 mod view;
 mod watch;
 

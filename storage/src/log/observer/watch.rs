@@ -16,10 +16,10 @@ use std::{
 
 use headwater_core::{Error, Result, Signal};
 
-use super::super::{journal::Position, layout::Layout, published};
+use super::super::{journal::Position, layout::Layout, published::Looks};
 
 /// Time between two looks while something comes, and when nothing does.
-pub(in crate::log) const PAUSE: Duration = Duration::from_millis(5);
+pub(in crate::log) const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Counts changes of what is published.
@@ -27,8 +27,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 pub(super) struct Watch {
     layout: Layout,
     changes: Signal,
-    /// Counts looks.
-    looks: Signal,
+    /// Counts how often the thread woke.
+    ticks: Signal,
     seen: Mutex<Seen>,
     /// How many wait. The thread looks only for them.
     waiting: AtomicUsize,
@@ -40,6 +40,7 @@ pub(super) struct Watch {
 /// What the last look saw.
 #[derive(Debug)]
 struct Seen {
+    looks: Looks,
     published: Option<Position>,
     /// When a look saw something new.
     changed: Option<Instant>,
@@ -47,11 +48,13 @@ struct Seen {
 
 impl Watch {
     pub(super) fn new(layout: Layout) -> Arc<Self> {
-        let seen = Mutex::new(Seen { published: published::read(&layout), changed: None });
+        let mut looks = Looks::default();
+        let published = looks.look(&layout);
+        let seen = Mutex::new(Seen { looks, published, changed: None });
         Arc::new(Self {
             layout,
             changes: Signal::default(),
-            looks: Signal::default(),
+            ticks: Signal::default(),
             seen,
             waiting: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
@@ -91,9 +94,9 @@ impl Watch {
     pub(super) async fn pause(self: &Arc<Self>, time: Duration) -> Result<()> {
         let _waiting = self.wait(Wake::Always)?;
         let until = Instant::now() + time;
-        let mut looks = self.looks.count();
+        let mut ticks = self.ticks.count();
         while Instant::now() < until {
-            looks = self.looks.after(looks).await.expect("the signal is never closed");
+            ticks = self.ticks.after(ticks).await.expect("the signal is never closed");
         }
         Ok(())
     }
@@ -118,8 +121,8 @@ impl Watch {
 
     /// Takes note of what is published; says whether it changed.
     fn look(&self) -> bool {
-        let published = published::read(&self.layout);
         let mut seen = self.seen();
+        let published = seen.looks.look(&self.layout);
         // Without the owner's word, every look may find something.
         let changed = seen.published != published || published.is_none();
         seen.published = published;
@@ -171,6 +174,7 @@ fn run(watch: &Weak<Watch>) {
             pause = PAUSE;
             continue;
         }
+        watched.ticks.raise();
         // It may have been woken early.
         let since = looked.map_or(Duration::ZERO, |looked| PAUSE.saturating_sub(looked.elapsed()));
         let rest = watched.rest().max(since);
@@ -181,7 +185,6 @@ fn run(watch: &Weak<Watch>) {
         }
         pause = if watched.look() { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
         looked = Some(Instant::now());
-        watched.looks.raise();
         drop(watched);
         thread::park_timeout(pause);
     }
