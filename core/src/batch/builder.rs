@@ -40,6 +40,8 @@ pub struct BatchBuilder {
     /// Whether a record has no key.
     keyless: bool,
     lengths: Lengths,
+    /// For the next batch.
+    memory: Option<Vec<u8>>,
 }
 
 /// How many bytes the lengths in the last record took that was written where it lies: mostly those of the next take as many.
@@ -253,6 +255,12 @@ impl BatchBuilder {
         self.count = 0;
     }
 
+    /// Gives it memory for the batch that follows on this one, in place of memory that it would take for it. What is in there is
+    /// forgotten. See [`RecordBatch::into_memory`].
+    pub fn set_memory(&mut self, memory: Vec<u8>) {
+        self.memory = Some(memory);
+    }
+
     /// Closes the batch, uncompressed, and begins the next.
     ///
     /// # Panics
@@ -260,7 +268,8 @@ impl BatchBuilder {
     pub fn finish(&mut self, stamp: ProducerStamp) -> RecordBatch {
         assert!(self.count > 0, "an empty batch is never closed");
         let capacity = self.buf.len();
-        let buf = std::mem::replace(&mut self.buf, Vec::with_capacity(capacity + capacity / 8));
+        let memory = self.memory.take().unwrap_or_else(|| Vec::with_capacity(capacity + capacity / 8));
+        let buf = std::mem::replace(&mut self.buf, memory);
         let batch = self.header(stamp).seal(buf).expect("a batch is closed long before 2 GiB");
         self.count = 0;
         batch

@@ -229,6 +229,25 @@ impl RecordBatch {
         Self { bytes: bytes.freeze() }
     }
 
+    /// Its memory, empty, to be used again ([`BatchBuilder::set_memory`]); `None` when somebody else has it, too.
+    ///
+    /// ```
+    /// use headwater_core::{BatchBuilder, Headers, ProducerStamp, Timestamp};
+    /// let mut builder = BatchBuilder::default();
+    /// builder.push(Timestamp(5), None, Some(b"value"), &Headers::new());
+    /// let batch = builder.finish(ProducerStamp::NONE);
+    /// let other = batch.clone();
+    /// assert!(other.into_memory().is_none());
+    /// assert!(batch.into_memory().is_some_and(|memory| memory.is_empty() && memory.capacity() >= 61 + 5));
+    /// ```
+    #[must_use]
+    pub fn into_memory(self) -> Option<Vec<u8>> {
+        let mut bytes = self.bytes.try_into_mut().ok()?;
+        // Before it is taken out, which would move what is in it.
+        bytes.clear();
+        Some(Vec::from(bytes))
+    }
+
     /// Walks its records. Those of a compressed batch are decompressed by the first [`RecordCursor::advance`], once per
     /// cursor.
     #[must_use]

@@ -38,6 +38,7 @@ mod scan;
 mod share;
 mod shared;
 mod span;
+mod spare;
 mod timeindex;
 mod verify;
 mod visible;

@@ -76,6 +76,7 @@ impl Producer for EmbeddedProducer {
             // Compressing takes its time: nobody waits for it.
             (place, config.clone())
         };
+        self.owner.shared.spare.lend(batch);
         self.held.append((place, partition), &config, batch)
     }
 

@@ -14,6 +14,7 @@ use super::{
     queue::Queue,
     reader::{Reader, Wanted},
     span::FileSpan,
+    spare::Spare,
     visible::Visible,
 };
 use crate::lock::FolderLock;
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) appended: Signal,
     pub(super) groups: Arc<Coordinator>,
     pub(super) reader: Reader,
+    pub(super) spare: Spare,
     visible: RwLock<Visible>,
     state: Mutex<State>,
 }
@@ -54,6 +56,7 @@ impl Shared {
             appended: Signal::default(),
             groups: Arc::default(),
             reader: Reader::new(Arc::clone(&layout.fs), options.open_files_max),
+            spare: Spare::default(),
             layout,
             options,
             visible: RwLock::new(visible),

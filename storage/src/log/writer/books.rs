@@ -343,6 +343,7 @@ impl Books {
             if visible.is_in_memory(place, base) {
                 let Some(evicted) = visible.evict(place, base) else { break };
                 self.tail_bytes -= evicted.bytes().len() + BATCH_OVERHEAD_BYTES;
+                shared.spare.keep(evicted);
             } else {
                 self.stale = self.stale.saturating_sub(1);
             }
