@@ -1,6 +1,7 @@
 //! What operators may touch while a record flows through them.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, HashMap},
     num::NonZeroU32,
     sync::Arc,
@@ -124,7 +125,8 @@ impl TaskContext {
     pub(crate) fn store_and_state<S: Store + 'static>(&mut self, index: usize) -> (&mut S, &dyn TaskState) {
         let store = self.stores.get_mut(index).and_then(Option::as_mut);
         let store = store.expect("a processor reaches only the stores it was connected to");
-        let store = store.as_any().downcast_mut().expect("a store handle has the type of its store");
+        let store: &mut dyn Any = &mut **store;
+        let store = store.downcast_mut().expect("a store handle has the type of its store");
         (store, &*self.state)
     }
 

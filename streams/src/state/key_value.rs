@@ -1,6 +1,6 @@
 //! The key-value store: one value per key.
 
-use std::{any::Any, marker::PhantomData};
+use std::marker::PhantomData;
 
 use headwater_core::{
     CleanupPolicy, Data, Error, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp,
@@ -163,10 +163,6 @@ pub(crate) struct KeyValue<K, V> {
 }
 
 impl<K: Data, V: Data> Store for KeyValue<K, V> {
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-
     fn open(&mut self, state: &dyn TaskState) -> Result<()> {
         let empty = !state.last_key(self.slot, &mut Vec::new())?;
         self.table = Table::new(empty);

@@ -65,9 +65,7 @@ impl StoreClock {
 
 /// A store of one task, of any kind. What all kinds share is written once, in `table` and in the runtime; a kind is a
 /// key layout and a typed view.
-pub(crate) trait Store: Send {
-    fn as_any(&mut self) -> &mut dyn Any;
-
+pub(crate) trait Store: Any + Send {
     /// Looks at what the engine holds before it is brought up to date; after the clock was set.
     fn prepare(&mut self, state: &dyn TaskState) -> Result<()> {
         let _ = state;

@@ -81,6 +81,23 @@ pub(crate) struct RowMut<'a, V> {
     at: u32,
 }
 
+/// Whether two keys are the same. Most are short, and comparing those takes less than calling what compares any.
+#[inline]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    // The first and the last few bytes, which overlap.
+    match (a.first_chunk::<4>(), a.last_chunk::<4>()) {
+        (Some(first), Some(last)) if a.len() <= 8 => {
+            a.len() == b.len() && b.first_chunk() == Some(first) && b.last_chunk() == Some(last)
+        }
+        _ => match (a.first_chunk::<8>(), a.last_chunk::<8>()) {
+            (Some(first), Some(last)) if a.len() <= 16 => {
+                a.len() == b.len() && b.first_chunk() == Some(first) && b.last_chunk() == Some(last)
+            }
+            _ => a == b,
+        },
+    }
+}
+
 impl<V: Clone> Table<V> {
     pub(crate) fn new(complete: bool) -> Self {
         Self {
@@ -133,13 +150,13 @@ impl<V: Clone> Table<V> {
     ) -> Result<RowMut<'_, V>> {
         let rows = &self.rows;
         let guess = self.ahead.row(place);
-        if rows.get(guess as usize).is_some_and(|row| row.key.as_slice() == key) {
+        if rows.get(guess as usize).is_some_and(|row| is_same(&row.key, key)) {
             self.ahead.count_used();
             return Ok(RowMut { table: self, at: guess });
         }
         let entry = self.index.entry(
             Self::hash(key),
-            |at| rows[*at as usize].key.as_slice() == key,
+            |at| is_same(&rows[*at as usize].key, key),
             |at| Self::hash(&rows[*at as usize].key),
         );
         let at = match entry {
@@ -497,6 +514,24 @@ mod tests {
 
     fn none() -> Result<Option<Loaded<u64>>> {
         Ok(None)
+    }
+
+    #[test]
+    fn keys_are_the_same_when_all_of_their_bytes_are() {
+        for length in 0..=40 {
+            let key: Vec<u8> = (0..length).collect();
+            assert!(is_same(&key, &key.clone()));
+            for other in 0..=40 {
+                assert_eq!(is_same(&key, &vec![0; other]), key == vec![0; other]);
+            }
+            for at in 0..key.len() {
+                let mut other = key.clone();
+                other[at] ^= 1;
+                assert!(!is_same(&key, &other), "{length} bytes, byte {at}");
+            }
+            let longer = [&key[..], &[7]].concat();
+            assert!(!is_same(&key, &longer) && !is_same(&longer, &key));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! In the engine a key is `window start | key`, so that a window is one range, which is dropped whole. In the changelog
 //! it is Kafka's `key | window start | 0` (`WindowKeySchema`).
 
-use std::{any::Any, ops::ControlFlow};
+use std::ops::ControlFlow;
 
 use headwater_core::{
     CleanupPolicy, Data, Error, Headers, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp,
@@ -308,10 +308,6 @@ impl<A: Data> WindowStore<A> {
 }
 
 impl<A: Data> Store for WindowStore<A> {
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-
     /// Finds the windows that the engine holds, by one seek each; those that are closed are dropped.
     fn open(&mut self, state: &dyn TaskState) -> Result<()> {
         let mut from = [0; START_BYTES];

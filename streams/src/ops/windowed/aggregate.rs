@@ -1,6 +1,6 @@
 //! `aggregate` in windows.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{any::Any, ops::ControlFlow, sync::Arc};
 
 use headwater_core::{Data, DefaultSerde, Headers, Record, Result, SerdeRef, Timestamp};
 
@@ -303,7 +303,8 @@ where
         }
         // Nobody behind this processor reaches its store, which is put aside so that rows can be sent from where they lie.
         let Some(mut aside) = cx.task.put_aside(self.store) else { return Ok(()) };
-        let sent = aside.as_any().downcast_mut::<WindowStore<A>>().map_or(Ok(()), |store| {
+        let store: &mut dyn Any = &mut *aside;
+        let sent = store.downcast_mut::<WindowStore<A>>().map_or(Ok(()), |store| {
             store.each_changed(|start, key_bytes, value, timestamp| {
                 let value =
                     value.map_or_else(|| self.value.decode_nullable(None), |value| Ok(value.clone()))?;

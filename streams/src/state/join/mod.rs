@@ -9,7 +9,7 @@ mod layout;
 mod pane;
 mod pending;
 
-use std::{any::Any, cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use headwater_core::{
     CleanupPolicy, Data, Headers, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp,
@@ -378,10 +378,6 @@ fn note(undo: &mut Option<Undo>, step: Step) {
 }
 
 impl<V: Data> Store for JoinStore<V> {
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-
     fn prepare(&mut self, state: &dyn TaskState) -> Result<()> {
         self.find_panes(state)
     }

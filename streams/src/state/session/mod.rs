@@ -8,7 +8,7 @@ mod layout;
 mod sessions;
 mod timers;
 
-use std::{any::Any, ops::ControlFlow, ops::Range};
+use std::{ops::ControlFlow, ops::Range};
 
 use headwater_core::{
     CleanupPolicy, Data, Headers, Result, SerdeRef, StateBatch, StoreId, TaskState, Timestamp,
@@ -338,10 +338,6 @@ impl<A: Data> SessionStore<A> {
 }
 
 impl<A: Data> Store for SessionStore<A> {
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-
     /// Finds the sessions that are closed, to drop them, and the first that is not.
     fn open(&mut self, state: &dyn TaskState) -> Result<()> {
         let empty = !state.last_key(self.slot, &mut Vec::new())?;
