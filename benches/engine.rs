@@ -4,9 +4,8 @@
 //! - W2a: the same, written once per commit and changed row; a commit for every 100,000 records, synced.
 //!
 //! Prints CPU nanoseconds per record of the whole process (workers, journal thread, state engine), for a backlog that
-//! lies in the log before the clock starts. What a run has written is deleted behind it, as retention would do: the files of
-//! the next one get memory that is in use, and not pages that a virtual machine must be given first, which takes longer than all
-//! the rest. `benches/compare-floor` runs it alternately with the hard-coded program that
+//! lies in the log before the clock starts. What a run has written is deleted behind it, as retention would do, and the memory for
+//! the next one is made warm (see [`warm_memory`]). `benches/compare-floor` runs it alternately with the hard-coded program that
 //! it is compared to. Arguments: `--smoke` for a run of CI, and parts of the names of the workloads that shall run.
 
 use std::{io::Write, sync::Arc, time::Duration};
@@ -16,9 +15,13 @@ use headwater::{
     prelude::*,
     storage::log::{Durability, EmbeddedLog, LogOptions},
 };
-use headwater_benches::{Load, Power, SensorPower, SensorPowerSerde, cpu, fill, sensor, windowed};
+use headwater_benches::{
+    Load, Power, SensorPower, SensorPowerSerde, cpu, fill, sensor, warm_memory, windowed,
+};
 
 const RUNS: usize = 5;
+/// No workload writes more per record.
+const WRITTEN_BYTES_MAX: u64 = 300;
 /// Records between two commits of W2a.
 const COMMIT_RECORDS: usize = 100_000;
 
@@ -87,6 +90,7 @@ fn measure(workload: Workload, keys: u64, records: u64) -> Result<()> {
         fill(embedded.log(), records, &Load { keys, apart_ms: 1, partitions: 1 }).await?;
         let mut costs = Vec::new();
         for run in 0..RUNS {
+            warm_memory(folder.path(), records * WRITTEN_BYTES_MAX)?;
             costs.push(drain(&embedded, workload, records, run).await?);
             delete_outputs(embedded.log()).await?;
         }

@@ -1,7 +1,9 @@
 //! What benchmarks share: records as the measuring stick generates them, their serdes, the CPU time of a run, other processes.
 
 use std::{
+    fs::File,
     io::{Write, stdout},
+    path::Path,
     process::Child,
     sync::Arc,
     time::Duration,
@@ -42,6 +44,22 @@ impl Drop for Killed {
 pub fn cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Has the system hold `bytes` of memory that is in use no more. A virtual machine is given its memory when it first touches it, and
+/// may have to give back what it has not used for some seconds: a page that must come from outside takes longer to write than
+/// all else that is done for the records in it, and which run meets such pages is chance.
+///
+/// # Errors
+/// `Unavailable` when the file system of `folder` has no room.
+pub fn warm_memory(folder: &Path, bytes: u64) -> Result<()> {
+    let path = folder.join("warm");
+    let piece = vec![1; 1 << 20];
+    let write = || {
+        let mut file = File::create(&path)?;
+        (0..bytes >> 20).try_for_each(|_| file.write_all(&piece))
+    };
+    write().and_then(|()| std::fs::remove_file(&path)).map_err(|e| Error::io("cannot write a file", e))
 }
 
 /// Writes the records that the measuring stick makes into the topic `power`, by key into so many partitions.
@@ -134,6 +152,9 @@ pub struct Power {
     pub watts: f64,
 }
 
+/// In front of a reading: what Theodolite frames it with.
+const FRAME_BYTES: usize = 5;
+
 /// Avro as Theodolite frames it. The identifier is the record's key and is skipped.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PowerSerde;
@@ -143,17 +164,11 @@ impl Serde<Power> for PowerSerde {
         Err(Error::invalid("power readings are written by `power_bytes`, which knows their identifier"))
     }
 
-    #[inline]
+    #[inline(always)]
     fn decode(&self, bytes: &[u8]) -> Result<Power> {
-        let read = || {
-            let mut at = 5;
-            let length = usize::try_from(get_varint(bytes, &mut at)?).ok()?;
-            at = at.checked_add(length)?;
-            let timestamp = get_varint(bytes, &mut at)?;
-            let watts = bytes.get(at..at + 8)?.try_into().ok()?;
-            Some(Power { timestamp, watts: f64::from_le_bytes(watts) })
-        };
-        read().ok_or_else(|| Error::processing("not a power reading"))
+        let mut at = FRAME_BYTES;
+        let identifier = identifier(bytes, &mut at);
+        identifier.and_then(|_| measured(bytes, at)).ok_or_else(|| Error::processing("not a power reading"))
     }
 }
 
@@ -186,14 +201,17 @@ impl Sensor {
         Some(Self(name | (length as u128) << 120))
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(self, out: &mut Vec<u8>) {
-        let name = self.0.to_le_bytes();
-        out.extend_from_slice(&name[..usize::from(name[15]).min(15)]);
+        // Sixteen bytes are copied without a call, and those behind the name taken off again.
+        let end = out.len() + self.length();
+        out.extend_from_slice(&self.0.to_le_bytes());
+        out.truncate(end);
     }
 
-    fn length(self) -> u64 {
-        u64::from(self.0.to_le_bytes()[15])
+    #[inline]
+    fn length(self) -> usize {
+        usize::from(self.0.to_le_bytes()[15]).min(15)
     }
 }
 
@@ -202,7 +220,7 @@ impl Sensor {
 pub struct SensorSerde;
 
 impl Serde<Sensor> for SensorSerde {
-    #[inline]
+    #[inline(always)]
     fn encode(&self, sensor: &Sensor, out: &mut Vec<u8>) -> Result<()> {
         sensor.put(out);
         Ok(())
@@ -228,41 +246,64 @@ pub struct SensorPower {
 pub struct SensorPowerSerde;
 
 impl Serde<SensorPower> for SensorPowerSerde {
-    #[inline]
+    #[inline(always)]
     fn encode(&self, reading: &SensorPower, out: &mut Vec<u8>) -> Result<()> {
-        out.extend_from_slice(&[0, 0, 0, 0, 1]);
-        put_varint(out, reading.sensor.length());
-        reading.sensor.put(out);
-        put_measured(reading.power, out);
+        // All fields are stored to where they lie in the end, and the length of `out` changes twice: each append would wait for the
+        // one before it.
+        let begin = out.len();
+        out.extend_from_slice(&[0; FRAME_BYTES + 1 + 16 + 8 + 8]);
+        let length = reading.sensor.length();
+        let (number, bytes) = varint(reading.power.timestamp)
+            .ok_or_else(|| Error::processing("a time that is millions of years away"))?;
+        let place = &mut out[begin..];
+        place[FRAME_BYTES - 1] = 1;
+        #[expect(clippy::cast_possible_truncation, reason = "a name has 15 bytes at most")]
+        let length_byte = (length << 1) as u8;
+        place[FRAME_BYTES] = length_byte;
+        let at = FRAME_BYTES + 1;
+        place[at..at + 16].copy_from_slice(&reading.sensor.0.to_le_bytes());
+        let at = at + length;
+        place[at..at + 8].copy_from_slice(&number.to_le_bytes());
+        let at = at + bytes;
+        place[at..at + 8].copy_from_slice(&reading.power.watts.to_le_bytes());
+        out.truncate(begin + at + 8);
         Ok(())
     }
 
     #[inline(always)]
     fn decode(&self, bytes: &[u8]) -> Result<SensorPower> {
-        let sensor = || {
-            let mut at = 5;
-            let length = usize::try_from(get_varint(bytes, &mut at)?).ok()?;
-            Sensor::new(bytes.get(at..at.checked_add(length)?)?)
-        };
-        let sensor = sensor().ok_or_else(|| Error::processing("not a power reading of a sensor"))?;
-        Ok(SensorPower { sensor, power: PowerSerde.decode(bytes)? })
+        let mut at = FRAME_BYTES;
+        let sensor = identifier(bytes, &mut at).and_then(Sensor::new);
+        match (sensor, measured(bytes, at)) {
+            (Some(sensor), Some(power)) => Ok(SensorPower { sensor, power }),
+            _ => Err(Error::processing("not a power reading of a sensor")),
+        }
     }
+}
+
+/// The identifier, which is skipped.
+#[inline(always)]
+fn identifier<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
+    let length = usize::try_from(get_varint(bytes, at)?).ok()?;
+    let begin = *at;
+    *at = begin.checked_add(length)?;
+    bytes.get(begin..*at)
+}
+
+/// What stands behind the identifier.
+#[inline(always)]
+fn measured(bytes: &[u8], mut at: usize) -> Option<Power> {
+    let timestamp = get_varint(bytes, &mut at)?;
+    let watts = bytes.get(at..)?.first_chunk::<8>()?;
+    Some(Power { timestamp, watts: f64::from_le_bytes(*watts) })
 }
 
 /// The bytes of a power reading.
 pub fn power_bytes(identifier: &[u8], power: Power, out: &mut Vec<u8>) {
     out.clear();
-    put_power(identifier, power, out);
-}
-
-fn put_power(identifier: &[u8], power: Power, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0, 0, 0, 1]);
     put_varint(out, identifier.len() as u64);
     out.extend_from_slice(identifier);
-    put_measured(power, out);
-}
-
-fn put_measured(power: Power, out: &mut Vec<u8>) {
     put_varint(out, power.timestamp.cast_unsigned());
     out.extend_from_slice(&power.watts.to_le_bytes());
 }
@@ -276,15 +317,60 @@ fn put_varint(out: &mut Vec<u8>, value: u64) {
     out.push((rest & 0x7f) as u8);
 }
 
+/// A number as Avro writes it, of up to eight bytes, the first the lowest, and how many; `None` for larger ones.
 #[inline]
+fn varint(value: i64) -> Option<(u64, usize)> {
+    let rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    if rest >= 1 << 56 {
+        return None;
+    }
+    // Seven bits to each byte: halves, quarters and eighths are moved apart.
+    let rest = rest & 0x0fff_ffff | (rest & 0x00ff_ffff_f000_0000) << 4;
+    let rest = rest & 0x0000_3fff_0000_3fff | (rest & 0x0fff_c000_0fff_c000) << 2;
+    let rest = rest & 0x007f_007f_007f_007f | (rest & 0x3f80_3f80_3f80_3f80) << 1;
+    let bytes = (64 - (rest | 1).leading_zeros() as usize).div_ceil(8);
+    let goes_on = 0x8080_8080_8080_8080 & !(u64::MAX << (8 * (bytes - 1)));
+    Some((rest | goes_on, bytes))
+}
+
+#[inline(always)]
 fn get_varint(bytes: &[u8], at: &mut usize) -> Option<i64> {
+    let rest = bytes.get(*at..)?;
+    let first = *rest.first()?;
+    if first < 0x80 {
+        *at += 1;
+        return Some(signed(u64::from(first)));
+    }
+    // The last byte is the first one below 0x80.
+    let word = rest.first_chunk::<8>().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes));
+    let ends = !word & 0x8080_8080_8080_8080;
+    if ends == 0 {
+        return get_long_varint(bytes, at);
+    }
+    let bits = ends.trailing_zeros() + 1;
+    *at += bits as usize / 8;
+    let word = word & u64::MAX >> (64 - bits) & 0x7f7f_7f7f_7f7f_7f7f;
+    let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
+    let word = word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4;
+    Some(signed(word))
+}
+
+#[inline]
+fn signed(zigzag: u64) -> i64 {
+    (zigzag >> 1).cast_signed() ^ -((zigzag & 1).cast_signed())
+}
+
+/// Numbers of nine bytes and more, and those at the end.
+#[cold]
+fn get_long_varint(bytes: &[u8], at: &mut usize) -> Option<i64> {
     let (mut value, mut shift) = (0u64, 0);
     loop {
         let byte = *bytes.get(*at)?;
         *at += 1;
         value |= u64::from(byte & 0x7f).checked_shl(shift)?;
         if byte < 0x80 {
-            return Some((value >> 1).cast_signed());
+            return Some(signed(value));
         }
         shift += 7;
     }
@@ -322,15 +408,16 @@ impl PowerStats {
 pub struct PowerStatsSerde;
 
 impl Serde<PowerStats> for PowerStatsSerde {
-    #[inline]
+    #[inline(always)]
     fn encode(&self, value: &PowerStats, out: &mut Vec<u8>) -> Result<()> {
-        let mut bytes = [0; 48];
-        let fields = [value.sum, value.min, value.max, value.mean, value.m2].map(f64::to_le_bytes);
-        bytes[..8].copy_from_slice(&value.count.to_le_bytes());
-        for (place, field) in bytes[8..].chunks_exact_mut(8).zip(fields) {
-            place.copy_from_slice(&field);
+        // Stored to where it lies in the end: what was put together elsewhere in pieces would be read again at once as a whole.
+        let begin = out.len();
+        out.extend_from_slice(&[0; 48]);
+        let place = &mut out[begin..];
+        let fields = [value.sum, value.min, value.max, value.mean, value.m2].map(f64::to_bits);
+        for (place, field) in place.chunks_exact_mut(8).zip(std::iter::once(value.count).chain(fields)) {
+            place.copy_from_slice(&field.to_le_bytes());
         }
-        out.extend_from_slice(&bytes);
         Ok(())
     }
 
@@ -349,6 +436,33 @@ impl Serde<PowerStats> for PowerStatsSerde {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_written_as_avro_writes_them() {
+        let mut value = 1u64;
+        for step in 0..4000u64 {
+            value = value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(step);
+            let number = (value >> (step % 64)).cast_signed() >> 9;
+            for number in [number, -number - 1] {
+                let (mut bytes, mut rest) = (Vec::new(), ((number << 1) ^ (number >> 63)).cast_unsigned());
+                while rest >= 0x80 {
+                    bytes.push(rest.to_le_bytes()[0] | 0x80);
+                    rest >>= 7;
+                }
+                bytes.push(rest.to_le_bytes()[0]);
+                let (word, count) = varint(number).unwrap();
+                assert_eq!(word.to_le_bytes()[..count], bytes, "{number}");
+                for behind in [0, 12] {
+                    let long = [&bytes[..], &vec![0xff; behind]].concat();
+                    let mut at = 0;
+                    assert_eq!(get_varint(&long, &mut at), Some(number));
+                    assert_eq!(at, count);
+                }
+            }
+        }
+        assert_eq!((varint(1 << 55), varint(i64::MIN)), (None, None));
+        assert_eq!(get_varint(&[0xff; 30], &mut 0), None);
+    }
 
     #[test]
     fn serdes_bring_values_back() {

@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     io::Read,
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -34,6 +34,8 @@ use headwater_benches::cpu;
 const RUN_BYTES: usize = 64 << 20;
 const BATCH_BYTES: usize = 64 << 10;
 const COMMIT_BYTES: usize = 1 << 20;
+/// About as much is kept as so many runs write.
+const KEPT_RUNS: u64 = 2;
 
 /// A log that is used for long: its journal goes round, old segments are deleted, and about 128 MiB are kept.
 fn open(folder: &Path, durability: Durability, partitions: u32) -> EmbeddedLog {
@@ -72,20 +74,37 @@ fn append(producer: &mut dyn Producer, value: usize, partitions: u32, records: u
     bytes
 }
 
-/// The same bytes, in the same pieces, to a new file, which takes the place of the last one.
-fn plain_write(folder: &Path, bytes: usize, sync: bool) {
-    let path = folder.join("plain");
-    let _ = fs::remove_file(&path);
-    let file = File::create(path).unwrap();
-    let piece = vec![b'v'; COMMIT_BYTES];
-    let mut at = 0;
-    while at < bytes {
-        let size = COMMIT_BYTES.min(bytes - at);
-        file.write_all_at(&piece[..size], at as u64).unwrap();
-        if sync {
-            file.sync_data().unwrap();
+/// The same bytes, in the same pieces, to a new file. As many bytes stay as the log keeps, and those before them are deleted.
+struct Plain {
+    folder: tempfile::TempDir,
+    files: u64,
+}
+
+impl Plain {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), files: 0 }
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.folder.path().join(number.to_string())
+    }
+
+    fn write(&mut self, bytes: usize, sync: bool) {
+        self.files += 1;
+        if let Some(old) = self.files.checked_sub(KEPT_RUNS) {
+            let _ = fs::remove_file(self.path(old));
         }
-        at += size;
+        let file = File::create(self.path(self.files)).unwrap();
+        let piece = vec![b'v'; COMMIT_BYTES];
+        let mut at = 0;
+        while at < bytes {
+            let size = COMMIT_BYTES.min(bytes - at);
+            file.write_all_at(&piece[..size], at as u64).unwrap();
+            if sync {
+                file.sync_data().unwrap();
+            }
+            at += size;
+        }
     }
 }
 
@@ -104,9 +123,9 @@ fn appends<M: Measurement>(criterion: &mut Criterion<M>, unit: &str, modes: &[Du
                     bencher.iter(|| bytes = append(&mut *producer, value, partitions, records));
                 });
             }
-            let folder = tempfile::tempdir().unwrap();
+            let mut plain = Plain::new();
             group.bench_function("plain write", |bencher| {
-                bencher.iter(|| plain_write(folder.path(), bytes, *durability == Durability::Fsync));
+                bencher.iter(|| plain.write(bytes, *durability == Durability::Fsync));
             });
         }
     }
@@ -205,26 +224,39 @@ fn commits(criterion: &mut Criterion) {
 
 /// Through the producer of the clients, record by record, with keys: CPU time of the whole process, which is what one core
 /// would need for all that the threads of the log and the runtime share.
-fn producer(criterion: &mut Criterion<CpuTime>) {
+fn producer_by_cpu(criterion: &mut Criterion<CpuTime>) {
+    producer(criterion, "CPU", 100);
+}
+
+/// The same for larger records, by time, beside a plain write of as many bytes.
+fn producer_by_time(criterion: &mut Criterion) {
+    producer(criterion, "time", 1000);
+}
+
+fn producer<M: Measurement>(criterion: &mut Criterion<M>, unit: &str, size: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut group = criterion.benchmark_group("producer API 100 B, Os, CPU");
-    let records = RUN_BYTES / 100;
+    let mut group = criterion.benchmark_group(format!("producer API {size} B, Os, {unit}"));
+    let records = RUN_BYTES / size;
     group.sample_size(10).throughput(Throughput::Elements(records as u64));
     for partitions in [1, 16] {
         let folder = tempfile::tempdir().unwrap();
         let log = open(folder.path(), Durability::Os, partitions);
         group.bench_function(BenchmarkId::new("send, partitions", partitions), |bencher| {
-            bencher.iter(|| runtime.block_on(send_all(&log, records)));
+            bencher.iter(|| runtime.block_on(send_all(&log, size, records)));
         });
     }
+    let mut plain = Plain::new();
+    group.bench_function("plain write", |bencher| {
+        bencher.iter(|| plain.write(RUN_BYTES, false));
+    });
 }
 
-/// 10 bytes of key and 90 of value.
-async fn send_all(log: &EmbeddedLog, records: usize) {
+/// 10 bytes of key, and a value that makes `size` of it.
+async fn send_all(log: &EmbeddedLog, size: usize, records: usize) {
     let producer: client::Producer<Bytes, Bytes> =
         client::Producer::builder(Arc::new(log.clone())).build().await.unwrap();
     let record = |number| {
-        let (key, value) = (Bytes::from(format!("sensor-{number:03}")), Bytes::from(vec![b'v'; 90]));
+        let (key, value) = (Bytes::from(format!("sensor-{number:03}")), Bytes::from(vec![b'v'; size - 10]));
         Record::new(key, value, Timestamp(0))
     };
     let some: Vec<_> = (0..1000).map(record).collect();
@@ -266,10 +298,10 @@ impl Measurement for CpuTime {
     }
 }
 
-criterion_group!(by_time, appends_by_time, reads, commits);
+criterion_group!(by_time, appends_by_time, producer_by_time, reads, commits);
 criterion_group!(
     name = by_cpu;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = appends_by_cpu, producer
+    targets = appends_by_cpu, producer_by_cpu
 );
 criterion_main!(by_time, by_cpu);
