@@ -339,7 +339,7 @@ impl Drop for Writing<'_> {
 
 /// Puts the length of all that begins at `at` into the `reserved` bytes before it, or makes other room for it; or says that there
 /// is nothing. How many bytes that took.
-#[inline]
+#[inline(always)]
 fn put_length(out: &mut Vec<u8>, at: usize, reserved: usize, present: bool) -> usize {
     let length = out.len() - at;
     if present && reserved == 1 && length < 64 {

@@ -45,7 +45,7 @@ fn zigzag(value: i64) -> u64 {
 }
 
 /// Appends the front of a record: room for its length, no attributes, its deltas, room for the length of its key.
-#[inline]
+#[inline(always)]
 pub(super) fn put_front(out: &mut Vec<u8>, (record, key): (usize, usize), (timestamp, offset): (i64, i64)) {
     // Put together in a register and stored once: the first four bytes at most are zeros, and two short deltas and zeros follow.
     const SHORT: u64 = 1 << 21;
