@@ -1,7 +1,7 @@
 //! What ten observers in processes of their own cost an owner that writes as fast as it can.
 //!
 //! The owner commits from two threads, each time a batch to every partition; segments roll, old ones are deleted, and the
-//! journal is used again and again. Each observer follows one partition at its end. Runs with and without observers take
+//! journal is used again and again. Each observer follows one partition at its end, and stands back as `headwater consume --follow` does. Runs with and without observers take
 //! turns, each in a folder of its own; printed are commits per second and their ratio, the CPU time per commit of the owner and of an
 //! observer, and the cores that all observers together use. On a machine that has other work, CPU times tell more.
 
@@ -27,6 +27,7 @@ use headwater::{
     storage::log::{Durability, EmbeddedLog, LogOptions, ObservedLog},
 };
 use headwater_benches::cpu;
+use headwater_terminal::stand_back;
 
 const OBSERVERS: u32 = 10;
 const PARTITIONS: u32 = 10;
@@ -212,6 +213,7 @@ fn write(log: &EmbeddedLog, number: u32, until: Instant, commits: &AtomicU64) ->
 
 fn observe(folder: &Path, number: u32) -> Result<()> {
     static RECORDS_SEEN: AtomicU64 = AtomicU64::new(0);
+    stand_back();
     let log = ObservedLog::open(folder)?;
     let partition = partition(number)?;
     let begun = Instant::now();

@@ -111,10 +111,14 @@ fn read(log: &dyn Log, partition: &TopicPartition) -> ServedPartition {
     let mut served =
         ServedPartition { earliest: offsets.earliest, end: offsets.end, records: Vec::new(), damage: None };
     let mut next = offsets.earliest;
-    while next < offsets.end {
+    while next < served.end {
         match read_from(log, partition, &mut next, &mut served) {
             Ok(()) => {}
             Err(error) => {
+                if let Some(end) = taken_back(log, partition, next) {
+                    served.end = end;
+                    break;
+                }
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.report());
                 served.damage = Some((next, error.kind()));
                 break;
@@ -122,6 +126,16 @@ fn read(log: &dyn Log, partition: &TopicPartition) -> ServedPartition {
         }
     }
     served
+}
+
+/// Where a log ends now, if that is at or before `next`. Who looks at a log from outside may name an end that its last owner showed without a
+/// sync, and takes it back when what is before it turns out to be lost; an owner never does.
+fn taken_back(log: &dyn Log, partition: &TopicPartition, next: Offset) -> Option<Offset> {
+    match block_on(log.offsets(partition)) {
+        Ok(offsets) => Some(offsets.end).filter(|end| *end <= next),
+        // Its topic was lost, too.
+        Err(error) => (error.kind() == ErrorKind::Invalid).then_some(next),
+    }
 }
 
 /// Looks for records by time.
@@ -140,7 +154,11 @@ fn read_from(
     served: &mut ServedPartition,
 ) -> Result<()> {
     let fetched = block_on(log.read(partition, *next, READ_BYTES))?;
-    assert!(!fetched.batches.is_empty(), "{partition}: nothing at {next} of {}", served.end);
+    if fetched.batches.is_empty() {
+        let end = taken_back(log, partition, *next);
+        served.end = end.unwrap_or_else(|| panic!("{partition}: nothing at {next} of {}", served.end));
+        return Ok(());
+    }
     for batch in &fetched.batches {
         let (base, end) = (batch.base_offset(), batch.next_offset());
         assert!(

@@ -2,7 +2,7 @@
 //! `headwater::App` makes.
 //!
 //! [`Table`], [`Progress`] and [`Line`] are what is printed; [`show`] makes records readable; [`time`] reads and writes times and spans;
-//! [`size`] and [`number`] are units; [`say`] and [`warn`] speak on stderr; [`Stop`] is Ctrl-C, [`give_way`] lets others go first. Nothing here knows a log.
+//! [`size`] and [`number`] are units; [`say`] and [`warn`] speak on stderr; [`Stop`] is Ctrl-C, [`give_way`] and [`stand_back`] let others go first. Nothing here knows a log.
 
 mod line;
 mod priority;
@@ -16,7 +16,7 @@ mod units;
 
 pub use self::{
     line::{Line, Stderr},
-    priority::give_way,
+    priority::{give_way, stand_back},
     progress::{Progress, bar},
     say::{Colour, say, warn},
     stop::Stop,

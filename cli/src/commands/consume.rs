@@ -9,6 +9,7 @@ use headwater_core::{Admin, ErrorKind, LogVersion, Partition, RecordRef, TopicPa
 use headwater_terminal::{
     Progress, Stop,
     show::{self, Columns, KeyKind},
+    stand_back,
     time::TIME_HELP,
 };
 
@@ -86,7 +87,8 @@ const CONSUME_HELP: &str = r"Examples:
   headwater consume readings --format '%p:%o %k=%s\n'
 
 Without --follow it prints what there is when it begins, partition by partition, and ends. With it, partitions take
-turns as records become durable; of one that is added to the topic later, it prints everything. Text has partition,
+turns as records become durable; of one that is added to the topic later, it prints everything. From the end on it
+takes what other programs leave of the processors, so that whoever writes does not notice it. Text has partition,
 offset, time, and value, apart by tabs; what is no text is shown in hexadecimal. Letters of a format: %t topic, %p
 partition, %o offset, %k key, %K its length, %s value, %S its length, %T timestamp in milliseconds, %D the same as a
 date, %h headers, %% a percent sign; \n \t \r \0 \\. In a format, keys and values are printed byte for byte, but on a
@@ -120,6 +122,7 @@ pub(super) async fn run(
         progress: Progress::begin("consume", None, session.quiet || session.shows || consume.follow),
     };
     let mut seen = LogVersion::default();
+    let mut stands_back = false;
     loop {
         if consume.follow && consume.partition.is_none() {
             add_lanes(log, &mut lanes).await?;
@@ -130,6 +133,10 @@ pub(super) async fn run(
         session.out.flush()?;
         if !consume.follow || print.left == 0 {
             return Ok(());
+        }
+        if !std::mem::replace(&mut stands_back, true) {
+            // Nobody waits for what is still to come as for what is there, and the owner is not to notice who looks.
+            stand_back();
         }
         match stop.or(log.appended(seen)).await {
             Some(version) => seen = version?,
