@@ -31,7 +31,10 @@ const EDGES: &[(&str, &[&str])] = &[
         "headwater-cli",
         &["headwater", "headwater-core", "headwater-storage", "headwater-streams", "headwater-terminal"],
     ),
-    ("headwater-benches", &["headwater", "headwater-core", "headwater-storage", "headwater-streams"]),
+    (
+        "headwater-benches",
+        &["headwater", "headwater-core", "headwater-storage", "headwater-streams", "headwater-terminal"],
+    ),
 ];
 
 /// Who may also depend on whom in tests.

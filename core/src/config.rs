@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{Error, Result};
+use crate::{Compression, Error, Result};
 
 /// What becomes of old records (Kafka: `cleanup.policy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +54,19 @@ pub enum CompressionType {
     Lz4,
     /// Zstandard.
     Zstd,
+}
+
+impl CompressionType {
+    /// What batches are kept compressed with that their producer wants compressed so.
+    #[must_use]
+    pub fn of(self, wanted: Compression) -> Compression {
+        match self {
+            Self::Producer => wanted,
+            Self::Uncompressed => Compression::None,
+            Self::Lz4 => Compression::Lz4,
+            Self::Zstd => Compression::Zstd,
+        }
+    }
 }
 
 /// The words of a setting that is one of a few, as Kafka writes them.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Incarnation, Place, sequences::advance};
 use crate::{
-    BatchBuilder, Compression, CompressionType, DECOMPRESSED_BYTES_MAX, Error, ProducerStamp, RecordBatch,
-    Result, TopicConfig, TopicPartition,
+    BatchBuilder, Compression, DECOMPRESSED_BYTES_MAX, Error, ProducerStamp, RecordBatch, Result,
+    TopicConfig, TopicPartition,
 };
 
 /// Largest batch of a topic that does not say otherwise (Kafka: `max.message.bytes`, 1 MiB and a header).
@@ -140,12 +140,7 @@ fn close(
     stamp: ProducerStamp,
     (config, partition): (&TopicConfig, &TopicPartition),
 ) -> Result<RecordBatch> {
-    let compression = match config.compression_type {
-        CompressionType::Producer => batch.compression(),
-        CompressionType::Uncompressed => Compression::None,
-        CompressionType::Lz4 => Compression::Lz4,
-        CompressionType::Zstd => Compression::Zstd,
-    };
+    let compression = config.compression_type.of(batch.compression());
     if config.cleanup_policy.compacts() && batch.has_keyless() {
         return Err(Error::invalid(format!(
             "record has no key, and the topic keeps the last record of each key: give it one, or set `cleanup.policy` to `delete`. partition={partition}"

@@ -423,9 +423,12 @@ fn check_header(header: &[u8; HEADER_BYTES], sequence: u64, path: &Path) -> Resu
     let mut fields = &header[8..];
     let (version, stored, found, first_group, salt) =
         (fields.get_u32(), fields.get_u32(), fields.get_u64(), fields.get_u64(), fields.get_u64());
-    let known = [Kind::Synced, Kind::Unsynced].into_iter().find(|kind| kind.version() == version);
-    let crc = known.unwrap_or(Kind::Synced).checksum(header);
-    if &header[..8] != MAGIC || stored != crc || found != sequence {
+    let kinds = [Kind::Synced, Kind::Unsynced];
+    let known = kinds.into_iter().find(|kind| kind.version() == version);
+    // Of a version that we do not know, either: those before had both.
+    let mut of_it = kinds.into_iter().filter(|kind| known.is_none_or(|known| known == *kind));
+    let holds = of_it.any(|kind| stored == kind.checksum(header));
+    if &header[..8] != MAGIC || !holds || found != sequence {
         return Err(Error::corrupt(format!(
             "journal file has a bad header: restore it from a copy. file={}, byte=0, sequence={found}",
             path.display()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::channel::oneshot;
 use headwater_core::{
-    BatchBuilder, Error, ErrorKind, Positions, Producer, Result, TopicPartition, Written,
+    BatchBuilder, Compression, Error, ErrorKind, Positions, Producer, Result, TopicPartition, Written,
     ledger::{Commit, GroupPositions, Held, Incarnation},
 };
 
@@ -76,7 +76,10 @@ impl Producer for EmbeddedProducer {
             // Compressing takes its time: nobody waits for it.
             (place, config.clone())
         };
-        self.owner.shared.spare.lend(batch);
+        // What is compressed goes elsewhere, and the builder keeps the memory that it has.
+        if config.compression_type.of(batch.compression()) == Compression::None {
+            self.owner.shared.spare.lend(batch);
+        }
         self.held.append((place, partition), &config, batch)
     }
 

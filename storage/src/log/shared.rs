@@ -56,7 +56,7 @@ impl Shared {
             appended: Signal::default(),
             groups: Arc::default(),
             reader: Reader::new(Arc::clone(&layout.fs), options.open_files_max),
-            spare: Spare::default(),
+            spare: Spare::new(options.tail_bytes_max),
             layout,
             options,
             visible: RwLock::new(visible),

@@ -1,7 +1,7 @@
 //! Walks everything that a log holds and compares it with what it should be; changes nothing.
 //!
 //! What the log says of a partition is the measure: its files must hold, batch by batch, what the last checkpoint says, and
-//! the rest must be readable from the journal, which was checked when the log was opened. While another process owns
+//! the rest must be readable from the journal, of which fronts only were checked when the log was opened. While another process owns
 //! the log, its files may be replaced and removed on the way: damage counts when it is still there after the log has
 //! come to rest.
 
@@ -96,6 +96,15 @@ impl<'a> Verifier<'a> {
         Self { log }
     }
 
+    /// Reads the journal as whoever opens the log will: what a partition says of its records does not tell of it where files have
+    /// them, too.
+    ///
+    /// # Errors
+    /// `Corrupt` when the log does not open, or not with all that is seen of it; `Unavailable` when the disk fails.
+    pub async fn journal(&self) -> Result<()> {
+        self.log.check_journal().await
+    }
+
     /// How many bytes the files of a partition have, for whoever wants to know how far the work is.
     ///
     /// # Errors
@@ -136,7 +145,7 @@ impl<'a> Verifier<'a> {
             let mut files = Files::new(self.log.layout(), partition);
             files.walk(&state, progress)?;
             let written = state.mark.map_or(Offset(0), |mark| mark.end);
-            self.journal(&mut files, written.max(state.offsets.earliest), state.offsets.end).await?;
+            self.unwritten(&mut files, written.max(state.offsets.earliest), state.offsets.end).await?;
             let mut found = files.found;
             walks += 1;
             if found.damages.is_empty() || self.state(partition).await?.is_some_and(|now| now.is_like(&state))
@@ -169,7 +178,7 @@ impl<'a> Verifier<'a> {
     }
 
     /// Reads what is in no file yet.
-    async fn journal(&self, files: &mut Files<'_>, from: Offset, end: Offset) -> Result<()> {
+    async fn unwritten(&self, files: &mut Files<'_>, from: Offset, end: Offset) -> Result<()> {
         let mut at = from;
         while at < end {
             let fetched = match self.log.read(files.partition, at, READ_BYTES).await {

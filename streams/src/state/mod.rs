@@ -9,6 +9,7 @@ mod closing;
 mod join;
 mod key_value;
 mod range;
+mod row_key;
 mod session;
 mod stored;
 pub(crate) mod table;

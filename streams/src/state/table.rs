@@ -3,7 +3,6 @@
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table::Entry};
 use headwater_core::{Error, Result, Timestamp};
-use smallvec::SmallVec;
 use std::{
     collections::BTreeMap,
     hash::BuildHasher,
@@ -13,11 +12,10 @@ use std::{
 
 use super::{
     ahead::{self, Ahead},
+    row_key::{INLINE_KEY_BYTES, RowKey, is_same},
     stored::Loaded,
 };
 
-/// Keys up to this long lie in the row itself.
-const INLINE_KEY_BYTES: usize = 24;
 /// About what a row takes among the sorted ones: its key, its place, and the tree's share.
 const SORTED_ROW_BYTES: usize = 64;
 /// What an allocation takes beside the bytes asked for.
@@ -27,8 +25,6 @@ const FETCHED_ROWS: usize = 64;
 
 /// Where more rows than this lie between two that changed, these are sorted.
 const ROWS_PER_CHANGE_MAX: usize = 256;
-
-type RowKey = SmallVec<[u8; INLINE_KEY_BYTES]>;
 
 pub(crate) struct Table<V> {
     index: HashTable<u32>,
@@ -79,23 +75,6 @@ struct Row<V> {
 pub(crate) struct RowMut<'a, V> {
     table: &'a mut Table<V>,
     at: u32,
-}
-
-/// Whether two keys are the same. Most are short, and comparing those takes less than calling what compares any.
-#[inline]
-fn is_same(a: &[u8], b: &[u8]) -> bool {
-    // The first and the last few bytes, which overlap.
-    match (a.first_chunk::<4>(), a.last_chunk::<4>()) {
-        (Some(first), Some(last)) if a.len() <= 8 => {
-            a.len() == b.len() && b.first_chunk() == Some(first) && b.last_chunk() == Some(last)
-        }
-        _ => match (a.first_chunk::<8>(), a.last_chunk::<8>()) {
-            (Some(first), Some(last)) if a.len() <= 16 => {
-                a.len() == b.len() && b.first_chunk() == Some(first) && b.last_chunk() == Some(last)
-            }
-            _ => a == b,
-        },
-    }
 }
 
 impl<V: Clone> Table<V> {
@@ -169,7 +148,7 @@ impl<V: Clone> Table<V> {
                 self.heap_bytes += heap_bytes as usize;
                 let (value, timestamp) =
                     loaded.map_or((None, Timestamp::MIN), |loaded| (Some(loaded.value), loaded.timestamp));
-                let key = SmallVec::from_slice(key);
+                let key = RowKey::from_slice(key);
                 if key.spilled() {
                     self.long_key_bytes += key.len();
                 }
@@ -514,24 +493,6 @@ mod tests {
 
     fn none() -> Result<Option<Loaded<u64>>> {
         Ok(None)
-    }
-
-    #[test]
-    fn keys_are_the_same_when_all_of_their_bytes_are() {
-        for length in 0..=40 {
-            let key: Vec<u8> = (0..length).collect();
-            assert!(is_same(&key, &key.clone()));
-            for other in 0..=40 {
-                assert_eq!(is_same(&key, &vec![0; other]), key == vec![0; other]);
-            }
-            for at in 0..key.len() {
-                let mut other = key.clone();
-                other[at] ^= 1;
-                assert!(!is_same(&key, &other), "{length} bytes, byte {at}");
-            }
-            let longer = [&key[..], &[7]].concat();
-            assert!(!is_same(&key, &longer) && !is_same(&longer, &key));
-        }
     }
 
     #[test]

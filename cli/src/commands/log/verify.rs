@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
-use headwater_core::{Log, TopicSpec};
+use headwater_core::{ErrorKind, Log, TopicSpec};
 use headwater_storage::log::{Damage, ObservedLog, VerifiedPartition, Verifier};
 use headwater_terminal::{Progress, Table, show, size};
 use serde_json::json;
@@ -66,7 +66,10 @@ pub(super) async fn run(
     print(verify, &found, session.out)?;
     let damages = found.iter().map(|(_, sum)| sum.damages.len() as u64).sum();
     match damages {
-        0 => Ok(()),
+        0 => match verifier.journal().await {
+            Err(damage) if damage.kind() == ErrorKind::Corrupt => Err(Failure::Damaged(damage.report())),
+            read => Ok(read?),
+        },
         damages => Err(Failure::Damaged(format!(
             "{} found: restore the files that are named from a copy",
             counted(damages, "damage")

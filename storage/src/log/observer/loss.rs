@@ -6,6 +6,7 @@ use headwater_core::{Error, ErrorKind, Result};
 use super::{
     super::{journal::Position, published},
     Observer,
+    patience::Patience,
     view::View,
 };
 
@@ -51,6 +52,27 @@ impl Observer {
         match View::last_good(&self.layout) {
             Ok(end) if known.is_some_and(|known| end.group < known) => self.accept_loss(&mut view, error),
             _ => Err(error),
+        }
+    }
+
+    /// Reads the journal as whoever opens the log does, with the bodies of which nobody asks here, because files have them or they were
+    /// deleted.
+    ///
+    /// # Errors
+    /// `Corrupt` when the log would not open, or without something that is seen here.
+    pub(super) async fn check_journal(&self) -> Result<()> {
+        let mut patience = Patience::default();
+        loop {
+            let seen = self.ask(|view| Ok(view.position.group)).await?;
+            let error = match View::last_good(&self.layout) {
+                Ok(end) if end.group >= seen => return Ok(()),
+                Ok(Position { segment, byte, group }) => Error::corrupt(format!(
+                    "a journal group is damaged, and whoever opens the log cuts what is behind it: restore the file from a copy. file={}, byte={byte}, group={group}, seen={seen}",
+                    self.layout.journal_segment(segment).display()
+                )),
+                Err(error) => error,
+            };
+            self.watch.pause(patience.look_again(error)?).await?;
         }
     }
 }

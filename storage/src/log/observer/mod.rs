@@ -160,6 +160,11 @@ impl ObservedLog {
         files.await
     }
 
+    /// Reads all of the journal, as recovery does.
+    pub(super) async fn check_journal(&self) -> Result<()> {
+        self.0.check_journal().await
+    }
+
     /// Looks for records where the last checkpoint says they are, and no longer in the journal.
     #[cfg(test)]
     pub(super) fn look_anew(&self) {

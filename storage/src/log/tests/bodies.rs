@@ -13,7 +13,7 @@ use super::{
     disk::{Disk, Op},
     *,
 };
-use crate::log::group::GroupHeader;
+use crate::log::{Verifier, group::GroupHeader};
 
 fn options(durability: Durability) -> LogOptions {
     LogOptions { durability, journal_segment_bytes: 16 << 10, ..lazy() }
@@ -219,4 +219,58 @@ fn a_body_that_is_replaced_before_it_is_read_is_read_elsewhere() {
         assert!(!path.exists(), "the file was used again: {}", path.display());
         assert_eq!(commits_in(&observer), commits_in(&*log));
     }
+}
+
+/// Damage of the journal that makes opening fail is named by `verify`, or looking fails too.
+#[test]
+fn verify_names_what_keeps_a_log_from_opening() {
+    let folder = disk::folder();
+    let options = LogOptions { durability: Durability::Fsync, filed_bytes_min: 30, ..lazy() };
+    let log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
+    create(&log, "t", 1, 1 << 30);
+    block_on(log.checkpoint()).unwrap();
+    let mut p = producer(&log, "p");
+    for value in ["small 1".to_owned(), "small 2".to_owned(), "large ".repeat(1000), "small 3".to_owned()] {
+        append(&mut *p, &tp("t", 0), &[value]);
+        block_on(p.commit(None)).unwrap();
+    }
+    let look = || {
+        let observed = ObservedLog::open(folder.path())?;
+        block_on(Verifier::new(&observed).journal())
+    };
+    look().unwrap();
+    log.crash();
+    look().unwrap();
+    let path = journal_file(folder.path(), 1);
+    let mut journal = fs::read(&path).unwrap();
+    let at = journal.windows(7).position(|bytes| bytes == b"small 1").unwrap();
+    journal[at] ^= 1;
+    fs::write(&path, &journal).unwrap();
+    assert_eq!(look().unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(EmbeddedLog::open_with(folder.path(), options).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+/// Mode `os`, after a power cut that took the body of a small commit: what is seen and what opening finds.
+#[test]
+fn verify_names_what_opening_will_cut() {
+    let folder = disk::folder();
+    let options = LogOptions { durability: Durability::Os, filed_bytes_min: 1000, ..lazy() };
+    let log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
+    create(&log, "t", 1, 1 << 30);
+    block_on(log.checkpoint()).unwrap();
+    let mut p = producer(&log, "p");
+    for value in ["small 1".to_owned(), "small 2".to_owned(), "large ".repeat(1000), "small 3".to_owned()] {
+        append(&mut *p, &tp("t", 0), &[value]);
+        block_on(p.commit(None)).unwrap();
+    }
+    log.crash();
+    let path = journal_file(folder.path(), 1);
+    let mut journal = fs::read(&path).unwrap();
+    let at = journal.windows(7).position(|bytes| bytes == b"small 1").unwrap();
+    journal[at] ^= 1;
+    fs::write(&path, &journal).unwrap();
+    let observer = ObservedLog::open(folder.path()).unwrap();
+    assert_eq!(values(&observer, &tp("t", 0)).len(), 4, "files have what the journal lost");
+    assert_eq!(block_on(Verifier::new(&observer).journal()).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(values(&EmbeddedLog::open_with(folder.path(), options).unwrap(), &tp("t", 0)).len(), 0);
 }

@@ -100,3 +100,35 @@ fn a_review_has_golden_bytes() {
         assert_eq!(cut.kind(), ErrorKind::Corrupt, "{length} bytes");
     }
 }
+
+/// Batches that are kept compressed take nothing from those who can use it.
+#[test]
+fn batches_that_are_compressed_take_no_memory_away() {
+    let folder = disk::folder();
+    let options = LogOptions { filed_bytes_min: usize::MAX, tail_bytes_max: 300_000, ..lazy() };
+    let log = EmbeddedLog::open_with(folder.path(), options).unwrap();
+    create(&log, "t", 1, 1 << 30);
+    let mut p = producer(&log, "p");
+    let kept = |log: &EmbeddedLog| {
+        log.settle().unwrap();
+        log.0.shared.spare.count()
+    };
+    let (mut plain, mut packed) = (BatchBuilder::default(), BatchBuilder::default());
+    packed.set_compression(headwater_core::Compression::Zstd);
+    let push =
+        |batch: &mut BatchBuilder| batch.push(Timestamp(0), None, Some(&[7; 32 << 10]), &Headers::new());
+    for _ in 0..40 {
+        push(&mut plain);
+        p.append(&tp("t", 0), &mut plain).unwrap();
+        block_on(p.commit(None)).unwrap();
+    }
+    let before = kept(&log);
+    for _ in 0..3 {
+        push(&mut packed);
+        p.append(&tp("t", 0), &mut packed).unwrap();
+    }
+    assert_eq!(kept(&log), before, "buffers were taken and never used");
+    push(&mut plain);
+    p.append(&tp("t", 0), &mut plain).unwrap();
+    assert_ne!(kept(&log), before, "there were some");
+}

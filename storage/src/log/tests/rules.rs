@@ -354,3 +354,23 @@ fn positions_and_names_have_a_limit() {
     block_on(p.commit(Some(&at("g", &tp("t", 0), 1)))).unwrap();
     assert_eq!(values(&log, &tp("t", 0)), ["v"], "what was refused does not spoil the rest");
 }
+
+/// Each mode had its own, and its own checksum.
+#[test]
+fn a_journal_of_the_versions_before_is_of_another_version() {
+    let folder = crashed(2, 2);
+    let path = journal_file(folder.path(), 1);
+    let good = fs::read(&path).unwrap();
+    for version in [1_u32, 2] {
+        let mut journal = good.clone();
+        journal[8..12].copy_from_slice(&version.to_be_bytes());
+        let crc = match version {
+            1 => crc32c::crc32c(&journal[16..40]),
+            _ => crc32c::crc32c_append(crc32c::crc32c(&journal[8..12]), &journal[16..40]),
+        };
+        journal[12..16].copy_from_slice(&crc.to_be_bytes());
+        fs::write(&path, &journal).unwrap();
+        let error = EmbeddedLog::open_with(folder.path(), lazy()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "version {version}: {error}");
+    }
+}

@@ -8,10 +8,9 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table::Entry};
 use headwater_core::{Error, Result, Timestamp};
-use smallvec::SmallVec;
 
-/// Keys up to this long lie in the list's head itself.
-const INLINE_KEY_BYTES: usize = 24;
+use super::super::row_key::{RowKey, is_same};
+
 /// No row.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -31,7 +30,7 @@ pub(super) struct Pane<V> {
 }
 
 struct KeyRows {
-    key: SmallVec<[u8; INLINE_KEY_BYTES]>,
+    key: RowKey,
     first: u32,
     last: u32,
 }
@@ -95,7 +94,7 @@ impl<V> Pane<V> {
     /// The list of `key`, if it is in memory.
     #[inline]
     pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
-        self.index.find(Self::hash(key), |at| self.keys[*at as usize].key.as_slice() == key).copied()
+        self.index.find(Self::hash(key), |at| is_same(&self.keys[*at as usize].key, key)).copied()
     }
 
     /// The list of `key`, which is made when there is none.
@@ -104,7 +103,7 @@ impl<V> Pane<V> {
         let keys = &self.keys;
         let entry = self.index.entry(
             Self::hash(key),
-            |at| keys[*at as usize].key.as_slice() == key,
+            |at| is_same(&keys[*at as usize].key, key),
             |at| Self::hash(&keys[*at as usize].key),
         );
         match entry {
@@ -112,7 +111,7 @@ impl<V> Pane<V> {
             Entry::Vacant(vacant) => {
                 let at = place(self.keys.len())?;
                 vacant.insert(at);
-                let key = SmallVec::from_slice(key);
+                let key = RowKey::from_slice(key);
                 if key.spilled() {
                     self.long_key_bytes += key.len();
                 }
