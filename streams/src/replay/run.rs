@@ -144,8 +144,10 @@ impl Run {
         let since = self.ports.clock.now();
         let pace = match self.plan.pace.filter(|_| phase == Phase::Range) {
             Some(factor) => {
+                // Where all source records were taken, and only what they made is on its way still, nothing is to be held back: it came
+                // when it was due.
                 let first = view.first_time(&self.topology).await?;
-                Some(Pace::new(factor, first.unwrap_or_default(), since))
+                first.map(|first| Pace::new(factor, first, since))
             }
             None => None,
         };
