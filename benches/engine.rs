@@ -8,7 +8,7 @@
 //! the next one is made warm (see [`warm_memory`]). `benches/compare-floor` runs it alternately with the hard-coded program that
 //! it is compared to. Arguments: `--smoke` for a run of CI, and parts of the names of the workloads that shall run.
 
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use headwater::{
     core::{Admin, Log},
@@ -16,12 +16,10 @@ use headwater::{
     storage::log::{Durability, EmbeddedLog, LogOptions},
 };
 use headwater_benches::{
-    Load, Power, SensorPower, SensorPowerSerde, cpu, fill, sensor, warm_memory, windowed,
+    Load, Power, SensorPower, SensorPowerSerde, cpu, fill, say, sensor, warm_memory, windowed,
 };
 
 const RUNS: usize = 5;
-/// No workload writes more per record.
-const WRITTEN_BYTES_MAX: u64 = 300;
 /// Records between two commits of W2a.
 const COMMIT_RECORDS: usize = 100_000;
 
@@ -90,19 +88,17 @@ fn measure(workload: Workload, keys: u64, records: u64) -> Result<()> {
         fill(embedded.log(), records, &Load { keys, apart_ms: 1, partitions: 1 }).await?;
         let mut costs = Vec::new();
         for run in 0..RUNS {
-            warm_memory(folder.path(), records * WRITTEN_BYTES_MAX)?;
+            warm_memory(folder.path(), records)?;
             costs.push(drain(&embedded, workload, records, run).await?);
             delete_outputs(embedded.log()).await?;
         }
         costs.sort_by(f64::total_cmp);
-        writeln!(
-            std::io::stdout(),
+        say(&format!(
             "headwater keys={keys:<8} {:<28} best {:>6.1}  median {:>6.1} ns/record",
             workload.name(),
             costs[0],
             costs[RUNS / 2]
-        )
-        .map_err(|e| Error::io("cannot write to standard output", e))
+        ))
     })
 }
 

@@ -16,6 +16,8 @@ use headwater::{
 
 /// Size of the input batches.
 const BATCH_BYTES: usize = 16_384;
+/// No workload writes more per record.
+const WRITTEN_BYTES_MAX: u64 = 300;
 /// When the first record happens.
 const FIRST_MS: i64 = 1_700_000_000_000;
 
@@ -46,18 +48,18 @@ pub fn cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Has the system hold `bytes` of memory that is in use no more. A virtual machine is given its memory when it first touches it, and
+/// Has the system hold as much memory that is in use no more as a run over `records` writes. A virtual machine is given its memory when it first touches it, and
 /// may have to give back what it has not used for some seconds: a page that must come from outside takes longer to write than
 /// all else that is done for the records in it, and which run meets such pages is chance.
 ///
 /// # Errors
 /// `Unavailable` when the file system of `folder` has no room.
-pub fn warm_memory(folder: &Path, bytes: u64) -> Result<()> {
+pub fn warm_memory(folder: &Path, records: u64) -> Result<()> {
     let path = folder.join("warm");
     let piece = vec![1; 1 << 20];
     let write = || {
         let mut file = File::create(&path)?;
-        (0..bytes >> 20).try_for_each(|_| file.write_all(&piece))
+        (0..(records * WRITTEN_BYTES_MAX) >> 20).try_for_each(|_| file.write_all(&piece))
     };
     write().and_then(|()| std::fs::remove_file(&path)).map_err(|e| Error::io("cannot write a file", e))
 }

@@ -6,7 +6,7 @@
 //! observer, and the cores that all observers together use. On a machine that has other work, CPU times tell more.
 
 use std::{
-    io::{Read, Write, stdin, stdout},
+    io::{Read, stdin},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
@@ -26,7 +26,7 @@ use headwater::{
     prelude::*,
     storage::log::{Durability, EmbeddedLog, LogOptions, ObservedLog},
 };
-use headwater_benches::cpu;
+use headwater_benches::{cpu, say};
 use headwater_terminal::stand_back;
 
 const OBSERVERS: u32 = 10;
@@ -50,11 +50,6 @@ fn main() -> Result<()> {
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| Error::invalid(format!("not a number: {text}")))
-}
-
-fn say(line: &str) -> Result<()> {
-    let mut out = stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| Error::io("cannot write to stdout", e))
 }
 
 /// What a run came to.

@@ -29,8 +29,6 @@ use headwater::{
 use headwater_benches::{Load, cpu, fill, say, warm_memory, windowed};
 
 const ROUNDS: usize = 5;
-/// No run writes more per record.
-const WRITTEN_BYTES_MAX: u64 = 300;
 const LOAD: Load = Load { keys: 10_000, apart_ms: 1, partitions: 4 };
 
 fn main() -> Result<()> {
@@ -90,7 +88,7 @@ fn compare(name: &str, records: u64, rounds: usize, open: &dyn Fn() -> Result<Po
 fn run(workers: usize, records: u64, (log, state): Ports) -> Result<(Duration, Duration)> {
     block_on(async {
         fill(&*log, records, &LOAD).await?;
-        warm_memory(&std::env::temp_dir(), records * WRITTEN_BYTES_MAX)?;
+        warm_memory(&std::env::temp_dir(), records)?;
         let builder = StreamsBuilder::new();
         windowed(&builder, Emit::OnUpdate);
         let settings = Settings { workers, memory_bytes: 256 << 20, ..Settings::new("scaling") };

@@ -17,7 +17,7 @@ use headwater_fuzz::{
     folder::{Files, Scratch},
     history,
     seal::{
-        GROUP_HEADER_BYTES, GroupFront, JOURNAL_HEADER_BYTES, journal_header, put_group, seal_checkpoint,
+        GROUP_HEADER_BYTES, GroupHeader, JOURNAL_HEADER_BYTES, journal_header, put_group, seal_checkpoint,
         u64_at,
     },
     served::{Exercise, exercise},
@@ -161,7 +161,7 @@ fn put_groups(files: &mut Files, groups: &[Group<'_>], torn: Option<u16>) {
         let (mut front, mut bodies) = (Vec::new(), Vec::new());
         group.entries.iter().for_each(|entry| entry.put(&mut front, &mut bodies));
         apply(&group.edits, &mut bodies);
-        let header = GroupFront {
+        let header = GroupHeader {
             bodies: group.bodies.map(u32::from),
             number: group.number.map_or(number, |number| number.0),
             durable: group.durable.0,
@@ -195,7 +195,7 @@ fn change_groups(files: &mut Files, changes: &[(u8, Part, Vec<Edit<'_>>)]) {
                 let of_it = changes.iter().filter(|(group, of, _)| *group == count && *of == part);
                 of_it.for_each(|(.., edits)| apply(edits, bytes));
             }
-            let header = GroupFront { bodies: None, number: field(16), durable: field(24) };
+            let header = GroupHeader { bodies: None, number: field(16), durable: field(24) };
             put_group(&mut changed, (segment, salt), header, (&parts[0], &parts[1]));
             at += (GROUP_HEADER_BYTES + front + bodies).next_multiple_of(8);
             count = count.wrapping_add(1);

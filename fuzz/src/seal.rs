@@ -31,7 +31,7 @@ pub fn journal_header(segment: u64, first_group: u64, salt: u64) -> Vec<u8> {
 
 /// What the header of a group says.
 #[derive(Debug, Clone, Copy)]
-pub struct GroupFront {
+pub struct GroupHeader {
     /// How many bytes bodies take; as many as they do when it says nothing.
     pub bodies: Option<u32>,
     pub number: u64,
@@ -45,7 +45,7 @@ pub struct GroupFront {
 pub fn put_group(
     out: &mut Vec<u8>,
     (segment, salt): (u64, u64),
-    header: GroupFront,
+    header: GroupHeader,
     (front, bodies): (&[u8], &[u8]),
 ) {
     let begin = out.len();

@@ -64,7 +64,7 @@ pub(super) struct GroupHeader {
 }
 
 impl GroupHeader {
-    /// `None` when this is not the front of a group.
+    /// `None` when this is not the header of a group.
     pub(super) fn read(mut bytes: &[u8]) -> Option<Self> {
         if bytes.len() < GROUP_HEADER_BYTES || bytes.get_u32() != MAGIC {
             return None;

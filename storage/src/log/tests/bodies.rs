@@ -221,11 +221,14 @@ fn a_body_that_is_replaced_before_it_is_read_is_read_elsewhere() {
     }
 }
 
-/// Damage of the journal that makes opening fail is named by `verify`, or looking fails too.
-#[test]
-fn verify_names_what_keeps_a_log_from_opening() {
+/// A log whose owner was killed: the journal has the body of a small commit that files have, too, because a large one came behind it,
+/// and it is damaged. `look` is called while the owner lives, and before the damage.
+fn damaged_where_files_have_it(
+    (durability, filed_bytes_min): (Durability, usize),
+    look: impl Fn(&Path),
+) -> (TempDir, LogOptions) {
     let folder = disk::folder();
-    let options = LogOptions { durability: Durability::Fsync, filed_bytes_min: 30, ..lazy() };
+    let options = LogOptions { durability, filed_bytes_min, ..lazy() };
     let log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
     create(&log, "t", 1, 1 << 30);
     block_on(log.checkpoint()).unwrap();
@@ -234,41 +237,36 @@ fn verify_names_what_keeps_a_log_from_opening() {
         append(&mut *p, &tp("t", 0), &[value]);
         block_on(p.commit(None)).unwrap();
     }
-    let look = || {
-        let observed = ObservedLog::open(folder.path())?;
-        block_on(Verifier::new(&observed).journal())
-    };
-    look().unwrap();
+    look(folder.path());
     log.crash();
-    look().unwrap();
+    look(folder.path());
     let path = journal_file(folder.path(), 1);
     let mut journal = fs::read(&path).unwrap();
     let at = journal.windows(7).position(|bytes| bytes == b"small 1").unwrap();
     journal[at] ^= 1;
     fs::write(&path, &journal).unwrap();
-    assert_eq!(look().unwrap_err().kind(), ErrorKind::Corrupt);
+    (folder, options)
+}
+
+fn verify_journal(folder: &Path) -> Result<()> {
+    let observed = ObservedLog::open(folder)?;
+    block_on(Verifier::new(&observed).journal())
+}
+
+/// Damage of the journal that makes opening fail is named by `verify`, or looking fails too.
+#[test]
+fn verify_names_what_keeps_a_log_from_opening() {
+    let look = |folder: &Path| verify_journal(folder).unwrap();
+    let (folder, options) = damaged_where_files_have_it((Durability::Fsync, 30), look);
+    assert_eq!(verify_journal(folder.path()).unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(EmbeddedLog::open_with(folder.path(), options).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 /// Mode `os`, after a power cut that took the body of a small commit: what is seen and what opening finds.
 #[test]
 fn verify_names_what_opening_will_cut() {
-    let folder = disk::folder();
-    let options = LogOptions { durability: Durability::Os, filed_bytes_min: 1000, ..lazy() };
-    let log = EmbeddedLog::open_with(folder.path(), options.clone()).unwrap();
-    create(&log, "t", 1, 1 << 30);
-    block_on(log.checkpoint()).unwrap();
-    let mut p = producer(&log, "p");
-    for value in ["small 1".to_owned(), "small 2".to_owned(), "large ".repeat(1000), "small 3".to_owned()] {
-        append(&mut *p, &tp("t", 0), &[value]);
-        block_on(p.commit(None)).unwrap();
-    }
-    log.crash();
-    let path = journal_file(folder.path(), 1);
-    let mut journal = fs::read(&path).unwrap();
-    let at = journal.windows(7).position(|bytes| bytes == b"small 1").unwrap();
-    journal[at] ^= 1;
-    fs::write(&path, &journal).unwrap();
+    let look = |folder: &Path| verify_journal(folder).unwrap();
+    let (folder, options) = damaged_where_files_have_it((Durability::Os, 1000), look);
     let observer = ObservedLog::open(folder.path()).unwrap();
     assert_eq!(values(&observer, &tp("t", 0)).len(), 4, "files have what the journal lost");
     assert_eq!(block_on(Verifier::new(&observer).journal()).unwrap_err().kind(), ErrorKind::Corrupt);
