@@ -7,6 +7,7 @@
 mod admin;
 mod batch;
 mod calendar;
+pub mod checksum;
 mod clock;
 mod config;
 mod error;

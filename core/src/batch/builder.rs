@@ -1,5 +1,7 @@
 //! Encodes records straight into the bytes of a batch.
 
+use std::convert::Infallible;
+
 use super::{BATCH_HEADER_BYTES, Compression, RecordBatch, attributes::Attributes, header::Header, varint};
 use crate::{Headers, Result, Timestamp};
 
@@ -90,37 +92,7 @@ impl BatchBuilder {
         headers: &Headers,
         extra: Option<(&str, &[u8])>,
     ) {
-        if self.count == 0 {
-            self.begin(timestamp);
-        }
-        self.keyless |= key.is_none();
-        self.max_timestamp = self.max_timestamp.max(timestamp.0);
-        // Timestamps far apart wrap here and wrap back when they are read.
-        let timestamp_delta = timestamp.0.wrapping_sub(self.base_timestamp);
-        let offset_delta = i64::from(self.count);
-        let body = 1
-            + varint::size(timestamp_delta)
-            + varint::size(offset_delta)
-            + field_size(key)
-            + field_size(value)
-            + headers_size(headers, extra);
-        let out = &mut self.buf;
-        out.reserve(body + 10);
-        let mut front = varint::Front::new();
-        front.put(signed(body));
-        front.put_byte(0);
-        front.put(timestamp_delta);
-        front.put(offset_delta);
-        front.put(key.map_or(-1, |key| signed(key.len())));
-        out.extend_from_slice(front.as_slice());
-        out.extend_from_slice(key.unwrap_or_default());
-        put_field(out, value);
-        if headers.is_empty() && extra.is_none() {
-            out.push(0);
-        } else {
-            put_headers(out, headers, extra);
-        }
-        self.count += 1;
+        let Ok(_) = self.encode(timestamp, (headers, extra), whole(key), whole(value));
     }
 
     /// As [`BatchBuilder::push_with`], with a key and a value that their writers append to the batch itself: what is written
@@ -151,6 +123,17 @@ impl BatchBuilder {
         key: impl FnOnce(&mut Vec<u8>) -> Result<bool>,
         value: impl FnOnce(&mut Vec<u8>) -> Result<bool>,
     ) -> Result<(usize, usize)> {
+        self.encode(timestamp, (headers, extra), key, value)
+    }
+
+    #[inline(always)]
+    fn encode<E>(
+        &mut self,
+        timestamp: Timestamp,
+        (headers, extra): (&Headers, Option<(&str, &[u8])>),
+        key: impl FnOnce(&mut Vec<u8>) -> Result<bool, E>,
+        value: impl FnOnce(&mut Vec<u8>) -> Result<bool, E>,
+    ) -> Result<(usize, usize), E> {
         if self.count == 0 {
             self.begin(timestamp);
         }
@@ -337,6 +320,14 @@ impl Drop for Writing<'_> {
     }
 }
 
+/// The writer of a field that is at hand.
+fn whole(field: Option<&[u8]>) -> impl FnOnce(&mut Vec<u8>) -> Result<bool, Infallible> {
+    move |out| {
+        out.extend_from_slice(field.unwrap_or_default());
+        Ok(field.is_some())
+    }
+}
+
 /// Puts the length of all that begins at `at` into the `reserved` bytes before it, or makes other room for it; or says that there
 /// is nothing. How many bytes that took.
 #[inline(always)]
@@ -349,6 +340,10 @@ fn put_length(out: &mut Vec<u8>, at: usize, reserved: usize, present: bool) -> u
     if present && reserved == 2 && (64..1 << 13).contains(&length) {
         varint::set(&mut out[at - 2..], signed(length));
         return 2;
+    }
+    if !present && reserved == 1 && length == 0 {
+        varint::set(&mut out[at - 1..], -1);
+        return 1;
     }
     put_other_length(out, at, reserved, present)
 }
@@ -372,11 +367,6 @@ fn signed(len: usize) -> i64 {
 }
 
 #[inline]
-fn field_size(field: Option<&[u8]>) -> usize {
-    field.map_or(1, |bytes| varint::size(signed(bytes.len())) + bytes.len())
-}
-
-#[inline]
 fn put_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
     match field {
         None => varint::put(out, -1),
@@ -385,15 +375,6 @@ fn put_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
             out.extend_from_slice(bytes);
         }
     }
-}
-
-fn headers_size(headers: &Headers, extra: Option<(&str, &[u8])>) -> usize {
-    if headers.is_empty() && extra.is_none() {
-        return 1;
-    }
-    let fields = all_headers(headers, extra)
-        .map(|(name, value)| field_size(Some(name.as_bytes())) + field_size(value));
-    varint::size(signed(headers.iter().len() + usize::from(extra.is_some()))) + fields.sum::<usize>()
 }
 
 fn put_headers(out: &mut Vec<u8>, headers: &Headers, extra: Option<(&str, &[u8])>) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{BATCH_PREFIX_BYTES, CRC_FROM, MAGIC, ProducerStamp, RecordBatch, attributes::Attributes};
-use crate::{Error, Result};
+use crate::{Error, Result, checksum::crc32c};
 
 /// All fields but those that follow from the bytes: length, magic, checksum.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +59,6 @@ impl Header {
 
 /// Writes the checksum of all that it covers.
 pub(super) fn put_crc(bytes: &mut [u8]) {
-    let crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+    let crc = crc32c(&bytes[CRC_FROM..]);
     bytes[17..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
 }

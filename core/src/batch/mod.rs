@@ -43,7 +43,7 @@ pub use self::{
     cursor::{HeadersRef, RecordCursor, RecordRef},
     outline::BatchHeader,
 };
-use crate::{Error, Offset, Result, Timestamp, TimestampType};
+use crate::{Error, Offset, Result, Timestamp, TimestampType, checksum::crc32c};
 
 /// Bytes before the first record.
 pub const BATCH_HEADER_BYTES: usize = 61;
@@ -89,7 +89,7 @@ impl RecordBatch {
     }
 
     fn check(&self) -> Result<()> {
-        let (stored, actual) = (self.crc(), crc32c::crc32c(&self.bytes[CRC_FROM..]));
+        let (stored, actual) = (self.crc(), crc32c(&self.bytes[CRC_FROM..]));
         if stored != actual {
             return Err(Error::corrupt(format!(
                 "checksum of a batch does not hold. base_offset={}, stored={stored:#010x}, actual={actual:#010x}",

@@ -109,43 +109,6 @@ fn get_rest(bytes: &[u8], at: &mut usize, first: u8) -> Option<u64> {
     None
 }
 
-/// The front of a record, put together before it is copied: fewer checks of the buffer's room.
-pub(super) struct Front {
-    bytes: [u8; 48],
-    len: usize,
-}
-
-impl Front {
-    /// Five varints of at most ten bytes would be 50; the lengths among them are at most five bytes long.
-    #[inline]
-    pub(super) fn new() -> Self {
-        Self { bytes: [0; 48], len: 0 }
-    }
-
-    #[inline]
-    pub(super) fn put(&mut self, value: i64) {
-        let mut rest = zigzag(value);
-        while rest >= 0x80 {
-            #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-            self.put_byte((rest as u8) | 0x80);
-            rest >>= 7;
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "what is left is below 0x80")]
-        self.put_byte(rest as u8);
-    }
-
-    #[inline]
-    pub(super) fn put_byte(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
-    }
-
-    #[inline]
-    pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

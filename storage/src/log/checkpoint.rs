@@ -23,6 +23,7 @@ use std::{io, path::Path};
 use bytes::{Buf, BufMut, Bytes};
 use headwater_core::{
     Error, ErrorKind, Offset, PartitionOffsets, Result, Timestamp,
+    checksum::crc32c,
     ledger::{Ledger, Place, SeenBatch, Sequences},
 };
 
@@ -95,7 +96,7 @@ pub(super) fn encode(position: Position, ledger: &Ledger, partitions: &[Partitio
             out.put_u64(seen.base.0);
         }
     }
-    let crc = crc32c::crc32c(&out[HEADER_BYTES..]);
+    let crc = crc32c(&out[HEADER_BYTES..]);
     out[12..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
     out
 }
@@ -172,7 +173,7 @@ fn body(mut input: Bytes) -> Result<Bytes> {
             "of another version: open the log with the Headwater that wrote it. version={version}, known={VERSION}"
         )));
     }
-    let actual = crc32c::crc32c(&input);
+    let actual = crc32c(&input);
     if crc == actual {
         return Ok(input);
     }

@@ -97,7 +97,14 @@ pub(super) trait DataFile: Debug + Send + Sync {
         self.sync_data()
     }
 
-    /// Cuts the file, or makes it longer with zeros.
+    /// Has the disk keep room for `bytes` from `at` on, which are about to be written; the file is as long as it was. A hint: where it is
+    /// not followed, writing finds the room. What is kept behind the end is given back by [`DataFile::set_len`].
+    fn keep_room(&self, at: u64, bytes: u64) -> io::Result<()> {
+        let _ = (at, bytes);
+        Ok(())
+    }
+
+    /// Cuts the file, or makes it longer with zeros. What is kept behind its end is given back.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
 
     /// Bytes in it.
@@ -262,6 +269,11 @@ impl DataFile for File {
     #[cfg(target_os = "linux")]
     fn write_through(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         write_through(self, bytes, at)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn keep_room(&self, at: u64, bytes: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(self, rustix::fs::FallocateFlags::KEEP_SIZE, at, bytes)?)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {

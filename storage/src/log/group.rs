@@ -24,6 +24,7 @@
 use bytes::{Buf, BufMut, Bytes};
 use headwater_core::{
     BATCH_HEADER_BYTES, BatchHeader, Error, RecordBatch, Result,
+    checksum::{crc32c, crc32c_append},
     ledger::{Entry, Place},
 };
 
@@ -49,7 +50,7 @@ pub(super) struct Seed {
 impl Seed {
     /// What the checksum of each group begins with.
     pub(super) fn checksum(self) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c(&self.segment.to_be_bytes()), &self.salt.to_be_bytes())
+        crc32c_append(crc32c(&self.segment.to_be_bytes()), &self.salt.to_be_bytes())
     }
 }
 
@@ -85,7 +86,7 @@ impl GroupHeader {
 
     /// Whether `front` (with the header) is what was written as part of the segment of `seed`.
     pub(super) fn holds(&self, seed: Seed, front: &[u8]) -> bool {
-        front.len() == self.front_size() && crc32c::crc32c_append(seed.checksum(), &front[8..]) == self.crc
+        front.len() == self.front_size() && crc32c_append(seed.checksum(), &front[8..]) == self.crc
     }
 }
 
@@ -188,7 +189,7 @@ impl GroupBuilder {
         header.put_u32(bodies);
         header.put_u64(number);
         header.put_u64(durable);
-        let crc = crc32c::crc32c_append(seed.checksum(), &self.front[8..]);
+        let crc = crc32c_append(seed.checksum(), &self.front[8..]);
         self.front[4..8].copy_from_slice(&crc.to_be_bytes());
         let zeros = self.size() - self.front.len() - self.bodies() + GROUP_HEADER_BYTES;
         self.small.resize(self.small.len() + zeros, 0);

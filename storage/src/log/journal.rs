@@ -27,7 +27,10 @@ use std::{
 };
 
 use bytes::{Buf, BufMut};
-use headwater_core::{Error, ErrorKind, Result};
+use headwater_core::{
+    Error, ErrorKind, Result,
+    checksum::{crc32c, crc32c_append},
+};
 
 use super::{
     fs::{DataFile, Open, write_error},
@@ -88,10 +91,8 @@ impl Kind {
     /// The checksum of a header.
     fn checksum(self, header: &[u8]) -> u32 {
         match self {
-            Kind::Synced => crc32c::crc32c(&header[16..HEADER_BYTES]),
-            Kind::Unsynced => {
-                crc32c::crc32c_append(crc32c::crc32c(&header[8..12]), &header[16..HEADER_BYTES])
-            }
+            Kind::Synced => crc32c(&header[16..HEADER_BYTES]),
+            Kind::Unsynced => crc32c_append(crc32c(&header[8..12]), &header[16..HEADER_BYTES]),
         }
     }
 }

@@ -34,14 +34,15 @@ pub struct LogOptions {
     pub disk_share: DiskShare,
     /// Size of a journal file. A larger commit gets a larger file.
     pub journal_segment_bytes: u64,
-    /// A checkpoint is made whenever the journal has grown by this much, which bounds what opening must replay. With
-    /// [`Durability::Os`], one that waits for the disk may be late by four times this much.
+    /// A checkpoint is made whenever the journal has grown by this much, which bounds what opening must replay. What commits wrote to
+    /// segments themselves (see [`filed_bytes_min`](Self::filed_bytes_min)) counts too; with [`Durability::Os`] an eighth of it, because there
+    /// the disk is kept busy by checkpoints only, and one that waits for it may be late by four times this much.
     pub checkpoint_bytes: u64,
     /// A commit that brings at least so many bytes of a partition writes them to its segment first, and the journal says only where they
     /// are: they are written once, not twice. With [`Durability::Fsync`], where the segment must be synced before the journal, it
     /// takes 32 times as many, of four partitions at most; with [`Durability::Interval`] it is never done.
     pub filed_bytes_min: usize,
-    /// How much of the newest records is kept in memory, over all partitions. While a full disk keeps more from being
+    /// How much of the newest records is kept in memory, over all partitions; of those that lie in files, a quarter. While a full disk keeps more from being
     /// written, commits are refused.
     pub tail_bytes_max: usize,
     /// How much may wait to be written before a commit has to wait itself.

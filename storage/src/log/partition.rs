@@ -3,6 +3,7 @@
 
 use std::{
     io::IoSlice,
+    mem,
     path::{Path, PathBuf},
 };
 
@@ -22,6 +23,13 @@ use super::{
 
 /// So many batches are written at once, from where they are.
 const PIECES_MAX: usize = 1024;
+
+/// For a write of so many bytes, room is kept on the disk before it, and for some that follow: a file system that finds room for one block after
+/// the other takes a quarter longer.
+const KEPT_WRITE_MIN: u64 = 128 << 10;
+/// For so many writes as large, and so many bytes at most that are not written yet.
+const KEPT_WRITES: u64 = 4;
+const KEPT_MAX: u64 = 8 << 20;
 
 /// The writing end of a partition's files.
 #[derive(Debug)]
@@ -55,6 +63,8 @@ impl Rolling {
 pub(super) struct Active {
     pub(super) base: Offset,
     pub(super) length: u64,
+    /// Up to where room is kept for it on the disk; 0 when none is.
+    pub(super) kept: u64,
     /// The highest timestamp of its first batch: `segment.ms` counts from there.
     pub(super) first: Timestamp,
     pub(super) index: IndexTail,
@@ -131,6 +141,7 @@ impl PartitionWriter {
         self.unwritten.clear();
         self.unwritten_bytes = 0;
         let Standing { active, filed_until, next } = to;
+        let active = active.map(|active| Active { kept: 0, ..active });
         (self.active, self.filed_until) = (active, filed_until);
         for base in files.layout.numbered(&self.folder, "log")?.into_iter().map(Offset) {
             if base >= next {
@@ -149,6 +160,15 @@ impl PartitionWriter {
             cut.map_err(|e| Error::io(format!("cannot cut segment. file={}", path.display()), e))?;
         }
         Ok(())
+    }
+
+    /// Gives back the room on the disk that is kept for what may never come.
+    ///
+    /// # Errors
+    /// It is kept until the segment is deleted.
+    pub(super) fn give_room_back(&mut self, files: &mut WriteFiles) -> Result<()> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        give_back(&self.folder, files, active)
     }
 
     /// How many bytes wait to be written.
@@ -258,6 +278,7 @@ impl PartitionWriter {
     /// Writes the last entry of the time index of a segment that gets no more records.
     fn close(&self, files: &mut WriteFiles, active: Option<Active>) -> Result<()> {
         let Some(mut active) = active else { return Ok(()) };
+        give_back(&self.folder, files, &mut active)?;
         let mut entries = Vec::new();
         active.times.push(&mut entries);
         if entries.is_empty() {
@@ -274,12 +295,28 @@ impl PartitionWriter {
             files.create(&path)?;
         }
         let (index, times) = (IndexTail::default(), TimeTail::default());
-        Ok(Active { base, length: 0, first: first.max_timestamp(), index, times })
+        Ok(Active { base, length: 0, kept: 0, first: first.max_timestamp(), index, times })
+    }
+
+    /// Has the disk keep room for batches that are about to be written, if they are much.
+    fn keep_room(&self, file: &dyn DataFile, active: &mut Active, batches: &[RecordBatch]) {
+        let size: u64 = batches.iter().map(|batch| batch.bytes().len() as u64).sum();
+        let end = active.length + size;
+        if size < KEPT_WRITE_MIN || end <= active.kept {
+            return;
+        }
+        let more = (size * (KEPT_WRITES - 1)).min(KEPT_MAX).min(self.rolling.bytes.saturating_sub(end));
+        let from = active.length.max(active.kept);
+        // Without it, writing finds the room, or says that there is none.
+        if file.keep_room(from, end + more - from).is_ok() {
+            active.kept = end + more;
+        }
     }
 
     fn write_run(&self, files: &mut WriteFiles, active: &mut Active, batches: &[RecordBatch]) -> Result<()> {
         let path = log_file(&self.folder, active.base);
         let file = files.open(&path)?;
+        self.keep_room(&*file, active, batches);
         let (mut entries, mut times) = (Vec::new(), Vec::new());
         let mut pieces = Vec::with_capacity(batches.len().min(PIECES_MAX));
         let mut at = active.length;
@@ -314,6 +351,16 @@ impl PartitionWriter {
         }
         Ok(())
     }
+}
+
+/// Gives back what is kept behind the end of a segment.
+fn give_back(folder: &Path, files: &mut WriteFiles, active: &mut Active) -> Result<()> {
+    if mem::take(&mut active.kept) <= active.length {
+        return Ok(());
+    }
+    let path = log_file(folder, active.base);
+    let cut = files.open(&path)?.set_len(active.length);
+    cut.map_err(|e| Error::io(format!("cannot cut segment. file={}", path.display()), e))
 }
 
 fn write_pieces_at(file: &dyn DataFile, pieces: &mut [IoSlice<'_>], at: u64, path: &Path) -> Result<()> {

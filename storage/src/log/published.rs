@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut};
 
+use headwater_core::checksum::crc32c;
+
 use super::{
     fs::{DataFile, Open},
     journal::Position,
@@ -115,12 +117,12 @@ fn encode(position: Position) -> Vec<u8> {
     out.put_u64(position.segment);
     out.put_u64(position.byte);
     out.put_u64(position.group);
-    out.put_u32(crc32c::crc32c(&out));
+    out.put_u32(crc32c(&out));
     out
 }
 
 fn decode(mut bytes: &[u8]) -> Option<Position> {
-    let crc = crc32c::crc32c(bytes.get(..BYTES - 4)?);
+    let crc = crc32c(bytes.get(..BYTES - 4)?);
     let position = Position { segment: bytes.get_u64(), byte: bytes.get_u64(), group: bytes.get_u64() };
     (bytes.get_u32() == crc).then_some(position)
 }

@@ -320,7 +320,7 @@ impl Restore<'_> {
         let failed = |e| write_error(format_args!("cannot make index. file={}", index_path.display()), e);
         let (index, times, rebuilt) = repair().map_err(failed)?;
         self.indexes_rebuilt += rebuilt;
-        Ok(Active { base, length, first, index, times: times.with(base, newest) })
+        Ok(Active { base, length, kept: 0, first, index, times: times.with(base, newest) })
     }
 
     /// Size of the largest batch in files.

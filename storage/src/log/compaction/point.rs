@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use bytes::{Buf, BufMut};
 use headwater_core::{
     Offset, Result, Timestamp,
+    checksum::crc32c,
     ledger::{CleanPoint, TopicId},
 };
 
@@ -49,13 +50,13 @@ fn encode(topic: TopicId, clean: CleanPoint) -> Vec<u8> {
     out.put_u64(clean.offset.0);
     out.put_u8(clean.horizon.is_some().into());
     out.put_i64(clean.horizon.map_or(0, |horizon| horizon.0));
-    let crc = crc32c::crc32c(&out[HEADER_BYTES..]);
+    let crc = crc32c(&out[HEADER_BYTES..]);
     out[12..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
     out
 }
 
 fn decode(mut bytes: &[u8], topic: TopicId) -> Option<CleanPoint> {
-    let crc = crc32c::crc32c(bytes.get(HEADER_BYTES..BYTES)?);
+    let crc = crc32c(bytes.get(HEADER_BYTES..BYTES)?);
     let known = bytes.len() == BYTES && bytes.starts_with(MAGIC);
     bytes.advance(MAGIC.len());
     let holds = bytes.get_u32() == VERSION && bytes.get_u32() == crc && bytes.get_u32() == topic.0;

@@ -228,6 +228,10 @@ impl DataFile for GentleFile {
         self.turns.take(|| self.inner.write_through(bytes, at))
     }
 
+    fn keep_room(&self, at: u64, bytes: u64) -> io::Result<()> {
+        self.inner.keep_room(at, bytes)
+    }
+
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.inner.set_len(bytes)
     }

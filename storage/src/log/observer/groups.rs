@@ -201,6 +201,7 @@ mod tests {
     use headwater_core::{
         BatchBuilder, Committed, ErrorKind, GroupId, Headers, Partition, ProducerStamp, RecordBatch,
         TopicSpec,
+        checksum::crc32c_append,
         ledger::{GroupPositions, TopicId},
     };
 
@@ -342,7 +343,7 @@ mod tests {
             let begin = usize::try_from(SEGMENT_HEADER_BYTES).unwrap();
             bytes[begin + 12..begin + 16].copy_from_slice(&bodies.to_be_bytes());
             let front = begin + GroupHeader::read(&bytes[begin..]).unwrap().front_size();
-            let crc = crc32c::crc32c_append(SEED.checksum(), &bytes[begin + 8..front]);
+            let crc = crc32c_append(SEED.checksum(), &bytes[begin + 8..front]);
             bytes[begin + 4..begin + 8].copy_from_slice(&crc.to_be_bytes());
             let read = Window::default().group(&segment(&path, &bytes, SEED), AT, &mut |_| Ok(()));
             assert_eq!(read.unwrap_err().kind(), ErrorKind::Corrupt, "bodies={bodies}");

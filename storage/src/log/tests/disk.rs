@@ -30,6 +30,7 @@ pub(super) enum Op {
     RemoveFolder,
     Read,
     Write,
+    KeepRoom,
     SetLen,
     Length,
     SyncFile,
@@ -42,7 +43,14 @@ impl Op {
 
     /// Whether it may need room.
     pub(super) fn takes_room(self) -> bool {
-        matches!(self, Op::Write | Op::CreateFolder | Op::Rename | Op::Open(Open::Create | Open::Truncate))
+        matches!(
+            self,
+            Op::Write
+                | Op::KeepRoom
+                | Op::CreateFolder
+                | Op::Rename
+                | Op::Open(Open::Create | Open::Truncate)
+        )
     }
 }
 
@@ -257,6 +265,11 @@ impl DataFile for DiskFile {
         let size = self.node().1.max(at + count as u64);
         self.disk.state().resize(&self.node, size);
         Ok(count)
+    }
+
+    fn keep_room(&self, at: u64, bytes: u64) -> io::Result<()> {
+        self.begin(Op::KeepRoom, 0)?;
+        self.file.keep_room(at, bytes)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {

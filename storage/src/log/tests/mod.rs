@@ -9,6 +9,7 @@ mod faults;
 mod filed;
 mod flips;
 mod full;
+mod kept;
 mod life;
 mod many;
 mod model;

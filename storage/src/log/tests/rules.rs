@@ -11,6 +11,8 @@ use std::{
 
 use futures::future::BoxFuture;
 
+use headwater_core::checksum::{crc32c, crc32c_append};
+
 use super::{
     crash::{crashed, groups, journal_file},
     disk::{Disk, Op},
@@ -103,7 +105,7 @@ fn the_value_of_a_record_is_never_taken_for_a_group() {
         value.resize(value.len().next_multiple_of(8) + phase, b'.');
         for (segment, number) in (2..8_u64).flat_map(|segment| [(segment, 9_u64), (segment, u64::MAX)]) {
             let mut forged = [&b"HWG2"[..], &[0; 12], &number.to_be_bytes(), &number.to_be_bytes()].concat();
-            let crc = crc32c::crc32c_append(crc32c::crc32c(&segment.to_be_bytes()), &forged[8..]);
+            let crc = crc32c_append(crc32c(&segment.to_be_bytes()), &forged[8..]);
             forged[4..8].copy_from_slice(&crc.to_be_bytes());
             value.extend(forged);
         }
@@ -365,8 +367,8 @@ fn a_journal_of_the_versions_before_is_of_another_version() {
         let mut journal = good.clone();
         journal[8..12].copy_from_slice(&version.to_be_bytes());
         let crc = match version {
-            1 => crc32c::crc32c(&journal[16..40]),
-            _ => crc32c::crc32c_append(crc32c::crc32c(&journal[8..12]), &journal[16..40]),
+            1 => crc32c(&journal[16..40]),
+            _ => crc32c_append(crc32c(&journal[8..12]), &journal[16..40]),
         };
         journal[12..16].copy_from_slice(&crc.to_be_bytes());
         fs::write(&path, &journal).unwrap();

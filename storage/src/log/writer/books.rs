@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    iter,
+    iter, mem,
     path::PathBuf,
     sync::Arc,
 };
@@ -32,6 +32,9 @@ const FREED_AT_ONCE_BYTES_MAX: u64 = 1 << 20;
 const UNLINKED_MAX: usize = 16;
 /// A partition is written when it has this part of what makes a checkpoint.
 const EARLY_PARTS: u64 = 256;
+/// Of what may be in memory, batches that lie in files may take this part: others can read them there, and what is written next finds memory
+/// that is in the processor's cache.
+const IN_FILES_PART: usize = 4;
 /// So many batches may be listed that are gone.
 const STALE_MAX: usize = 4096;
 
@@ -248,10 +251,39 @@ impl Books {
         }
     }
 
+    /// Gives back the room on the disk that is kept for what may never come.
+    pub(super) fn give_room_back(&mut self) -> Result<()> {
+        let Self { partitions, files, .. } = self;
+        partitions.values_mut().try_for_each(|partition| partition.give_room_back(files))
+    }
+
+    /// Closes files that are about to be removed: what they hold need not come to the disk before.
+    pub(super) fn close(&mut self, removals: &[Removal]) {
+        for removal in removals {
+            match removal {
+                Removal::Topic(_, name) => {
+                    let folder = self.files.layout.topic(name);
+                    self.files.forget_folder(&folder);
+                }
+                Removal::Segments(_, folder, segments) => {
+                    let paths = segments.iter().flat_map(|segment| segment_files(folder, segment.base));
+                    paths.for_each(|path| self.files.forget(&path));
+                }
+            }
+        }
+    }
+
+    /// As [`Books::close`], for those that go next.
+    pub(super) fn close_removed(&mut self) {
+        let removals = mem::take(&mut self.removals);
+        self.close(&removals);
+        self.removals = removals;
+    }
+
     /// Removes the files that are of no use any more; after an error the rest are removed the next time. The entries that
     /// say so must be on disk.
     pub(in crate::log) fn remove_files(&mut self, shared: &Shared) -> Result<()> {
-        let mut removals = std::mem::take(&mut self.removals).into_iter();
+        let mut removals = mem::take(&mut self.removals).into_iter();
         while let Some(removal) = removals.next() {
             if let Err(error) = self.remove(&removal, shared) {
                 self.removals = iter::once(removal).chain(removals).collect();
@@ -330,14 +362,24 @@ impl Books {
         self.tail_bytes > shared.options.tail_bytes_max
     }
 
-    /// Writes and forgets the oldest batches when there are too many in memory.
+    /// Writes and forgets the oldest batches when there are too many in memory, and forgets those that lie in files when there are many.
     pub(in crate::log) fn bound_tail(&mut self, shared: &Shared) -> Result<()> {
+        let bytes_max = shared.options.tail_bytes_max;
+        if self.tail_bytes > bytes_max / IN_FILES_PART {
+            self.evict(bytes_max / IN_FILES_PART / 2, shared);
+        }
         if !self.is_tail_too_long(shared) {
             return Ok(());
         }
         let written = self.write_out(shared);
+        self.evict(bytes_max / 2, shared);
+        written
+    }
+
+    /// Forgets the oldest batches until so many bytes are left, or one does not lie in files.
+    fn evict(&mut self, bytes: usize, shared: &Shared) {
         let mut visible = shared.visible_mut();
-        while self.tail_bytes > shared.options.tail_bytes_max / 2
+        while self.tail_bytes > bytes
             && let Some((place, base)) = self.tail.front().copied()
         {
             if visible.is_in_memory(place, base) {
@@ -349,7 +391,6 @@ impl Books {
             }
             self.tail.pop_front();
         }
-        written
     }
 
     /// Writes everything to segments, then tells readers of what was written.
@@ -363,7 +404,7 @@ impl Books {
     /// Writes those partitions to their segments of which much waits, while it is still in the processor's cache, and so that a
     /// checkpoint has little left to write at once.
     pub(super) fn write_long(&mut self, shared: &Shared) -> Result<()> {
-        let long = std::mem::take(&mut self.long);
+        let long = mem::take(&mut self.long);
         let Self { partitions, files, unsynced_bytes, .. } = self;
         for place in long {
             let partition = partitions.get_mut(&place).map(|partition| (place, partition));

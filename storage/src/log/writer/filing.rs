@@ -115,7 +115,7 @@ impl Writer {
             let mark = partition
                 .and_then(|partition| partition.mark(run.place, PartitionOffsets { earliest, end: run.end }));
             self.group.push_files(&mark.expect("something was just written"));
-            self.journaled += run.bytes as u64;
+            self.count_filed(run.bytes);
             round.filed.push(run);
         }
         round.whole.extend(whole);

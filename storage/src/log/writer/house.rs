@@ -85,6 +85,10 @@ pub(super) struct RunningCheckpoint {
 /// checkpoint has left to sync, while commits wait for it.
 const SYNC_PARTS: u64 = 16;
 
+/// In mode `os` bytes that commits wrote to segments themselves count so many times less than those of the journal: whoever opens the log
+/// looks whether they are there, and has not to write them again.
+const FILED_LESS: u64 = 8;
+
 /// In mode `os` the journal thread waits for a checkpoint when this many times `checkpoint_bytes` have come in meanwhile: a
 /// checkpoint waits for the disk, which nobody else does.
 const LATE_MAX: u64 = 4;
@@ -153,6 +157,11 @@ impl Writer {
     /// Whether what was written is synced before it is built upon.
     pub(super) fn waits_for_disk(&self) -> bool {
         self.shared.options.durability != Durability::Os
+    }
+
+    /// Takes note of what a commit wrote to segments itself.
+    pub(super) fn count_filed(&mut self, bytes: usize) {
+        self.journaled += bytes as u64 / if self.waits_for_disk() { 1 } else { FILED_LESS };
     }
 
     /// Whether files wait for a checkpoint to be removed. One that found no room is tried again when somebody is refused.
@@ -256,6 +265,7 @@ impl Writer {
             // What the journal refers to goes to disk before it does.
             let made = self.finish_checkpoint();
             self.forgive_full(made)?;
+            self.books.close_removed();
             self.books.files.take_unsynced().sync(&self.shared.layout)?;
         }
         self.journal.sync()?;
@@ -312,6 +322,8 @@ impl Writer {
             .iter()
             .filter_map(|(place, partition)| partition.mark(*place, self.books.ledger.offsets(*place)?));
         let bytes = checkpoint::encode(position, &self.books.ledger, &marks.collect::<Vec<_>>());
+        // What the checkpoint says to be gone need not be on the disk.
+        self.books.close(&self.expired);
         let unsynced = self.books.files.take_unsynced();
         self.books.unsynced_bytes = 0;
         let early = self.early_sync.take();

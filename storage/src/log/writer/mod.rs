@@ -399,6 +399,9 @@ impl Writer {
     fn end(&mut self, last: &Last) -> Result<()> {
         // Nothing was asked after this, so it waits for no answer.
         self.compactor.stop();
+        if let Err(error) = self.books.give_room_back() {
+            tracing::warn!(error = error.report(), "room that was kept on the disk is not given back");
+        }
         let ended = match last {
             Last::Close if self.waits_for_disk() => self.journal.sync().and_then(|()| self.checkpoint_now()),
             Last::Close => self.checkpoint_now(),
