@@ -11,6 +11,7 @@ use headwater_core::{Admin, TopicChanges};
 
 use super::{
     disk::{self, Disk, Op},
+    life::alter,
     *,
 };
 use crate::log::{
@@ -322,4 +323,39 @@ fn errors_of_a_sync_are_never_taken_for_a_full_disk() {
     let positions = append_number(&mut *p, 1);
     assert_eq!(block_on(p.commit(Some(&positions))).unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(block_on(p.commit(None)).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// In mode `os`, where what retention deletes waits for a checkpoint, and what somebody deletes does not.
+#[test]
+fn a_folder_that_could_not_be_moved_does_not_take_that_of_a_new_topic_with_it() {
+    let folder = disk::folder();
+    let armed = Arc::new(AtomicBool::new(false));
+    let disk = Disk::with({
+        let armed = Arc::clone(&armed);
+        move |op, _| match op {
+            Op::Rename if armed.load(Ordering::Relaxed) => Err(io::Error::from_raw_os_error(ENOSPC)),
+            _ => Ok(()),
+        }
+    });
+    let options = LogOptions { durability: Durability::Os, ..lazy() };
+    let log = disk.open_log(folder.path(), options).unwrap();
+    // A topic with a limit, so that old records are looked for.
+    create(&log, "limited", 1, 1 << 20);
+    alter(&log, "limited", None, &[("retention.bytes", "1000")]);
+    create(&log, "t", 1, 1 << 20);
+    let mut p = producer(&log, "p");
+    append(&mut *p, &tp("t", 0), &["old".into()]);
+    block_on(p.commit(None)).unwrap();
+    block_on(log.checkpoint()).unwrap();
+    armed.store(true, Ordering::Relaxed);
+    block_on(log.delete_topic(&TopicName::new("t").unwrap())).unwrap();
+    block_on(log.clean()).unwrap();
+    armed.store(false, Ordering::Relaxed);
+    create(&log, "t", 1, 1 << 20);
+    append(&mut *p, &tp("t", 0), &["new".into()]);
+    block_on(p.commit(None)).unwrap();
+    block_on(log.checkpoint()).unwrap();
+    drop(p);
+    block_on(log.close()).unwrap();
+    assert_eq!(values(&disk.open_log(folder.path(), lazy()).unwrap(), &tp("t", 0)), ["new"]);
 }

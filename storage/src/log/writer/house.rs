@@ -240,10 +240,12 @@ impl Writer {
             cleaned.deleted_bytes += expired.bytes;
             entries.push(Entry::RecordsDeleted { place: expired.place, before: expired.before });
         }
+        // What found no room to be removed does not wait: a new topic may need the name of a deleted one.
+        let due = self.books.removals.len();
         self.write_now(&mut entries, round)?;
         if !self.waits_for_disk() {
             // Nobody asked for them to go now: the next checkpoint says that they may.
-            self.expired.append(&mut self.books.removals);
+            self.expired.extend(self.books.removals.drain(due..));
         }
         self.remove_files().map(|()| cleaned)
     }
