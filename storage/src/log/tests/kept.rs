@@ -62,6 +62,21 @@ fn room_is_kept_for_large_writes_and_given_back() {
     assert_eq!(segments, 2);
 }
 
+/// What closing the log writes is large enough for room to be kept, which nobody writes to then.
+#[test]
+fn what_closing_writes_keeps_no_room() {
+    let folder = disk::folder();
+    let options = LogOptions { filed_bytes_min: usize::MAX, ..os() };
+    let log = Disk::default().open_log(folder.path(), options).unwrap();
+    create(&log, "t", 1, 4 << 20);
+    let mut producer = producer(&log, "p");
+    (0..5).for_each(|_| commit(&mut *producer, &"x".repeat(60 << 10)));
+    drop(producer);
+    block_on(log.close()).unwrap();
+    let (on_disk, length) = newest(folder.path());
+    assert!(length > 300 << 10 && on_disk < length + (64 << 10), "{on_disk} for {length} bytes");
+}
+
 #[test]
 fn a_disk_that_keeps_no_room_is_written_to_all_the_same() {
     let folder = disk::folder();

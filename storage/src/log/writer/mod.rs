@@ -399,12 +399,9 @@ impl Writer {
     fn end(&mut self, last: &Last) -> Result<()> {
         // Nothing was asked after this, so it waits for no answer.
         self.compactor.stop();
-        if let Err(error) = self.books.give_room_back() {
-            tracing::warn!(error = error.report(), "room that was kept on the disk is not given back");
-        }
         let ended = match last {
-            Last::Close if self.waits_for_disk() => self.journal.sync().and_then(|()| self.checkpoint_now()),
-            Last::Close => self.checkpoint_now(),
+            Last::Close if self.waits_for_disk() => self.journal.sync().and_then(|()| self.last_checkpoint()),
+            Last::Close => self.last_checkpoint(),
             #[cfg(test)]
             Last::Crash => self.finish_early_sync().and_then(|()| self.finish_checkpoint()),
         };
@@ -421,6 +418,17 @@ impl Writer {
                 Ok(())
             }
         }
+    }
+
+    /// Makes the last checkpoint, and keeps no room on the disk behind it.
+    fn last_checkpoint(&mut self) -> Result<()> {
+        // It keeps room, too. When there is none for it, the checkpoint says so.
+        let written = self.books.write_out(&self.shared);
+        self.forgive_full(written)?;
+        if let Err(error) = self.books.give_room_back() {
+            tracing::warn!(error = error.report(), "room that was kept on the disk is not given back");
+        }
+        self.checkpoint_now()
     }
 }
 
