@@ -2,7 +2,7 @@
 //! much comes at once, before the journal says that they are there (`filed`).
 
 use std::{
-    io::IoSlice,
+    io::{self, IoSlice},
     mem,
     path::{Path, PathBuf},
 };
@@ -308,8 +308,14 @@ impl PartitionWriter {
         let more = (size * (KEPT_WRITES - 1)).min(KEPT_MAX).min(self.rolling.bytes.saturating_sub(end));
         let from = active.length.max(active.kept);
         // Without it, writing finds the room, or says that there is none.
-        if file.keep_room(from, end + more - from).is_ok() {
-            active.kept = end + more;
+        let kept = file.keep_room(from, end + more - from);
+        if kept.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Unsupported) {
+            return;
+        }
+        active.kept = end + more;
+        // A full disk may have kept all that was left, which is more than is needed here, and others need it.
+        if kept.is_err() && file.set_len(active.length).is_ok() {
+            active.kept = 0;
         }
     }
 
@@ -360,7 +366,7 @@ fn give_back(folder: &Path, files: &mut WriteFiles, active: &mut Active) -> Resu
     }
     let path = log_file(folder, active.base);
     let cut = files.open(&path)?.set_len(active.length);
-    cut.map_err(|e| Error::io(format!("cannot cut segment. file={}", path.display()), e))
+    cut.map_err(|e| write_error(format_args!("cannot cut segment. file={}", path.display()), e))
 }
 
 fn write_pieces_at(file: &dyn DataFile, pieces: &mut [IoSlice<'_>], at: u64, path: &Path) -> Result<()> {

@@ -9,7 +9,10 @@ use super::{
     life::alter,
     *,
 };
-use crate::log::layout::log_file;
+use crate::log::{
+    fs::{FileSystem, Open, RealFs},
+    layout::log_file,
+};
 
 fn os() -> LogOptions {
     LogOptions { durability: Durability::Os, filed_bytes_min: 1000, ..lazy() }
@@ -112,4 +115,25 @@ fn what_retention_deletes_is_not_synced_before() {
     let (synced, removed) = (paths(Op::SyncFile), paths(Op::RemoveFile));
     assert!(removed.len() > 10 && !synced.is_empty(), "{removed:?} {synced:?}");
     assert!(synced.is_disjoint(&removed), "{synced:?}");
+}
+
+/// ext4 keeps all the room that it finds, and says then that there was not enough.
+#[test]
+fn a_full_disk_gets_back_what_it_kept_in_part() {
+    let folder = disk::folder();
+    let disk = Disk::with(|op, path| match op {
+        Op::KeepRoom => {
+            RealFs.open(path, Open::Write)?.keep_room(0, 2 << 20)?;
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        _ => Ok(()),
+    });
+    let log = open(&disk, folder.path(), 4 << 20);
+    let (mut producer, large) = (producer(&log, "p"), "x".repeat(600 << 10));
+    commit(&mut *producer, "small");
+    commit(&mut *producer, &large);
+    assert!(disk.done().iter().any(|(op, _)| *op == Op::KeepRoom));
+    let (on_disk, length) = newest(folder.path());
+    assert!(length > 600 << 10 && on_disk < length + (64 << 10), "{on_disk} for {length} bytes");
+    assert_eq!(values(&log, &tp("t", 0)), ["small", &large]);
 }
