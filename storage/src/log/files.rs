@@ -189,6 +189,11 @@ impl WriteFiles {
         self.unsynced.remove(path);
     }
 
+    /// A file that was closed is to be synced all the same, if it is still there.
+    pub(super) fn sync_again(&mut self, path: PathBuf) {
+        self.unsynced.insert(path);
+    }
+
     /// Closes all files in `folder`, which nobody needs any more.
     pub(super) fn forget_folder(&mut self, folder: &Path) {
         self.open.retain(|path, _| !path.starts_with(folder));

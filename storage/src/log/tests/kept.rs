@@ -117,6 +117,24 @@ fn what_retention_deletes_is_not_synced_before() {
     assert!(synced.is_disjoint(&removed), "{synced:?}");
 }
 
+/// A power cut may leave the last segment of a partition, which was removed, and take the one that was begun behind it. What the journal
+/// says of the former must hold then: the log must not end in front of the entry that is the reason for others to be gone.
+#[test]
+fn segments_that_somebody_deletes_are_synced_before_they_go() {
+    let folder = disk::folder();
+    let disk = Disk::default();
+    let log = open(&disk, folder.path(), 1 << 20);
+    let mut producer = producer(&log, "p");
+    commit(&mut *producer, &"x".repeat(6000));
+    let before = disk.done().len();
+    block_on(log.delete_records(&tp("t", 0), Offset(1))).unwrap();
+    let done = disk.done().split_off(before);
+    let segment = log_file(&folder.path().join("topics/t/0"), Offset(0));
+    let at = |wanted: Op| done.iter().position(|(op, path)| *op == wanted && *path == segment);
+    let (synced, removed) = (at(Op::SyncFile), at(Op::RemoveFile));
+    assert!(synced.is_some() && synced < removed, "{synced:?} {removed:?}");
+}
+
 /// ext4 keeps all the room that it finds, and says then that there was not enough.
 #[test]
 fn a_full_disk_gets_back_what_it_kept_in_part() {

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     iter, mem,
     path::PathBuf,
+    slice,
     sync::Arc,
 };
 
@@ -273,11 +274,27 @@ impl Books {
         }
     }
 
-    /// As [`Books::close`], for those that go next.
-    pub(super) fn close_removed(&mut self) {
+    /// As [`Books::close`], for topics that go next. Segments that somebody deletes are synced before they go: a power cut may leave the
+    /// last of a partition and take the one behind it, and what the journal says of it must hold then, or the log ends in front of
+    /// the entry that was the reason for the others to go.
+    pub(super) fn close_deleted_topics(&mut self) {
         let removals = mem::take(&mut self.removals);
-        self.close(&removals);
+        for removal in &removals {
+            if let Removal::Topic(..) = removal {
+                self.close(slice::from_ref(removal));
+            }
+        }
         self.removals = removals;
+    }
+
+    /// Takes back that files are closed which are not removed yet: a checkpoint that was to say so was not made.
+    pub(super) fn reopen(&mut self, removals: &[Removal]) {
+        for removal in removals {
+            if let Removal::Segments(_, folder, segments) = removal {
+                let paths = segments.iter().map(|segment| log_file(folder, segment.base));
+                paths.for_each(|path| self.files.sync_again(path));
+            }
+        }
     }
 
     /// Removes the files that are of no use any more; after an error the rest are removed the next time. The entries that

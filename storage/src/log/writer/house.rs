@@ -267,7 +267,7 @@ impl Writer {
             // What the journal refers to goes to disk before it does.
             let made = self.finish_checkpoint();
             self.forgive_full(made)?;
-            self.books.close_removed();
+            self.books.close_deleted_topics();
             self.books.files.take_unsynced().sync(&self.shared.layout)?;
         }
         self.journal.sync()?;
@@ -347,6 +347,7 @@ impl Writer {
         let Some(running) = self.checkpoint.take() else { return Ok(()) };
         self.checkpointed = None;
         if let Err(error) = running.work.finish() {
+            self.books.reopen(&running.expired);
             self.expired.splice(0..0, running.expired);
             return Err(error);
         }
