@@ -468,7 +468,7 @@ impl Labels {
                     block_on(log.clean()).unwrap();
                 }
                 3 => {
-                    let before = random.below(count);
+                    let before = random.below(count + 1);
                     self.deleted = self.deleted.max(before);
                     for partition in [0, 1] {
                         block_on(log.delete_records(&tp("t", partition), Offset(before))).unwrap();
