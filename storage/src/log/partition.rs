@@ -171,6 +171,11 @@ impl PartitionWriter {
         give_back(&self.folder, files, active)
     }
 
+    /// Whether the batch at `base` waits to be written.
+    pub(super) fn is_waiting(&self, base: Offset) -> bool {
+        self.unwritten.first().is_some_and(|first| first.base_offset() <= base)
+    }
+
     /// How many bytes wait to be written.
     pub(super) fn unwritten_bytes(&self) -> usize {
         self.unwritten_bytes

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     iter, mem,
     path::PathBuf,
-    slice,
     sync::Arc,
 };
 
@@ -260,31 +259,16 @@ impl Books {
 
     /// Closes files that are about to be removed: what they hold need not come to the disk before.
     pub(super) fn close(&mut self, removals: &[Removal]) {
-        for removal in removals {
-            match removal {
-                Removal::Topic(_, name) => {
-                    let folder = self.files.layout.topic(name);
-                    self.files.forget_folder(&folder);
-                }
-                Removal::Segments(_, folder, segments) => {
-                    let paths = segments.iter().flat_map(|segment| segment_files(folder, segment.base));
-                    paths.for_each(|path| self.files.forget(&path));
-                }
-            }
-        }
+        removals.iter().for_each(|removal| close(&mut self.files, removal));
     }
 
     /// As [`Books::close`], for topics that go next. Segments that somebody deletes are synced before they go: a power cut may leave the
     /// last of a partition and take the one behind it, and what the journal says of it must hold then, or the log ends in front of
     /// the entry that was the reason for the others to go.
     pub(super) fn close_deleted_topics(&mut self) {
-        let removals = mem::take(&mut self.removals);
-        for removal in &removals {
-            if let Removal::Topic(..) = removal {
-                self.close(slice::from_ref(removal));
-            }
-        }
-        self.removals = removals;
+        let Self { files, removals, .. } = self;
+        let topics = removals.iter().filter(|removal| matches!(removal, Removal::Topic(..)));
+        topics.for_each(|removal| close(files, removal));
     }
 
     /// Takes back that files are closed which are not removed yet: a checkpoint that was to say so was not made.
@@ -311,9 +295,9 @@ impl Books {
     }
 
     fn remove(&mut self, removal: &Removal, shared: &Shared) -> Result<()> {
+        close(&mut self.files, removal);
         match removal {
             Removal::Topic(id, name) => {
-                self.files.forget_folder(&shared.layout.topic(name));
                 shared.reader.forget_topic(*id);
                 self.to_sweep |= shared.layout.set_deleted_aside(name, *id)?;
                 self.files.removed_from(&shared.layout.topics());
@@ -324,7 +308,6 @@ impl Books {
                         // Without it, its room is freed here and now.
                         self.unlinked.extend(shared.layout.fs.open(&log_file(folder, *base), Open::Read));
                     }
-                    segment_files(folder, *base).iter().for_each(|path| self.files.forget(path));
                     shared.reader.forget(*topic, folder, *base);
                     shared.layout.remove_segment(folder, *base)?;
                 }
@@ -382,7 +365,7 @@ impl Books {
     /// Writes and forgets the oldest batches when there are too many in memory, and forgets those that lie in files when there are many.
     pub(in crate::log) fn bound_tail(&mut self, shared: &Shared) -> Result<()> {
         let bytes_max = shared.options.tail_bytes_max;
-        if self.tail_bytes > bytes_max / IN_FILES_PART {
+        if self.tail_bytes > bytes_max / IN_FILES_PART && self.is_oldest_written() {
             self.evict(bytes_max / IN_FILES_PART / 2, shared);
         }
         if !self.is_tail_too_long(shared) {
@@ -391,6 +374,12 @@ impl Books {
         let written = self.write_out(shared);
         self.evict(bytes_max / 2, shared);
         written
+    }
+
+    /// Whether the oldest batch in memory does not wait to be written: else nothing can be forgotten, and readers need not be held up for it.
+    fn is_oldest_written(&self) -> bool {
+        let oldest = self.tail.front();
+        oldest.and_then(|(place, base)| Some(!self.partitions.get(place)?.is_waiting(*base))).unwrap_or(true)
     }
 
     /// Forgets the oldest batches until so many bytes are left, or one does not lie in files.
@@ -428,6 +417,20 @@ impl Books {
             write(partition, files, unsynced_bytes, shared)?;
         }
         Ok(())
+    }
+}
+
+/// Closes files that go.
+fn close(files: &mut WriteFiles, removal: &Removal) {
+    match removal {
+        Removal::Topic(_, name) => {
+            let folder = files.layout.topic(name);
+            files.forget_folder(&folder);
+        }
+        Removal::Segments(_, folder, segments) => {
+            let paths = segments.iter().flat_map(|segment| segment_files(folder, segment.base));
+            paths.for_each(|path| files.forget(&path));
+        }
     }
 }
 

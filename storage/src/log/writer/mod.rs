@@ -48,7 +48,7 @@ pub(super) struct Writer {
     pub(super) journal: Journal,
     published: Publisher,
     pub(super) group: GroupBuilder,
-    /// Bytes since the last checkpoint was begun, in the journal or filed.
+    /// Bytes since the last checkpoint was begun, in the journal or, as far as they count, filed.
     journaled: u64,
     checkpoint: Option<RunningCheckpoint>,
     /// Topics of which batches may be filed, and how many of their partitions: those that the last finished checkpoint knows.
