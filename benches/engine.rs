@@ -53,9 +53,11 @@ impl Workload {
         let settings = Settings { memory_bytes: 1 << 30, ..Settings::new(format!("{self:?}-{run}")) };
         match self {
             Self::W1 | Self::W2b => settings,
-            Self::W2a => {
-                Settings { turn_records_max: COMMIT_RECORDS, commit_interval: Duration::ZERO, ..settings }
-            }
+            Self::W2a => Settings {
+                commit_records_max: COMMIT_RECORDS,
+                commit_interval: Duration::from_secs(3600),
+                ..settings
+            },
         }
     }
 

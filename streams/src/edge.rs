@@ -52,6 +52,16 @@ impl<V> Rest<V> {
     }
 }
 
+impl<K: Clone, V: Clone> Lent<'_, K, V> {
+    /// Shows a copy of the record to `see`, which may take it apart.
+    #[inline]
+    pub(crate) fn with_copy<R>(&self, see: impl FnOnce(Lent<'_, K, V>) -> R) -> R {
+        let Rest { value, timestamp, headers } = &*self.rest;
+        let mut rest = Rest { value: value.clone(), timestamp: *timestamp, headers: headers.clone() };
+        see(Lent::new(&mut self.key.clone(), &mut rest))
+    }
+}
+
 impl<'a, K, V> Lent<'a, K, V> {
     #[inline]
     pub(crate) fn new(key: &'a mut Option<K>, rest: &'a mut Rest<V>) -> Self {
@@ -88,6 +98,18 @@ impl<'a, K, V> Lent<'a, K, V> {
             timestamp: *timestamp,
             headers: std::mem::take(headers),
         }
+    }
+
+    /// The value, and the record without it.
+    #[inline]
+    pub(crate) fn take_value(self) -> (V, Self) {
+        (self.rest.value.take().expect(WHOLE), self)
+    }
+
+    /// The key and the headers, for a record that is made of this one.
+    #[inline]
+    pub(crate) fn take_about(self) -> (K, Headers) {
+        (self.key.take().expect(WHOLE), std::mem::take(&mut self.rest.headers))
     }
 
     /// Hands on the record with what `map` makes of its value.
@@ -188,9 +210,7 @@ impl<K: Data, V: Data> Process<K, V> for Tee<K, V> {
     fn process(&mut self, record: Lent<'_, K, V>, task: &mut TaskContext) -> Result<()> {
         let Some((last, others)) = self.0.split_last_mut() else { return Ok(()) };
         for next in others {
-            let Rest { value, timestamp, headers } = &*record.rest;
-            let mut rest = Rest { value: value.clone(), timestamp: *timestamp, headers: headers.clone() };
-            next.process(Lent::new(&mut record.key.clone(), &mut rest), task)?;
+            record.with_copy(|copy| next.process(copy, task))?;
         }
         last.process(record, task)
     }

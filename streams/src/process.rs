@@ -1,15 +1,18 @@
 //! The public [`Processor`] trait, which users implement and all built-in operators that keep anything.
 
-use std::{marker::PhantomData, time::Duration};
+mod hop;
+
+use std::time::Duration;
 
 use headwater_core::{Data, Error, Record, Result, TaskId, Timestamp};
 
+pub(crate) use self::hop::{Hop, Operator, Whole};
 use crate::{
-    edge::{Call, Lent, Next, Process, Rest},
+    edge::{Lent, Process, Rest},
     runtime::{
         context::TaskContext,
         panic::{catch, panicked},
-        punctuation::{Due, ProcessorNumber, Punctuate, Punctuation},
+        punctuation::{ProcessorNumber, Punctuate, Punctuation},
     },
     state::{KeyValueHandle, KeyValueStore},
 };
@@ -206,105 +209,4 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
 #[cold]
 fn negative(timestamp: Timestamp) -> Error {
     Error::processing(format!("timestamp is negative. timestamp={timestamp}"))
-}
-
-/// A processor and those that follow it.
-pub(crate) struct Hop<P, KIn, VIn, KOut, VOut> {
-    processor: P,
-    next: Next<KOut, VOut>,
-    number: ProcessorNumber,
-    input: PhantomData<fn(KIn, VIn)>,
-}
-
-impl<P, KIn, VIn, KOut, VOut> Hop<P, KIn, VIn, KOut, VOut> {
-    pub(crate) fn new(processor: P, next: Next<KOut, VOut>) -> Self {
-        Self { processor, next, number: ProcessorNumber::NONE, input: PhantomData }
-    }
-}
-
-impl<KIn, VIn, KOut, VOut, P> Process<KIn, VIn> for Hop<P, KIn, VIn, KOut, VOut>
-where
-    KIn: Data,
-    VIn: Data,
-    KOut: Data,
-    VOut: Data,
-    P: Processor<KIn, VIn, KOut, VOut>,
-{
-    #[inline]
-    fn process(&mut self, record: Lent<'_, KIn, VIn>, task: &mut TaskContext) -> Result<()> {
-        let processor = self.number;
-        self.processor
-            .process(record.take(), &mut ProcessorContext { next: &mut *self.next, task, processor })
-    }
-
-    fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
-        let processor = self.number;
-        self.processor.flush(&mut ProcessorContext { next: &mut *self.next, task, processor })?;
-        self.next.flush(task)
-    }
-
-    #[cold]
-    fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()> {
-        match call {
-            // It was come by on another way.
-            Call::Init if self.number != ProcessorNumber::NONE => Ok(()),
-            Call::Init => {
-                let processor = task.punctuators.add_processor();
-                self.number = processor;
-                self.processor.init(&mut ProcessorContext { next: &mut Unready, task, processor })?;
-                self.next.call(call, task)
-            }
-            Call::Punctuate => match task.punctuators.take_call(self.number) {
-                Some(Due { punctuation, time, .. }) => {
-                    let processor = self.number;
-                    let cx = &mut ProcessorContext { next: &mut *self.next, task, processor };
-                    self.processor.punctuate(punctuation, time, cx)
-                }
-                None if task.punctuators.is_calling() => self.next.call(call, task),
-                None => Ok(()),
-            },
-            Call::BeforeCommit => {
-                let processor = self.number;
-                let cx = &mut ProcessorContext { next: &mut *self.next, task, processor };
-                // What came from above just now may have moved time, and its results must not wait for the next commit; unless
-                // it is in the middle of closing.
-                if !cx.task.is_unfinished {
-                    self.processor.advance(cx)?;
-                }
-                self.processor.before_commit(cx)?;
-                self.next.call(call, task)
-            }
-            Call::Advance => {
-                let processor = self.number;
-                let cx = &mut ProcessorContext { next: &mut *self.next, task, processor };
-                if !cx.task.is_unfinished {
-                    // What it has gathered is earlier than the time that passes.
-                    if cx.task.passing().is_some() {
-                        self.processor.flush(cx)?;
-                    }
-                    self.processor.advance(cx)?;
-                }
-                self.next.call(call, task)
-            }
-        }
-    }
-}
-
-/// Stands for the processors that follow while those before them are told that the task is opened.
-struct Unready;
-
-impl<K, V> Process<K, V> for Unready {
-    fn process(&mut self, _: Lent<'_, K, V>, _: &mut TaskContext) -> Result<()> {
-        Err(Error::invalid(
-            "a processor forwards a record in `init`: the processors that follow are not ready",
-        ))
-    }
-
-    fn flush(&mut self, _: &mut TaskContext) -> Result<()> {
-        Ok(())
-    }
-
-    fn call(&mut self, _: Call, _: &mut TaskContext) -> Result<()> {
-        Ok(())
-    }
 }

@@ -8,7 +8,7 @@ use crate::{
     Processor,
     builder::Graph,
     edge::{Next, Step, Stepping},
-    process::Hop,
+    process::{Hop, Operator, Whole},
     topology::{BuildNode, Effect, NodeId, NodeKind, OperatorNode},
 };
 
@@ -49,7 +49,22 @@ impl<K: Data, V: Data> KStream<K, V> {
         V2: Data,
         P: Processor<K, V, K2, V2>,
     {
-        let put = move |next| -> Next<K, V> { Box::new(Hop::<P, K, V, K2, V2>::new(supplier(), next)) };
+        self.then_operator(role, stores, move || Whole(supplier()))
+    }
+
+    /// As [`KStream::then`], for an operator that looks at records where they lie.
+    pub(crate) fn then_operator<K2, V2, O>(
+        &self,
+        role: &'static str,
+        stores: &[usize],
+        supplier: impl Fn() -> O + Send + Sync + 'static,
+    ) -> KStream<K2, V2>
+    where
+        K2: Data,
+        V2: Data,
+        O: Operator<K, V, K2, V2>,
+    {
+        let put = move |next| -> Next<K, V> { Box::new(Hop::<O, K, V, K2, V2>::new(supplier(), next)) };
         self.then_node(role, stores, Box::new(OperatorNode::<K, V, K2, V2, _>::new(put)))
     }
 

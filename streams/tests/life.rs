@@ -10,7 +10,7 @@ use headwater_core::{
     memory::{MemoryBackend, MemoryLog},
 };
 use headwater_streams::{
-    Settings, Streams, StreamsBuilder, TimeWindows, Topology, testing::TopologyTestDriver,
+    Emit, Settings, Streams, StreamsBuilder, TimeWindows, Topology, testing::TopologyTestDriver,
 };
 
 fn counting() -> Topology {
@@ -51,6 +51,39 @@ fn metrics_say_how_far_behind_how_late_and_how_large_it_is() {
     let total = driver.metrics().total();
     assert_eq!((total.restored, total.to_restore, total.records), (10, 0, 0));
     assert!(total.opening > Duration::ZERO);
+}
+
+#[test]
+fn a_commit_comes_after_so_many_records_whatever_the_turns_and_the_clock() {
+    for turn_records_max in [1, 2, 3, 100] {
+        let builder = StreamsBuilder::new();
+        builder
+            .stream::<String, u64>("in")
+            .group_by_key()
+            .windowed_by(TimeWindows::tumbling(Duration::from_secs(60)))
+            .emit(Emit::OnCommit)
+            .aggregate("counts", u64::default, |_, _, count| *count += 1)
+            .to_stream()
+            .select_key(|at, _| at.key.clone())
+            .to("out");
+        let settings = Settings {
+            turn_records_max,
+            commit_records_max: 3,
+            commit_interval: Duration::MAX,
+            ..Settings::new("app")
+        };
+        let mut driver = TopologyTestDriver::with(builder.build().unwrap(), settings, 1).unwrap();
+        for at in 0..10 {
+            driver.append("in", &"k".to_owned(), &1u64, Timestamp(at)).unwrap();
+        }
+        driver.run().unwrap();
+        let counts: Vec<u64> =
+            driver.read::<String, u64>("out").unwrap().into_iter().map(|record| record.value).collect();
+        assert_eq!(counts, [3, 6, 9, 10], "{turn_records_max} in a turn");
+    }
+    let settings = Settings { commit_records_max: 0, ..Settings::new("app") };
+    let error = TopologyTestDriver::with(counting(), settings, 1).err().unwrap();
+    assert!(error.to_string().contains("one record per turn and commit"), "{error}");
 }
 
 async fn start(log: &MemoryLog) -> Streams {

@@ -97,6 +97,42 @@ pub struct RecordCursor {
     place: usize,
 }
 
+/// Records that were found together, to be walked without asking each time whether the next one must be looked for: see
+/// [`RecordCursor::found`]. The cursor moves along.
+pub struct Found<'a> {
+    records: &'a [u8],
+    /// From the current one on.
+    spans: &'a [Span],
+    place: &'a mut usize,
+}
+
+impl<'a> Found<'a> {
+    /// The current record; `None` when there are none at all.
+    #[inline(always)]
+    #[must_use]
+    pub fn current(&self) -> Option<RecordRef<'a>> {
+        self.spans.first().map(|span| span.of(self.records))
+    }
+
+    /// Timestamp of the next one, if it has one.
+    #[inline(always)]
+    #[must_use]
+    pub fn next_timestamp(&self) -> Option<Timestamp> {
+        self.spans.get(1).map(|span| span.timestamp)
+    }
+
+    /// Moves to the next one, if there is one.
+    #[inline(always)]
+    pub fn advance(&mut self) {
+        if let [_, rest @ ..] = self.spans
+            && !rest.is_empty()
+        {
+            self.spans = rest;
+            *self.place += 1;
+        }
+    }
+}
+
 /// Where the parts of a record lie.
 #[derive(Debug, Clone, Copy)]
 struct Span {
@@ -105,6 +141,19 @@ struct Span {
     key: Field,
     value: Field,
     headers: (u32, u32),
+}
+
+impl Span {
+    #[inline(always)]
+    fn of(self, records: &[u8]) -> RecordRef<'_> {
+        RecordRef {
+            offset: self.offset,
+            timestamp: self.timestamp,
+            key: slice(records, self.key),
+            value: slice(records, self.value),
+            headers: HeadersRef(&records[self.headers.0 as usize..self.headers.1 as usize]),
+        }
+    }
 }
 
 /// Start and end of a field; `u32::MAX` as start for null.
@@ -162,17 +211,17 @@ impl RecordCursor {
         if self.packed != Compression::None && self.left > 0 {
             self.unpack()?;
         }
-        while self.left > 0 && self.found < Self::BLOCK {
-            let base = (self.base_offset, self.base_timestamp);
-            let Some(span) = read(&self.records, &mut self.at, base) else {
-                if self.found == 0 {
-                    return Err(self.malformed());
-                }
-                break;
-            };
-            self.block[self.found] = span;
+        let base = (self.base_offset, self.base_timestamp);
+        let (bytes, mut at) = (&self.records[..], self.at);
+        for (slot, left) in self.block.iter_mut().zip((0..self.left).rev()) {
+            let Some(span) = read(bytes, &mut at, base) else { break };
+            *slot = span;
             self.found += 1;
-            self.left -= 1;
+            self.left = left;
+        }
+        self.at = at;
+        if self.found == 0 && self.left > 0 {
+            return Err(self.malformed());
         }
         if let Some(time) = self.append_time {
             self.block[..self.found].iter_mut().for_each(|span| span.timestamp = time);
@@ -219,15 +268,7 @@ impl RecordCursor {
     #[inline(always)]
     #[must_use]
     pub fn current(&self) -> Option<RecordRef<'_>> {
-        let span = self.head()?;
-        let bytes = &self.records[..];
-        Some(RecordRef {
-            offset: span.offset,
-            timestamp: span.timestamp,
-            key: slice(bytes, span.key),
-            value: slice(bytes, span.value),
-            headers: HeadersRef(&bytes[span.headers.0 as usize..span.headers.1 as usize]),
-        })
+        self.head().map(|span| span.of(&self.records))
     }
 
     /// Moves to the next record and gives it.
@@ -248,6 +289,13 @@ impl RecordCursor {
     #[must_use]
     pub fn timestamp(&self) -> Option<Timestamp> {
         self.head().map(|span| span.timestamp)
+    }
+
+    /// The current record, and those that were found together with it and come behind it.
+    #[inline]
+    pub fn found(&mut self) -> Found<'_> {
+        let spans = self.block[..self.found].get(self.place..).unwrap_or_default();
+        Found { records: &self.records, spans, place: &mut self.place }
     }
 
     /// Offset of the current record, without building a [`RecordRef`].
@@ -281,17 +329,12 @@ impl RecordCursor {
     }
 }
 
-/// The record at `at` of `bytes`, in a batch with this base offset and timestamp; moves on behind it.
+/// The record at `next` of `bytes`, in a batch with this base offset and timestamp; moves on behind it.
 #[inline]
 fn read(bytes: &[u8], next: &mut usize, base: (Offset, i64)) -> Option<Span> {
-    let mut at = *next;
-    let length = usize::try_from(varint::get(bytes, &mut at)?).ok()?;
-    let end = at.checked_add(length)?;
+    let front = short_front(bytes, *next).or_else(|| long_front(bytes, *next))?;
+    let Front { end, timestamp_delta, offset_delta, key, mut at } = front;
     let record = bytes.get(..end)?;
-    at += 1; // attributes: unused in version 2
-    let timestamp_delta = varint::get(record, &mut at)?;
-    let offset_delta = u64::try_from(varint::get(record, &mut at)?).ok()?;
-    let key = span(record, &mut at)?;
     let value = span(record, &mut at)?;
     let headers_at = at;
     if record.get(at) != Some(&0) || at + 1 != end {
@@ -309,6 +352,52 @@ fn read(bytes: &[u8], next: &mut usize, base: (Offset, i64)) -> Option<Span> {
         value,
         headers,
     })
+}
+
+/// What comes before a record's value.
+struct Front {
+    /// Where the record ends.
+    end: usize,
+    timestamp_delta: i64,
+    offset_delta: u64,
+    key: Field,
+    /// Where the value's length lies.
+    at: usize,
+}
+
+/// That of nearly all records, read at once: no number in it has more than two bytes, and there is a key.
+#[inline]
+fn short_front(bytes: &[u8], at: usize) -> Option<Front> {
+    let mut front = varint::Word::new(*bytes.get(at..)?.first_chunk()?);
+    let length = front.next()?;
+    let behind_length = at + front.used();
+    front.skip_byte(); // attributes: unused in version 2
+    let (timestamp, offset, key) = (front.next()?, front.next()?, front.next()?);
+    if !front.is_whole() || (length | offset | key) & 1 != 0 {
+        return None;
+    }
+    let (end, start) = (behind_length + (length >> 1) as usize, at + front.used());
+    let at = start + (key >> 1) as usize;
+    if at > end {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a batch is shorter than 2 GiB")]
+    let key = (start as u32, at as u32);
+    let timestamp_delta = i64::from(timestamp >> 1) ^ -i64::from(timestamp & 1);
+    Some(Front { end, timestamp_delta, offset_delta: u64::from(offset >> 1), key, at })
+}
+
+/// That of any record.
+#[inline(never)]
+fn long_front(bytes: &[u8], mut at: usize) -> Option<Front> {
+    let length = usize::try_from(varint::get(bytes, &mut at)?).ok()?;
+    let end = at.checked_add(length)?;
+    let record = bytes.get(..end)?;
+    at += 1; // attributes: unused in version 2
+    let timestamp_delta = varint::get(record, &mut at)?;
+    let offset_delta = u64::try_from(varint::get(record, &mut at)?).ok()?;
+    let key = span(record, &mut at)?;
+    Some(Front { end, timestamp_delta, offset_delta, key, at })
 }
 
 impl fmt::Debug for RecordCursor {
@@ -354,3 +443,6 @@ fn check_headers(record: &[u8], mut at: usize) -> Option<()> {
     }
     (at == record.len()).then_some(())
 }
+
+#[cfg(test)]
+mod tests;

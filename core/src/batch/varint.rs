@@ -109,6 +109,52 @@ fn get_rest(bytes: &[u8], at: &mut usize, first: u8) -> Option<u64> {
     None
 }
 
+/// Several varints of up to two bytes each, read from a register. They are not turned back from zigzag.
+pub(super) struct Word {
+    rest: u64,
+    used: usize,
+}
+
+impl Word {
+    const BYTES: usize = 8;
+
+    #[inline(always)]
+    pub(super) fn new(bytes: [u8; Self::BYTES]) -> Self {
+        Self { rest: u64::from_le_bytes(bytes), used: 0 }
+    }
+
+    /// The next one; `None` when it is longer.
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> Option<u32> {
+        let (first, second) = (self.rest as u32 & 0xff, self.rest as u32 >> 8 & 0xff);
+        if first < 0x80 {
+            self.skip_byte();
+            return Some(first);
+        }
+        self.rest >>= 16;
+        self.used += 2;
+        (second < 0x80).then_some(first & 0x7f | second << 7)
+    }
+
+    #[inline(always)]
+    pub(super) fn skip_byte(&mut self) {
+        self.rest >>= 8;
+        self.used += 1;
+    }
+
+    /// Bytes that were read.
+    #[inline(always)]
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Whether they were there: beyond the end zeros are read.
+    #[inline(always)]
+    pub(super) fn is_whole(&self) -> bool {
+        self.used <= Self::BYTES
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ use crate::{
     edge::{Call, Lent, Next, RecordType, Rest},
     runtime::{
         context::TaskContext,
-        lanes::{Extract, LANE_HEADER},
+        lanes::{Extract, LANE_HEADER, Run},
         panic::catch,
     },
     topology::{BuildSource, ErasedNext, tee},
@@ -115,7 +115,9 @@ impl<K, V> Clone for Consumed<K, V> {
 
 /// The first processor of a task: takes records as they lie in the log.
 pub(crate) trait Source: Send {
-    fn process(&mut self, record: &RecordRef<'_>, task: &mut TaskContext) -> Result<()>;
+    /// Takes records one after another, up to one that fails, or behind which the task has something else to do. It is on that
+    /// one that the lane stands then.
+    fn process(&mut self, run: Run<'_>, task: &mut TaskContext) -> Result<()>;
     fn flush(&mut self, task: &mut TaskContext) -> Result<()>;
     fn call(&mut self, call: Call, task: &mut TaskContext) -> Result<()>;
 }
@@ -184,18 +186,26 @@ impl<K, V> Decode<K, V> {
 }
 
 impl<K: Data, V: Data> Source for Decode<K, V> {
-    #[inline]
-    fn process(&mut self, raw: &RecordRef<'_>, task: &mut TaskContext) -> Result<()> {
-        let (mut key, mut rest) = (None, Rest::empty(raw.timestamp));
-        self.consumed.key.decode_into(raw.key, &mut key).map_err(|e| e.context("key"))?;
-        self.consumed.value.decode_into(raw.value, rest.value_place()).map_err(|e| e.context("value"))?;
-        if raw.timestamp.0 < 0 {
-            return Err(self.negative(raw.timestamp));
+    fn process(&mut self, mut run: Run<'_>, task: &mut TaskContext) -> Result<()> {
+        let (keys, values) = (&*self.consumed.key, &*self.consumed.value);
+        while let Some(raw) = run.record() {
+            task.enter(raw.timestamp);
+            let (mut key, mut rest) = (None, Rest::empty(raw.timestamp));
+            keys.decode_into(raw.key, &mut key).map_err(|e| e.context("key"))?;
+            values.decode_into(raw.value, rest.value_place()).map_err(|e| e.context("value"))?;
+            if raw.timestamp.0 < 0 {
+                return Err(self.negative(raw.timestamp));
+            }
+            if !raw.headers.is_empty() {
+                rest.set_headers(headers(&raw));
+            }
+            self.next.process(Lent::new(&mut key, &mut rest), task)?;
+            if task.is_interrupted() || !run.step() {
+                break;
+            }
+            task.place += 1;
         }
-        if !raw.headers.is_empty() {
-            rest.set_headers(headers(raw));
-        }
-        self.next.process(Lent::new(&mut key, &mut rest), task)
+        Ok(())
     }
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {

@@ -203,6 +203,20 @@ impl TaskContext {
         self.on_error != OnError::Fail
     }
 
+    /// Begins with a record of this time.
+    #[inline]
+    pub(crate) fn enter(&mut self, timestamp: Timestamp) {
+        self.time_before = self.stream_time;
+        self.stream_time = self.time_before.max(timestamp);
+        self.begin_record();
+    }
+
+    /// Whether the task has something to do before the next record.
+    #[inline]
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.wake || self.punctuators.is_due(self.stream_time) || self.sinks.iter().any(SinkBuffer::is_full)
+    }
+
     /// Remembers how to take back what comes next, if the policy may ask for it.
     #[inline]
     pub(crate) fn begin_record(&mut self) {

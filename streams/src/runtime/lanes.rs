@@ -5,9 +5,13 @@
 //! the record, which travels with it. The task takes the next record from the lane with the lowest time (ties: the
 //! order of the lanes), and waits for an empty lane only while that lane is behind and could still bring a lower time.
 
+mod run;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use headwater_core::{Error, Offset, RecordBatch, RecordCursor, RecordRef, Result, Timestamp};
+
+pub(crate) use self::run::Run;
 
 /// Name of the header that carries a [`LaneMark`]. It belongs to the transport: users do not see it.
 pub(crate) const LANE_HEADER: &str = "__lane";
@@ -323,11 +327,20 @@ mod tests {
         builder.finish(ProducerStamp::NONE).at_offset(Offset(base))
     }
 
-    /// Takes everything that may be taken: lane and offset of each record.
-    fn drain(lanes: &mut [Lane], out: &mut Vec<(usize, u64)>) {
+    /// Takes everything that may be taken, so many records at most in a row: lane and offset of each record.
+    fn drain(lanes: &mut [Lane], out: &mut Vec<(usize, u64)>, run_max: usize) {
         while let Choice::Take { lane, below } = choose(lanes) {
             loop {
-                out.push((lane, lanes[lane].head().unwrap().offset.0));
+                let (before, mut counted) = (out.len(), 0);
+                let mut run = lanes[lane].run((lane, below), run_max, &mut counted).unwrap();
+                loop {
+                    out.push((lane, run.record().unwrap().offset.0));
+                    if !run.step() {
+                        break;
+                    }
+                }
+                assert!(out.len() - before == counted + 1 && counted < run_max);
+                assert_eq!(lanes[lane].head().unwrap().offset.0, out.last().unwrap().1);
                 if !lanes[lane].take(true).unwrap() || (lanes[lane].head_time().unwrap(), lane) >= below {
                     break;
                 }
@@ -340,28 +353,30 @@ mod tests {
         let mut lanes = [Lane::new(0, 0, Timing::Record), Lane::new(1, 0, Timing::Record)];
         let mut out = Vec::new();
         lanes[0].push(batch(0, &[10, 20]), 1 << 20).unwrap();
-        drain(&mut lanes, &mut out);
+        drain(&mut lanes, &mut out, 1);
         assert_eq!(out, []);
         lanes[1].progress(Timestamp(15), true);
-        drain(&mut lanes, &mut out);
+        drain(&mut lanes, &mut out, 1);
         assert_eq!(out, [(0, 0)]);
         lanes[1].progress(Timestamp(15), false);
-        drain(&mut lanes, &mut out);
+        drain(&mut lanes, &mut out, 1);
         assert_eq!(out, [(0, 0), (0, 1)]);
     }
 
     proptest! {
-        /// Bounded lanes, delivered in any interleaving and with any part of them left in the log: one order.
+        /// Bounded lanes, delivered in any interleaving and with any part of them left in the log, taken one by one or in runs:
+        /// one order.
         #[test]
         fn arrival_does_not_matter(
             contents in prop::collection::vec(prop::collection::vec(prop::collection::vec(0i64..50, 1..5), 0..6), 1..4),
             deliveries in prop::collection::vec(0usize..4, 0..60),
             loaded_bytes_max in 1usize..400,
             reads_max in 1usize..5,
+            run_max in 1usize..5,
         ) {
-            let expected = run(&contents, &[], (1 << 20, 1));
+            let expected = run(&contents, &[], (1 << 20, 1), 1);
             prop_assert_eq!(expected.len(), contents.iter().flatten().map(Vec::len).sum::<usize>());
-            prop_assert_eq!(run(&contents, &deliveries, (loaded_bytes_max, reads_max)), expected);
+            prop_assert_eq!(run(&contents, &deliveries, (loaded_bytes_max, reads_max), run_max), expected);
         }
     }
 
@@ -387,6 +402,7 @@ mod tests {
         contents: &[Vec<Vec<i64>>],
         deliveries: &[usize],
         (loaded_bytes_max, reads_max): (usize, usize),
+        run_max: usize,
     ) -> Vec<(usize, u64)> {
         let batches: Vec<Vec<RecordBatch>> = contents
             .iter()
@@ -414,7 +430,7 @@ mod tests {
             }
             sent[lane] += 1;
             loop {
-                drain(&mut lanes, &mut out);
+                drain(&mut lanes, &mut out, run_max);
                 let Some((at, wanted)) = lanes.iter().enumerate().find_map(|(i, l)| Some((i, l.wanted()?)))
                 else {
                     break;
@@ -439,7 +455,7 @@ mod tests {
                 }
             }
         }
-        drain(&mut lanes, &mut out);
+        drain(&mut lanes, &mut out, run_max);
         out
     }
 }

@@ -53,6 +53,10 @@ pub struct Settings {
     pub commit_interval: Duration,
     /// A commit is made early when this much output waits for it, in bytes per worker.
     pub uncommitted_bytes_max: usize,
+    /// A commit is made early when a worker has taken this many records for it, at least one. With it and a long
+    /// [`Settings::commit_interval`], what one worker commits together, and so what `Emit::OnCommit` sends of a backlog, depends on
+    /// the records and not on the clock.
+    pub commit_records_max: usize,
     /// Records that a task takes before the next task has its turn, at least one.
     pub turn_records_max: usize,
     /// Memory for all stores of the application, in bytes: half for rows at hand, half for the state engine. A store
@@ -83,6 +87,7 @@ impl Settings {
             workers: 1,
             commit_interval: Duration::from_millis(100),
             uncommitted_bytes_max: 64 << 20,
+            commit_records_max: usize::MAX,
             turn_records_max: 10_000,
             memory_bytes: 256 << 20,
             on_error: ErrorPolicy::default(),
@@ -101,10 +106,11 @@ impl Settings {
     pub(crate) fn check(&self) -> Result<()> {
         TopicName::new(&self.application_id)
             .map_err(|e| e.context("an application id begins the names of its topics"))?;
-        if self.workers == 0 || self.turn_records_max == 0 {
+        let Self { workers, turn_records_max, commit_records_max, .. } = self;
+        if [workers, turn_records_max, commit_records_max].contains(&&0) {
             return Err(Error::invalid(format!(
-                "an application needs at least one worker and one record per turn. workers={}, turn_records_max={}",
-                self.workers, self.turn_records_max
+                "an application needs at least one worker, and one record per turn and commit. workers={workers}, \
+                 turn_records_max={turn_records_max}, commit_records_max={commit_records_max}"
             )));
         }
         Ok(())

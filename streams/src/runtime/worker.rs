@@ -29,6 +29,8 @@ pub(crate) struct Worker {
     metrics: MetricsSink,
     tasks: Vec<Task>,
     last_commit: Instant,
+    /// Records taken since then.
+    uncommitted: usize,
     /// Up to where the log and the board were looked at.
     seen: (LogVersion, u64),
 }
@@ -63,7 +65,16 @@ impl Worker {
             opened.push(task);
         }
         let seen = (LogVersion::default(), 0);
-        Ok(Self { plan, ports, board, metrics, tasks: opened, last_commit: Instant::now(), seen })
+        Ok(Self {
+            plan,
+            ports,
+            board,
+            metrics,
+            tasks: opened,
+            last_commit: Instant::now(),
+            uncommitted: 0,
+            seen,
+        })
     }
 
     /// Gives every task one turn, the one that is furthest back in time first, and commits when it is time to.
@@ -77,7 +88,10 @@ impl Worker {
         for task in &mut self.tasks {
             let may_end = task.may_end(&self.board);
             taken += task.fill(&*self.ports.log, &self.board).await?;
-            taken += task.process(settings.turn_records_max, before)?;
+            let records_max = settings.turn_records_max.min(settings.commit_records_max - self.uncommitted);
+            let processed = task.process(records_max, before)?;
+            self.uncommitted = settings.commit_records_max.min(self.uncommitted + processed);
+            taken += processed;
             if may_end {
                 taken += task.pass_time(settings.turn_records_max, settings.uncommitted_bytes_max)?;
             }
@@ -122,8 +136,9 @@ impl Worker {
         let bytes: usize = self.tasks.iter_mut().map(Task::uncommitted_bytes).sum();
         let urgent = bytes >= self.plan.settings.uncommitted_bytes_max
             || self.tasks.iter().any(Task::waits_for_commit);
-        let due =
-            urgent || Instant::now().duration_since(self.last_commit) >= self.plan.settings.commit_interval;
+        let due = urgent
+            || self.uncommitted >= self.plan.settings.commit_records_max
+            || Instant::now().duration_since(self.last_commit) >= self.plan.settings.commit_interval;
         if due {
             self.tasks.iter_mut().for_each(|task| task.drain(urgent));
         }
@@ -143,6 +158,7 @@ impl Worker {
                 return Err(error);
             }
         };
+        self.uncommitted = 0;
         let committed = newest.len();
         if committed > 0 {
             let newest: Vec<_> = newest.into_iter().flatten().collect();

@@ -1,5 +1,7 @@
 //! The write-back table under every store: rows by the bytes of their key, values decoded.
 
+mod row_mut;
+
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table::Entry};
 use headwater_core::{Error, Result, Timestamp};
@@ -10,6 +12,7 @@ use std::{
     ops::{Bound, ControlFlow},
 };
 
+pub(crate) use self::row_mut::RowMut;
 use super::{
     ahead::{self, Ahead},
     row_key::{INLINE_KEY_BYTES, RowKey, is_same},
@@ -71,12 +74,6 @@ struct Row<V> {
     heap_bytes: u32,
 }
 
-/// One row, to read and change.
-pub(crate) struct RowMut<'a, V> {
-    table: &'a mut Table<V>,
-    at: u32,
-}
-
 impl<V: Clone> Table<V> {
     pub(crate) fn new(complete: bool) -> Self {
         Self {
@@ -127,12 +124,27 @@ impl<V: Clone> Table<V> {
         place: usize,
         load: impl FnOnce() -> Result<Option<Loaded<V>>>,
     ) -> Result<RowMut<'_, V>> {
-        let rows = &self.rows;
+        let at = match self.guess(key, place) {
+            Some(at) => at,
+            None => self.find(key, load)?,
+        };
+        Ok(RowMut { table: self, at })
+    }
+
+    /// The row that was looked up ahead, if it is that of `key`.
+    #[inline]
+    fn guess(&mut self, key: &[u8], place: usize) -> Option<u32> {
         let guess = self.ahead.row(place);
-        if rows.get(guess as usize).is_some_and(|row| is_same(&row.key, key)) {
-            self.ahead.count_used();
-            return Ok(RowMut { table: self, at: guess });
-        }
+        self.rows.get(guess as usize).filter(|row| is_same(&row.key, key))?;
+        self.ahead.count_used();
+        Some(guess)
+    }
+
+    /// Where the row of `key` lies, which is made when there is none. A function of its own, so that what is guessed right, which
+    /// is nearly all, does not pay for it.
+    #[inline(never)]
+    fn find(&mut self, key: &[u8], load: impl FnOnce() -> Result<Option<Loaded<V>>>) -> Result<u32> {
+        let rows = &self.rows;
         let entry = self.index.entry(
             Self::hash(key),
             |at| is_same(&rows[*at as usize].key, key),
@@ -161,7 +173,24 @@ impl<V: Clone> Table<V> {
                 at
             }
         };
-        Ok(RowMut { table: self, at })
+        Ok(at)
+    }
+
+    /// A row that is changed now.
+    #[inline]
+    fn change(&mut self, at: u32) -> &mut Row<V> {
+        let row = &mut self.rows[at as usize];
+        if let Some(undo) = &mut self.undo {
+            let Row { value, timestamp, uncommitted, .. } = row;
+            let (value, timestamp, uncommitted) = (value.clone(), *timestamp, *uncommitted);
+            undo.push(Undo { at, value, timestamp, uncommitted });
+        }
+        if !row.uncommitted {
+            row.uncommitted = true;
+            self.uncommitted.push(at);
+            self.ordered = false;
+        }
+        row
     }
 
     /// The row at a place that [`RowMut::at`] told and no eviction took since.
@@ -366,100 +395,6 @@ impl<V: Clone> Table<V> {
         let row = size_of::<Row<V>>();
         let rows = self.rows.capacity() * row + self.rows.capacity() / 8 + self.index.capacity() * 5;
         rows + self.long_key_bytes + self.heap_bytes + sorted
-    }
-}
-
-impl<'a, V: Clone> RowMut<'a, V> {
-    /// Its place, until the table is emptied.
-    #[inline]
-    pub(crate) fn at(&self) -> u32 {
-        self.at
-    }
-
-    pub(crate) fn key(&self) -> &[u8] {
-        &self.table.rows[self.at as usize].key
-    }
-
-    /// The value that is changed, for longer than the row is held.
-    #[inline]
-    pub(crate) fn into_slot(mut self) -> &'a mut Option<V> {
-        self.change();
-        &mut self.table.rows[self.at as usize].value
-    }
-
-    pub(crate) fn value(self) -> Option<&'a V> {
-        self.table.rows[self.at as usize].value.as_ref()
-    }
-
-    /// The value as it is.
-    #[inline]
-    pub(crate) fn peek(&self) -> Option<&V> {
-        self.table.rows[self.at as usize].value.as_ref()
-    }
-
-    /// That of the last change.
-    #[inline]
-    pub(crate) fn timestamp(&self) -> Timestamp {
-        self.table.rows[self.at as usize].timestamp
-    }
-
-    #[inline]
-    fn change(&mut self) -> &mut Row<V> {
-        let row = &mut self.table.rows[self.at as usize];
-        if let Some(undo) = &mut self.table.undo {
-            let Row { value, timestamp, uncommitted, .. } = row;
-            undo.push(Undo {
-                at: self.at,
-                value: value.clone(),
-                timestamp: *timestamp,
-                uncommitted: *uncommitted,
-            });
-        }
-        if !row.uncommitted {
-            row.uncommitted = true;
-            self.table.uncommitted.push(self.at);
-            self.table.ordered = false;
-        }
-        row
-    }
-
-    /// The value as it is or is not, to change, set or take.
-    #[inline]
-    pub(crate) fn slot(&mut self) -> &mut Option<V> {
-        &mut self.change().value
-    }
-
-    /// As [`RowMut::slot`], of a row that is being changed.
-    #[inline]
-    pub(crate) fn slot_again(&mut self) -> &mut Option<V> {
-        &mut self.table.rows[self.at as usize].value
-    }
-
-    /// Sets value and timestamp.
-    pub(crate) fn set(&mut self, value: Option<V>, timestamp: Timestamp) {
-        let row = self.change();
-        (row.value, row.timestamp) = (value, timestamp);
-    }
-
-    /// As [`RowMut::set`], and gives the value before.
-    pub(crate) fn replace(&mut self, value: Option<V>, timestamp: Timestamp) -> Option<V> {
-        let row = self.change();
-        row.timestamp = timestamp;
-        std::mem::replace(&mut row.value, value)
-    }
-
-    /// Sets the timestamp of a row that is being changed.
-    #[inline]
-    pub(crate) fn set_timestamp(&mut self, timestamp: Timestamp) {
-        self.table.rows[self.at as usize].timestamp = timestamp;
-    }
-
-    /// Raises the timestamp of a row that is being changed, and gives it.
-    #[inline]
-    pub(crate) fn raise_timestamp(&mut self, timestamp: Timestamp) -> Timestamp {
-        let row = &mut self.table.rows[self.at as usize];
-        row.timestamp = row.timestamp.max(timestamp);
-        row.timestamp
     }
 }
 

@@ -42,6 +42,7 @@ impl<A: Data> BuildStore for WindowStoreSpec<A> {
             closed: Vec::new(),
             expired: Vec::new(),
             clock: StoreClock::START,
+            next_close: Timestamp(i64::MAX),
             closing: Closing::default(),
             late: 0,
             undo: None,
@@ -69,6 +70,8 @@ pub(crate) struct WindowStore<A> {
     /// Windows whose rows the engine still holds and shall drop.
     expired: Vec<Timestamp>,
     clock: StoreClock,
+    /// When the first pane closes, so that not each record has to work that out; the end of time when there is none.
+    next_close: Timestamp,
     closing: Closing,
     late: u64,
     undo: Option<Undo>,
@@ -105,9 +108,11 @@ struct Due<A> {
 }
 
 impl<A: Data> WindowStore<A> {
+    /// Hears of a record of this time; whether a window is to be closed now.
     #[inline]
-    pub(crate) fn observe(&mut self, timestamp: Timestamp) {
+    pub(crate) fn observe(&mut self, timestamp: Timestamp) -> bool {
         self.clock.time = self.clock.time.max(timestamp);
+        self.next_close <= self.clock.time && self.closing_due()
     }
 
     /// Whether the operator's time has not come to `time`.
@@ -133,32 +138,51 @@ impl<A: Data> WindowStore<A> {
         self.late += 1;
     }
 
-    /// The row of `key` in the window that starts at `start`, which is open; `place` is that of the record among those looked
-    /// at ahead.
-    #[inline]
-    pub(crate) fn row(
+    /// The row of `key` in `window`; `None`, and counted as late, when that is closed. `place` is that of the record among those
+    /// looked at ahead, and `due` what [`WindowStore::observe`] said of it.
+    #[inline(always)]
+    pub(crate) fn row_in_time(
         &mut self,
-        start: Timestamp,
+        window: Window,
         key: &[u8],
         place: usize,
-        state: &dyn TaskState,
-    ) -> Result<RowMut<'_, A>> {
-        if self.panes.get(self.recent).is_none_or(|pane| pane.start != start) {
-            self.recent = self.pane(start);
+        (due, state): (bool, &dyn TaskState),
+    ) -> Result<Option<RowMut<'_, A>>> {
+        let start = window.start;
+        let is_recent = self.panes.get(self.recent).is_some_and(|pane| pane.start == start);
+        // A window is open that has a pane while none is due.
+        if (due || !is_recent) && !self.turn_to(window) {
+            return Ok(None);
         }
         let Self { value: serde, slot, key_bytes, value_bytes, .. } = self;
-        self.panes[self.recent].table.row(key, place, || {
+        let row = self.panes[self.recent].table.row(key, place, || {
             key_bytes.clear();
             key_bytes.extend_from_slice(&start.0.to_be_bytes());
             key_bytes.extend_from_slice(key);
             value_bytes.clear();
             let found = state.get(*slot, key_bytes, value_bytes)?;
             if found { decode_stored(&**serde, value_bytes).map(Some) } else { Ok(None) }
-        })
+        });
+        row.map(Some)
+    }
+
+    /// Makes the pane of `window` the one at hand, unless that is closed.
+    #[inline(never)]
+    fn turn_to(&mut self, window: Window) -> bool {
+        let is_closed = self.is_closed(window);
+        if is_closed {
+            self.count_late();
+        } else {
+            self.recent = self.pane(window.start);
+        }
+        !is_closed
     }
 
     /// Place of a pane, which is made when there is none. Panes that the engine holds were all found by `open`.
     fn pane(&mut self, start: Timestamp) -> usize {
+        if self.panes.get(self.recent).is_some_and(|pane| pane.start == start) {
+            return self.recent;
+        }
         // Windows that hop are asked for one after another.
         let next = self.recent + 1;
         if self.panes.get(next).is_some_and(|pane| pane.start == start) {
@@ -177,12 +201,17 @@ impl<A: Data> WindowStore<A> {
             self.opened.push(start);
         }
         self.panes.insert(at, Pane { start, table, written: false, due: None });
+        self.find_next_close();
         at
     }
 
+    /// Looks when the first pane closes; to be called whenever that may be another one.
+    fn find_next_close(&mut self) {
+        self.next_close = self.next_closing().unwrap_or(Timestamp(i64::MAX));
+    }
+
     /// Whether [`WindowStore::next_to_close`] has something.
-    #[inline]
-    pub(crate) fn closing_due(&self) -> bool {
+    fn closing_due(&self) -> bool {
         self.panes.first().is_some_and(|pane| self.closes_at(pane.start) <= self.clock.time)
     }
 
@@ -299,6 +328,7 @@ impl<A: Data> WindowStore<A> {
         if let Ok(at) = self.panes.binary_search_by_key(&start, |pane| pane.start) {
             self.closed.push(self.panes.remove(at));
             self.clock.closed = self.clock.closed.max(self.windows.window_at(start).end);
+            self.find_next_close();
         }
     }
 
@@ -317,7 +347,10 @@ impl<A: Data> Store for WindowStore<A> {
                 found = Some(key.first_chunk::<START_BYTES>().copied());
                 Ok(ControlFlow::Break(()))
             })?;
-            let Some(start) = found else { return Ok(()) };
+            let Some(start) = found else {
+                self.find_next_close();
+                return Ok(());
+            };
             let start = start.ok_or_else(|| Error::corrupt("a stored window key is shorter than 8 bytes"))?;
             let start = Timestamp(i64::from_be_bytes(start));
             // Closed is what was sent, not what the present size and grace would have closed: those may have changed.
@@ -346,6 +379,7 @@ impl<A: Data> Store for WindowStore<A> {
         self.panes.sort_by_key(|pane| pane.start);
         let opened = std::mem::take(&mut self.opened);
         self.panes.retain(|pane| !opened.contains(&pane.start));
+        self.find_next_close();
         self.panes.iter_mut().for_each(|pane| pane.table.roll_back());
     }
 

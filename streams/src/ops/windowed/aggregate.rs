@@ -9,7 +9,9 @@ use super::{
     on_late::{IsLate, in_time},
 };
 use crate::{
-    Emit, Processor, ProcessorContext, TimeWindows, WindowedStream, WindowedTable,
+    Emit, ProcessorContext, TimeWindows, WindowedStream, WindowedTable,
+    edge::Lent,
+    process::Operator,
     state::{WindowStore, WindowStoreSpec},
     topology::Effect,
     windows::{Window, Windowed},
@@ -86,7 +88,7 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
         let is_late = is_late::<K, A>(store, windows, SerdeRef::clone(&key));
         let stream = in_time(stream, on_late, store, is_late);
         let effect = Effect::windowed(windows, emit);
-        let results = stream.then(role, &[store], move || WindowAggregate {
+        let results = stream.then_operator(role, &[store], move || WindowAggregate {
             store,
             windows,
             emit,
@@ -137,15 +139,15 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
     #[inline(never)]
     fn update_earlier<V: Data>(
         &mut self,
-        record: &Record<K, V>,
+        record: &Lent<'_, K, V>,
         cx: &mut ProcessorContext<'_, Windowed<K>, A>,
     ) -> Result<()>
     where
         F: Fn(&K, V, &mut Option<A>),
     {
         let windows = self.windows;
-        for start in windows.earlier_starts(self.slot, record.timestamp) {
-            self.update(record.clone(), windows.window_at(start), cx)?;
+        for start in windows.earlier_starts(self.slot, record.timestamp()) {
+            record.with_copy(|copy| self.update(copy, windows.window_at(start), cx))?;
         }
         Ok(())
     }
@@ -154,32 +156,28 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
     #[inline(always)]
     fn update<V>(
         &mut self,
-        record: Record<K, V>,
+        record: Lent<'_, K, V>,
         window: Window,
         cx: &mut ProcessorContext<'_, Windowed<K>, A>,
     ) -> Result<()>
     where
         F: Fn(&K, V, &mut Option<A>),
     {
-        let Record { key, value, timestamp, headers } = record;
-        let place = cx.task.place;
+        let (place, timestamp) = (cx.task.place, record.timestamp());
         let (store, state) = cx.task.store_and_state::<WindowStore<A>>(self.store);
-        store.observe(timestamp);
-        let due = store.closing_due();
+        let due = store.observe(timestamp);
         if due {
-            store.set_trigger(Some(headers.clone()));
+            store.set_trigger(Some(record.headers().clone()));
         }
-        if store.is_closed(window) {
-            store.count_late();
-        } else {
-            let mut row = store.row(window.start, &self.key_bytes, place, state)?;
+        if let Some(row) = store.row_in_time(window, &self.key_bytes, place, (due, state))? {
+            let (value, record) = record.take_value();
+            let (aggregate, time) = row.change();
             // A row that became null has no time, either.
-            let time = if row.peek().is_some() { row.timestamp().max(timestamp) } else { timestamp };
-            let aggregate = row.slot();
+            let changed_at = if aggregate.is_some() { timestamp.max(*time) } else { timestamp };
             if self.emit == Emit::OnChange {
                 self.comparison.begin(&*self.value, aggregate.as_ref())?;
             }
-            (self.fold)(&key, value, aggregate);
+            (self.fold)(record.key(), value, aggregate);
             let sent = match self.emit {
                 Emit::OnUpdate => true,
                 Emit::OnChange => self.comparison.differs(&*self.value, aggregate.as_ref())?,
@@ -188,9 +186,10 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
             let result = if sent { aggregate.clone() } else { None };
             // Kafka's null is sent as what it is, but it is no row, whatever the table holds in its place.
             aggregate.take_if(|value| self.value.is_null(value));
-            row.set_timestamp(time);
+            *time = changed_at;
             if let Some(value) = result {
-                cx.forward(Record { key: Windowed { key, window }, value, timestamp: time, headers })?;
+                let (key, headers) = record.take_about();
+                cx.forward(Record { key: Windowed { key, window }, value, timestamp: changed_at, headers })?;
             }
         }
         if due {
@@ -250,7 +249,7 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
     }
 }
 
-impl<K, V, A, F> Processor<K, V, Windowed<K>, A> for WindowAggregate<K, A, F>
+impl<K, V, A, F> Operator<K, V, Windowed<K>, A> for WindowAggregate<K, A, F>
 where
     K: Data,
     V: Data,
@@ -258,16 +257,16 @@ where
     F: Fn(&K, V, &mut Option<A>) + Send + Sync + 'static,
 {
     #[inline]
-    fn process(&mut self, record: Record<K, V>, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
+    fn take(&mut self, record: Lent<'_, K, V>, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
         self.key_bytes.clear();
-        if !self.key.encode_nullable(&record.key, &mut self.key_bytes)? {
+        if !self.key.encode_nullable(record.key(), &mut self.key_bytes)? {
             // Kafka drops it, too: `KStreamWindowAggregate`.
             cx.task.null_keys += 1;
             return Ok(());
         }
         // Mostly that of the last record, and a division is dear.
-        if !self.slot.contains(record.timestamp) {
-            self.slot = self.windows.slot_of(record.timestamp)?;
+        if !self.slot.contains(record.timestamp()) {
+            self.slot = self.windows.slot_of(record.timestamp())?;
         }
         let last = self.windows.window_at(self.slot.start);
         if self.windows.overlap() {
@@ -291,7 +290,7 @@ where
             }
             store.set_trigger(None);
             match passing.filter(|time| store.is_before(*time)) {
-                Some(time) => store.observe(time),
+                Some(time) => drop(store.observe(time)),
                 None => return Ok(()),
             }
         }

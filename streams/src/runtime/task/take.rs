@@ -154,16 +154,21 @@ impl Task {
         let lane = &mut self.inputs.lanes[at];
         let (sources, context) = (&mut self.sources, &mut self.context);
         let block = at * RecordCursor::BLOCK;
-        while let Some(record) = lane.head() {
+        while lane.head_time().is_some() {
             context.place = block + lane.place();
             if context.place == block {
                 lane.with_block_keys(|keys| context.look_ahead(block, keys));
             }
-            context.time_before = context.stream_time;
-            context.stream_time = context.time_before.max(record.timestamp);
-            context.begin_record();
+            // Which record it is that begins calls is asked behind each.
+            let run_max = if context.calls.is_empty() { records_max - *taken } else { 1 };
             context.in_record = true;
-            let outcome = sources[input.source].process(&record, context).map(|()| true).or_else(|error| {
+            let outcome = match lane.run((at, below), run_max, taken) {
+                Some(run) => sources[input.source].process(run, context),
+                None => Ok(()),
+            };
+            // The lane stands on the last that was processed: all others are taken.
+            let Some(record) = lane.head() else { break };
+            let outcome = outcome.map(|()| true).or_else(|error| {
                 context.forgive(error, record, &input.partition)?;
                 Ok(false)
             });
