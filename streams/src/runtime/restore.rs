@@ -1,6 +1,8 @@
 //! Brings the state of a task up to the end of its changelogs: what was committed since the engine was last written.
 
-use headwater_core::{Error, Log, Offset, Result, StateBatch, StoreId, TaskState, TopicPartition};
+use headwater_core::{
+    Error, Log, Offset, RecordCursor, Result, StateBatch, StoreId, TaskState, TopicPartition,
+};
 
 use crate::state::Store;
 
@@ -8,15 +10,25 @@ const READ_BYTES_MAX: usize = 1 << 20;
 /// Bytes written to the engine at once.
 const WRITE_BYTES: usize = 4 << 20;
 
-/// Replays the suffix of `changelog` that the engine lacks. Returns how many records that were, and where it ends. `told`
-/// hears from time to time how many there were so far, and how many offsets are left.
+/// What a store was brought up to date with.
+pub(crate) struct Restored {
+    /// Changelog records that were replayed.
+    pub(crate) records: u64,
+    /// Of these, those that the engine does not hold yet, because they were taken into memory.
+    pub(crate) unwritten: u64,
+    /// End of the changelog.
+    pub(crate) next: Offset,
+}
+
+/// Replays the suffix of `changelog` that the engine lacks. A store that has more than `bytes_max` in memory by that is written, and goes on
+/// with empty hands. `told` hears from time to time how many there were so far, and how many offsets are left.
 pub(crate) async fn restore(
     log: &dyn Log,
     changelog: &TopicPartition,
-    (slot, store): (StoreId, &dyn Store),
+    (slot, store, bytes_max): (StoreId, &mut dyn Store, usize),
     state: &mut dyn TaskState,
     told: &mut dyn FnMut(u64, u64),
-) -> Result<(u64, Offset)> {
+) -> Result<Restored> {
     let offsets = log.offsets(changelog).await?;
     let mut next = state.position(slot)?.unwrap_or(offsets.earliest).max(offsets.earliest);
     if next > offsets.end {
@@ -26,7 +38,8 @@ pub(crate) async fn restore(
             offsets.end
         )));
     }
-    let (mut records, mut batch) = (0, StateBatch::default());
+    let (mut records, mut written, mut batch) = (0, 0, StateBatch::default());
+    store.expect(usize::try_from(offsets.end.0 - next.0).unwrap_or(usize::MAX), bytes_max / 2);
     while next < offsets.end {
         let fetched = log.read(changelog, next, READ_BYTES_MAX).await?;
         if fetched.batches.is_empty() {
@@ -36,21 +49,49 @@ pub(crate) async fn restore(
         }
         for records_batch in fetched.batches {
             let mut cursor = records_batch.cursor();
-            while let Some(record) = cursor.next().transpose()? {
+            while cursor.advance()? {
+                let place = cursor.place();
+                if place == 0 && store.restores_into_memory() {
+                    look_ahead(store, &cursor);
+                }
+                let Some(record) = cursor.current() else { break };
                 // Kafka, too, skips changelog records without a key.
                 if let (true, Some(key)) = (record.offset >= next, record.key) {
-                    store.restore(key, record.value, record.timestamp, &mut batch)?;
+                    store.restore(key, record.value, (record.timestamp, place), &mut batch)?;
                     records += 1;
                 }
             }
             next = next.max(records_batch.next_offset());
         }
-        if batch.size() >= WRITE_BYTES || next >= offsets.end {
+        let is_full = store.bytes() > bytes_max;
+        if is_full {
+            store.begin_spill();
+            while store.spill(&mut batch, WRITE_BYTES)? {
+                state.write(&batch)?;
+                batch.clear();
+            }
+        }
+        if is_full || batch.size() >= WRITE_BYTES || !store.restores_into_memory() && next >= offsets.end {
             batch.position(slot, next);
             state.write(&batch)?;
             batch.clear();
+            written = records;
+        }
+        if is_full {
+            store.evict();
         }
         told(records, offsets.end.0.saturating_sub(next.0));
     }
-    Ok((records, next))
+    Ok(Restored { records, unwritten: records - written, next })
+}
+
+/// Shows the store the keys of records that were found together with the current one: their rows are fetched together.
+fn look_ahead(store: &mut dyn Store, cursor: &RecordCursor) {
+    let mut keys = [None; RecordCursor::BLOCK];
+    let mut count = 0;
+    for (slot, key) in keys.iter_mut().zip(cursor.block_keys()) {
+        *slot = key.map(|key| store.row_key(key));
+        count += 1;
+    }
+    store.look_ahead(0, &keys[..count]);
 }

@@ -3,16 +3,18 @@
 mod answers;
 mod passing;
 mod take;
+mod write_behind;
 
 pub(crate) use self::passing::was_begun;
 
 use std::{sync::Arc, time::Duration};
 
 use headwater_core::{
-    Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, Result, StateBatch, StoreId,
-    TaskId, Timestamp, TopicPartition,
+    Error, Headers, Log, LogVersion, Offset, Positions, Producer, ProducerName, Result, StoreId, TaskId,
+    Timestamp, TopicPartition,
 };
 
+use self::write_behind::Behind;
 use super::{
     board::{Board, Progress},
     context::{OnError, TaskContext},
@@ -22,19 +24,11 @@ use super::{
     ports::Ports,
     positions::{ClockPosition, Metadata},
     punctuation::Punctuators,
-    restore::restore,
+    restore::{Restored, restore},
     settings::ErrorPolicy,
     sinks::SinkBuffer,
 };
 use crate::{edge::Call, ops::source::Source, state::StoreClock, topology::Processors};
-
-/// The engine is written at least so often while there is something that it lacks. A row that was deleted is known to be
-/// deleted only as long as the changelog keeps its tombstone, a day; long before that, the engine must know.
-const SPILL_INTERVAL_MS: i64 = 10 * 60_000;
-/// And when the changelogs hold so many records that the engine lacks, all of which a restart would have to replay.
-const UNWRITTEN_RECORDS_MAX: u64 = 10_000_000;
-/// Bytes written to the engine at once, at least.
-const SPILL_BYTES_MIN: usize = 1 << 20;
 
 pub(crate) struct Task {
     id: TaskId,
@@ -50,10 +44,9 @@ pub(crate) struct Task {
     metrics: TaskMetrics,
     /// What earlier workers have counted.
     earlier: TaskMetrics,
-    /// The wall clock as of the turn; when it was when the engine was written, and how many changelog records came since.
+    /// The wall clock as of the turn.
     now: Timestamp,
-    written_at: Timestamp,
-    unwritten: u64,
+    behind: Behind,
     /// Memory for the tables of one store, in bytes.
     store_bytes_max: usize,
     /// Records taken up to the last commit.
@@ -147,8 +140,7 @@ impl Task {
             metrics: TaskMetrics::default(),
             earlier: metrics.committed(id).counters(),
             now,
-            written_at: now,
-            unwritten: 0,
+            behind: Behind::new(now),
             store_bytes_max: plan.settings.table_bytes() / plan.store_count().max(1),
             committed_records: 0,
             uncommitted: 0,
@@ -226,10 +218,12 @@ impl Task {
             let restored = so_far + records;
             metrics.set(self.id, TaskMetrics { restored, to_restore, ..self.earlier }, false);
         };
-        let restored = restore(log, &partition, (slot, &*store), state, &mut told).await;
-        let (restored, next) = restored.map_err(context)?;
+        let to_restore = (slot, &mut *store, self.store_bytes_max);
+        let restored = restore(log, &partition, to_restore, state, &mut told).await;
+        let Restored { records, unwritten, next } = restored.map_err(context)?;
         store.open(state).map_err(context)?;
-        self.metrics.restored += restored;
+        self.metrics.restored += records;
+        self.behind.add_restored(unwritten);
         self.context.stores[index] = Some(store);
         let tasks = plan.subtopologies[self.id.subtopology as usize].tasks;
         let count = std::num::NonZeroU32::new(tasks).expect("a task that runs is one of at least one");
@@ -364,47 +358,10 @@ impl Task {
         for changelog in &mut self.changelogs {
             if let Some(end) = written.iter().find(|w| w.partition == changelog.partition) {
                 changelog.next = end.next;
-                self.unwritten += end.next.0 - end.base.0;
+                self.behind.add(end.next.0 - end.base.0);
             }
         }
-        let max = self.store_bytes_max;
-        if self.context.stores().any(|store| store.bytes() > max) {
-            self.spill(true)
-        } else if self.unwritten >= UNWRITTEN_RECORDS_MAX
-            || self.next_spill().is_some_and(|due| due <= self.now)
-        {
-            self.spill(false)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Writes all committed changes to the state engine, in bulk, with the changelog positions they lead to.
-    pub(crate) fn spill(&mut self, evict: bool) -> Result<()> {
-        let (mut batch, bytes_max) = (StateBatch::default(), (self.store_bytes_max / 4).max(SPILL_BYTES_MIN));
-        for changelog in &self.changelogs {
-            let store =
-                self.context.stores[changelog.store].as_mut().expect("a store with a changelog is open");
-            // A part that is written without its position does no harm: what the changelog holds since then is put again.
-            while store.spill(&mut batch, bytes_max)? {
-                self.context.state.write(&batch)?;
-                batch.clear();
-            }
-            batch.position(changelog.slot, changelog.next);
-        }
-        if !batch.is_empty() {
-            self.context.state.write(&batch)?;
-        }
-        (self.written_at, self.unwritten) = (self.now, 0);
-        if evict {
-            self.context.stores().for_each(|store| store.evict());
-        }
-        Ok(())
-    }
-
-    /// When the wall clock says that the engine must be written, if it lacks anything.
-    pub(crate) fn next_spill(&self) -> Option<Timestamp> {
-        (self.unwritten > 0).then(|| self.written_at.plus_ms(SPILL_INTERVAL_MS))
+        self.write_behind()
     }
 
     /// How far the task is, once everything it took is committed.

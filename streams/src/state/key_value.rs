@@ -8,7 +8,7 @@ use headwater_core::{
 
 use super::{
     BuildStore, ChangeSink, Store, copied, encoded, room,
-    stored::{decode_stored, encode_stored, restore_stored},
+    stored::{decode_stored, encode_stored, restored},
     table::{RowMut, Table},
 };
 
@@ -163,7 +163,7 @@ pub(crate) struct KeyValue<K, V> {
 }
 
 impl<K: Data, V: Data> Store for KeyValue<K, V> {
-    fn open(&mut self, state: &dyn TaskState) -> Result<()> {
+    fn prepare(&mut self, state: &dyn TaskState) -> Result<()> {
         let empty = !state.last_key(self.slot, &mut Vec::new())?;
         self.table = Table::new(empty);
         Ok(())
@@ -189,14 +189,25 @@ impl<K: Data, V: Data> Store for KeyValue<K, V> {
     }
 
     fn restore(
-        &self,
+        &mut self,
         key: &[u8],
         value: Option<&[u8]>,
-        timestamp: Timestamp,
-        batch: &mut StateBatch,
+        (timestamp, place): (Timestamp, usize),
+        _: &mut StateBatch,
     ) -> Result<()> {
-        restore_stored((self.slot, key), value, timestamp, batch);
-        Ok(())
+        self.table.restore(key, restored(&*self.value, value)?, timestamp, place)
+    }
+
+    fn begin_spill(&mut self) {
+        self.table.begin_spill();
+    }
+
+    fn restores_into_memory(&self) -> bool {
+        true
+    }
+
+    fn expect(&mut self, rows: usize, bytes_max: usize) {
+        self.table.expect(rows, bytes_max);
     }
 
     fn spill(&mut self, batch: &mut StateBatch, bytes_max: usize) -> Result<bool> {

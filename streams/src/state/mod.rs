@@ -67,14 +67,17 @@ impl StoreClock {
 /// A store of one task, of any kind. What all kinds share is written once, in `table` and in the runtime; a kind is a
 /// key layout and a typed view.
 pub(crate) trait Store: Any + Send {
-    /// Looks at what the engine holds before it is brought up to date; after the clock was set.
+    /// Looks at what the engine holds before the store is brought up to date; after the clock was set.
     fn prepare(&mut self, state: &dyn TaskState) -> Result<()> {
         let _ = state;
         Ok(())
     }
 
-    /// Looks at what the engine holds, once, after it was brought up to date and the clock was set.
-    fn open(&mut self, state: &dyn TaskState) -> Result<()>;
+    /// Looks at what the engine holds, once, after the store was brought up to date and the clock was set.
+    fn open(&mut self, state: &dyn TaskState) -> Result<()> {
+        let _ = state;
+        Ok(())
+    }
 
     /// Remembers how to take back what the next record does; without it [`Store::roll_back`] has nothing to do.
     fn begin_record(&mut self);
@@ -88,17 +91,38 @@ pub(crate) trait Store: Any + Send {
     /// Hands out every row that changed since the last call; the caller commits them next.
     fn take_changes(&mut self, sink: &mut ChangeSink<'_>) -> Result<()>;
 
-    /// What the engine must do to a row that the changelog holds.
+    /// Takes in a row that the changelog holds and the engine may not: into memory, from where it is written like any other, if
+    /// [`Store::restores_into_memory`]; else into `batch`, as what the engine must do before the store is opened.
+    /// `place` is that of the record among those of which [`Store::look_ahead`] heard by their [`Store::row_key`].
     fn restore(
-        &self,
+        &mut self,
         key: &[u8],
         value: Option<&[u8]>,
-        timestamp: Timestamp,
+        timestamp_and_place: (Timestamp, usize),
         batch: &mut StateBatch,
     ) -> Result<()>;
 
-    /// Adds committed changes that the engine does not hold yet, and stops when `batch` has `bytes_max` of them. Whether there
-    /// are more: then it is called again, when those are written.
+    /// The part of a key in the changelog by which a row is found in memory.
+    fn row_key<'a>(&self, changelog_key: &'a [u8]) -> &'a [u8] {
+        changelog_key
+    }
+
+    /// See [`Store::restore`].
+    fn restores_into_memory(&self) -> bool {
+        false
+    }
+
+    /// Hears how many rows are to be restored at most, and how much memory may be taken for them before they come.
+    fn expect(&mut self, rows: usize, bytes_max: usize) {
+        let _ = (rows, bytes_max);
+    }
+
+    /// Begins to write what was committed and the engine does not hold; what is committed from here on is for the next time. Where
+    /// the last time is not at its end, this goes with it.
+    fn begin_spill(&mut self) {}
+
+    /// Adds what is to be written, and stops when `batch` has `bytes_max` of it. Whether there is more: then it is called again, when
+    /// that is written. Not while a record is processed, or before its commit.
     fn spill(&mut self, batch: &mut StateBatch, bytes_max: usize) -> Result<bool>;
 
     /// Forgets the rows that the engine holds. Called after a spill was written.

@@ -42,9 +42,19 @@ pub(crate) fn decode_stored<V: 'static>(serde: &dyn Serde<V>, bytes: &[u8]) -> R
     let Some((timestamp, value)) = bytes.split_first_chunk::<TIMESTAMP_BYTES>() else {
         return Err(Error::corrupt(format!("a stored value has at least 8 bytes. length={}", bytes.len())));
     };
-    let value = serde.decode(value).map_err(|e| {
+    let value = decode_value(serde, value)?;
+    Ok(Loaded { value, timestamp: Timestamp(i64::from_be_bytes(*timestamp)), bytes: bytes.len() })
+}
+
+/// A value as it lies in the changelog, for a table, and how many bytes it has there.
+pub(crate) fn restored<V: 'static>(serde: &dyn Serde<V>, bytes: Option<&[u8]>) -> Result<(Option<V>, usize)> {
+    let value = bytes.map(|bytes| decode_value(serde, bytes)).transpose()?;
+    Ok((value, bytes.map_or(0, <[u8]>::len)))
+}
+
+fn decode_value<V: 'static>(serde: &dyn Serde<V>, bytes: &[u8]) -> Result<V> {
+    serde.decode(bytes).map_err(|e| {
         Error::invalid("a stored value cannot be decoded: was the type of the store's values changed?")
             .with_source(e)
-    })?;
-    Ok(Loaded { value, timestamp: Timestamp(i64::from_be_bytes(*timestamp)), bytes: bytes.len() })
+    })
 }

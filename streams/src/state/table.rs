@@ -23,8 +23,13 @@ use super::{
 const SORTED_ROW_BYTES: usize = 64;
 /// What an allocation takes beside the bytes asked for.
 const ALLOCATION_BYTES: usize = 16;
+/// What a row takes in the index.
+const INDEX_ROW_BYTES: usize = 5;
 /// So many rows are fetched from memory together.
 const FETCHED_ROWS: usize = 64;
+
+/// So many rows are sorted at once when they are written: it takes about a tenth of a second.
+const SORTED_ROWS_MAX: usize = 1 << 20;
 
 /// Where more rows than this lie between two that changed, these are sorted.
 const ROWS_PER_CHANGE_MAX: usize = 256;
@@ -38,8 +43,11 @@ pub(crate) struct Table<V> {
     ordered: bool,
     /// Where they are put into it.
     changed_bits: Vec<u64>,
-    /// Rows that were committed and that the engine does not hold yet.
+    /// Rows that were committed and that the engine does not hold yet. Those that are being written are in `spilling`, and of
+    /// these the next ones in `sorted_part`, the last of their keys first.
     unwritten: Vec<u32>,
+    spilling: Vec<u32>,
+    sorted_part: Vec<u32>,
     /// How to take back what the current record did, if that may be asked for.
     undo: Option<Vec<Undo<V>>>,
     /// Whether a key without a row has no value in the engine either.
@@ -83,6 +91,8 @@ impl<V: Clone> Table<V> {
             ordered: true,
             changed_bits: Vec::new(),
             unwritten: Vec::new(),
+            spilling: Vec::new(),
+            sorted_part: Vec::new(),
             undo: None,
             complete,
             long_key_bytes: 0,
@@ -301,7 +311,47 @@ impl<V: Clone> Table<V> {
         Ok(())
     }
 
-    /// Visits the rows that the engine does not hold yet, in the order of their keys, until `visit` says
+    /// Makes room in the index for so many rows that come, unless all of them would take more than `bytes_max`: growing it step by
+    /// step fetches every row from memory at each step.
+    pub(crate) fn expect(&mut self, rows: usize, bytes_max: usize) {
+        self.index.reserve(rows.min(bytes_max / (size_of::<Row<V>>() + INDEX_ROW_BYTES)), |at| {
+            Self::hash(&self.rows[*at as usize].key)
+        });
+    }
+
+    /// Takes in a row that was committed and that the engine may not hold: it replaces what there is. `place` is that of its record
+    /// among those looked at ahead, `value_bytes` are those of the value in the changelog.
+    pub(crate) fn restore(
+        &mut self,
+        key: &[u8],
+        (value, value_bytes): (Option<V>, usize),
+        timestamp: Timestamp,
+        place: usize,
+    ) -> Result<()> {
+        let at = self.row(key, place, || Ok(None))?.at();
+        let row = &mut self.rows[at as usize];
+        (row.value, row.timestamp) = (value, timestamp);
+        let heap_bytes = heap_bytes_of::<V>(value_bytes);
+        self.heap_bytes = self.heap_bytes + heap_bytes as usize - row.heap_bytes as usize;
+        row.heap_bytes = heap_bytes;
+        if !row.unwritten {
+            row.unwritten = true;
+            self.unwritten.push(at);
+        }
+        Ok(())
+    }
+
+    /// Begins to write: what [`Table::spill`] visits is what the engine does not hold now.
+    pub(crate) fn begin_spill(&mut self) {
+        self.spilling.append(&mut self.unwritten);
+    }
+
+    /// Whether the engine does not hold some rows that were committed.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !(self.unwritten.is_empty() && self.spilling.is_empty() && self.sorted_part.is_empty())
+    }
+
+    /// Visits the rows that are to be written, many at a time in the order of their keys, until `visit` says
     /// [`ControlFlow::Break`] behind one. Whether there are more.
     pub(crate) fn spill(
         &mut self,
@@ -315,22 +365,25 @@ impl<V: Clone> Table<V> {
         &mut self,
         mut visit: impl FnMut(&[u8], &mut Option<V>, Timestamp) -> Result<ControlFlow<()>>,
     ) -> Result<bool> {
-        let mut rows = std::mem::take(&mut self.unwritten);
-        rows.sort_unstable_by(|a, b| self.rows[*a as usize].key.cmp(&self.rows[*b as usize].key));
-        for (done, at) in (1..).zip(&rows) {
-            let row = &mut self.rows[*at as usize];
-            row.unwritten = false;
-            if visit(&row.key, &mut row.value, row.timestamp)?.is_break() {
-                self.unwritten = rows.split_off(done);
-                break;
+        loop {
+            while let Some(at) = self.sorted_part.pop() {
+                let row = &mut self.rows[at as usize];
+                row.unwritten = false;
+                if visit(&row.key, &mut row.value, row.timestamp)?.is_break() {
+                    return Ok(!(self.sorted_part.is_empty() && self.spilling.is_empty()));
+                }
             }
+            if self.spilling.is_empty() {
+                return Ok(false);
+            }
+            let part = self.spilling.split_off(self.spilling.len().saturating_sub(SORTED_ROWS_MAX));
+            self.sorted_part = self.from_the_end(part.into_iter());
         }
-        Ok(!self.unwritten.is_empty())
     }
 
     /// Forgets all rows, unless some are not in the engine yet.
     pub(crate) fn evict(&mut self) {
-        if self.uncommitted.is_empty() && self.unwritten.is_empty() {
+        if self.uncommitted.is_empty() && !self.has_unwritten() {
             let undo = self.undo.take().map(|_| Vec::new());
             *self = Self { undo, ..Self::new(false) };
         }
@@ -345,11 +398,16 @@ impl<V: Clone> Table<V> {
     /// Places of all rows with keys behind `from`, in the order of their keys and the last first.
     pub(crate) fn places_from_the_end(&self, from: Option<&[u8]>) -> Vec<u32> {
         let rows = (0..).zip(&self.rows).filter(|(_, row)| from.is_none_or(|from| row.key.as_slice() > from));
-        let mut places: Vec<(u64, u32)> = rows.map(|(at, row)| (beginning(&row.key), at)).collect();
-        // Mostly the beginning of a key decides, and no row need be fetched from memory.
+        self.from_the_end(rows.map(|(at, _)| at))
+    }
+
+    /// These places in the order of their keys, the last first.
+    fn from_the_end(&self, places: impl Iterator<Item = u32>) -> Vec<u32> {
         let key = |at: u32| &self.rows[at as usize].key;
-        places.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))));
-        places.into_iter().rev().map(|(_, at)| at).collect()
+        let mut places: Vec<(u64, u32)> = places.map(|at| (beginning(key(at)), at)).collect();
+        // Mostly the beginning of a key decides, and no row need be fetched from memory.
+        places.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| key(b.1).cmp(key(a.1))));
+        places.into_iter().map(|(_, at)| at).collect()
     }
 
     /// Key, value and timestamp of the row at a place.
@@ -393,7 +451,8 @@ impl<V: Clone> Table<V> {
             self.sorted.as_ref().map_or(0, |sorted| sorted.len() * SORTED_ROW_BYTES + self.long_key_bytes);
         // The bits for changed rows are there from the first commit on.
         let row = size_of::<Row<V>>();
-        let rows = self.rows.capacity() * row + self.rows.capacity() / 8 + self.index.capacity() * 5;
+        let rows =
+            self.rows.capacity() * row + self.rows.capacity() / 8 + self.index.capacity() * INDEX_ROW_BYTES;
         rows + self.long_key_bytes + self.heap_bytes + sorted
     }
 }
@@ -445,6 +504,7 @@ mod tests {
         table.take_changes(&mut note).unwrap();
         table.take_changes(&mut note).unwrap();
         // One at a time.
+        table.begin_spill();
         while table.spill(|key, value, time| note(key, value, time).map(|_| ControlFlow::Break(()))).unwrap()
         {
         }
@@ -551,6 +611,7 @@ mod tests {
         table.take_changes(|_, _, _| Ok(8)).unwrap();
         table.evict();
         assert_eq!(table.iter().count(), 1);
+        table.begin_spill();
         table.spill(|_, _, _| Ok(ControlFlow::Continue(()))).unwrap();
         table.evict();
         assert_eq!(table.iter().count(), 0);

@@ -11,7 +11,7 @@ use headwater_core::{
 
 use super::{
     BuildStore, ChangeSink, Closing, Store, StoreClock, encoded, room,
-    stored::{Loaded, decode_stored, encode_stored, restore_stored},
+    stored::{Loaded, decode_stored, encode_stored, restored},
     table::{RowMut, Table},
 };
 use crate::{TimeWindows, Window};
@@ -339,7 +339,7 @@ impl<A: Data> WindowStore<A> {
 
 impl<A: Data> Store for WindowStore<A> {
     /// Finds the windows that the engine holds, by one seek each; those that are closed are dropped.
-    fn open(&mut self, state: &dyn TaskState) -> Result<()> {
+    fn prepare(&mut self, state: &dyn TaskState) -> Result<()> {
         let mut from = [0; START_BYTES];
         loop {
             let mut found = None;
@@ -412,12 +412,13 @@ impl<A: Data> Store for WindowStore<A> {
         Ok(())
     }
 
+    /// What is closed is not brought back: the clock was set before.
     fn restore(
-        &self,
+        &mut self,
         key: &[u8],
         value: Option<&[u8]>,
-        timestamp: Timestamp,
-        batch: &mut StateBatch,
+        (timestamp, place): (Timestamp, usize),
+        _: &mut StateBatch,
     ) -> Result<()> {
         let Some((key, suffix)) = key.split_last_chunk::<CHANGELOG_SUFFIX_BYTES>() else {
             let length = key.len();
@@ -425,10 +426,26 @@ impl<A: Data> Store for WindowStore<A> {
                 "a window changelog key has at least 12 bytes. length={length}"
             )));
         };
-        let start = &suffix[..START_BYTES];
-        let key = [start, key].concat();
-        restore_stored((self.slot, &key), value, timestamp, batch);
-        Ok(())
+        let [start @ .., _, _, _, _] = *suffix;
+        let start = Timestamp(i64::from_be_bytes(start));
+        if self.windows.window_at(start).end <= self.clock.closed {
+            return Ok(());
+        }
+        let row = restored(&*self.value, value)?;
+        self.recent = self.pane(start);
+        self.panes[self.recent].table.restore(key, row, timestamp, place)
+    }
+
+    fn begin_spill(&mut self) {
+        self.panes.iter_mut().for_each(|pane| pane.table.begin_spill());
+    }
+
+    fn restores_into_memory(&self) -> bool {
+        true
+    }
+
+    fn row_key<'a>(&self, changelog_key: &'a [u8]) -> &'a [u8] {
+        changelog_key.split_last_chunk::<CHANGELOG_SUFFIX_BYTES>().map_or(changelog_key, |(key, _)| key)
     }
 
     fn spill(&mut self, batch: &mut StateBatch, bytes_max: usize) -> Result<bool> {

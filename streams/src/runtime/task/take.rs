@@ -77,7 +77,7 @@ impl Task {
         self.context.punctuators.set_now(now);
         self.now = now;
         if !self.is_dirty() && self.next_spill().is_some_and(|due| due <= now) {
-            self.spill(false)?;
+            self.write_behind()?;
         }
         if self.next_punctuation().is_none_or(|due| due > now) {
             return Ok(0);

@@ -426,7 +426,13 @@ impl<V: Data> Store for JoinStore<V> {
         Ok(())
     }
 
-    fn restore(&self, key: &[u8], value: Option<&[u8]>, _: Timestamp, batch: &mut StateBatch) -> Result<()> {
+    fn restore(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        _: (Timestamp, usize),
+        batch: &mut StateBatch,
+    ) -> Result<()> {
         self.restore_row(key, value, batch)
     }
 

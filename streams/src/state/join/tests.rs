@@ -77,7 +77,7 @@ impl Fixture {
         self.store.prepare(&*self.state).unwrap();
         let mut batch = StateBatch::default();
         for (key, value) in self.changelog.drain(..) {
-            self.store.restore(&key, Some(&value), Timestamp(0), &mut batch).unwrap();
+            self.store.restore(&key, Some(&value), (Timestamp(0), 0), &mut batch).unwrap();
         }
         self.state.write(&batch).unwrap();
         self.store.open(&*self.state).unwrap();
@@ -252,9 +252,9 @@ fn a_record_is_taken_back_whole() {
 
 #[test]
 fn damaged_rows_are_corrupt() {
-    let f = Fixture::new(50);
+    let mut f = Fixture::new(50);
     for key in [&b""[..], b"12 bytes....", &[0xff; 20]] {
-        let result = f.store.restore(key, Some(b""), Timestamp(0), &mut StateBatch::default());
+        let result = f.store.restore(key, Some(b""), (Timestamp(0), 0), &mut StateBatch::default());
         let expected =
             if key.first() == Some(&b'1') { Ok(()) } else { Err(headwater_core::ErrorKind::Corrupt) };
         assert_eq!(result.map_err(|e| e.kind()), expected, "{key:?}");

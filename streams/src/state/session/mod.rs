@@ -389,10 +389,10 @@ impl<A: Data> Store for SessionStore<A> {
 
     /// What is closed is not brought back: the clock was set before.
     fn restore(
-        &self,
+        &mut self,
         key: &[u8],
         value: Option<&[u8]>,
-        timestamp: Timestamp,
+        (timestamp, _): (Timestamp, usize),
         batch: &mut StateBatch,
     ) -> Result<()> {
         let (key, session) = layout::decode_changelog_key(key)?;
@@ -406,6 +406,10 @@ impl<A: Data> Store for SessionStore<A> {
             None => batch.delete(self.slot, &by_end),
         }
         Ok(())
+    }
+
+    fn begin_spill(&mut self) {
+        self.table.begin_spill();
     }
 
     fn spill(&mut self, batch: &mut StateBatch, bytes_max: usize) -> Result<bool> {
