@@ -168,7 +168,8 @@ impl Call {
     }
 }
 
-/// What an operator does that keeps nothing: with a record where it lies. All others are a [`Processor`](crate::Processor).
+/// What an operator does that keeps nothing: with a record where it lies. All others are an [`Operator`](crate::process::Operator), most of
+/// them as a [`Processor`](crate::Processor).
 pub(crate) trait Step<KIn, VIn, KOut, VOut>: Send + 'static {
     fn take(
         &mut self,

@@ -1,4 +1,5 @@
-//! The public [`Processor`] trait, which users implement and all built-in operators that keep anything.
+//! The public [`Processor`] trait, which users implement and nearly all built-in operators that keep anything; what it has in common
+//! with those that do not is in `hop.rs`.
 
 mod hop;
 

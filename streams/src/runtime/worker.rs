@@ -81,11 +81,12 @@ impl Worker {
     pub(crate) async fn turn(&mut self) -> Result<Turn> {
         let version = version(&*self.ports.log)?;
         self.seen.0 = version;
-        let (now, settings) = (self.ports.clock.now(), &self.plan.settings);
-        let before = self.plan.pace.map(|pace| pace.before(now));
+        let (now, plan) = (self.ports.clock.now(), Arc::clone(&self.plan));
+        let (settings, before) = (&plan.settings, plan.pace.map(|pace| pace.before(now)));
         self.tasks.sort_by_key(|task| (task.time(), task.id()));
         let mut taken = 0;
-        for task in &mut self.tasks {
+        for at in 0..self.tasks.len() {
+            let task = &mut self.tasks[at];
             let may_end = task.may_end(&self.board);
             taken += task.fill(&*self.ports.log, &self.board).await?;
             let records_max = settings.turn_records_max.min(settings.commit_records_max - self.uncommitted);
@@ -98,6 +99,10 @@ impl Worker {
             taken += task.tick(now)?;
             if let Some(finished) = poll_fn(|cx| task.poll_calls(cx)).now_or_never() {
                 taken += finished?;
+            }
+            // Those behind it are to have their turn, too.
+            if self.uncommitted >= settings.commit_records_max && self.commit_is_due() {
+                taken += self.commit().await?;
             }
         }
         if self.commit_is_due() || taken == 0 {
@@ -269,17 +274,50 @@ mod tests {
         (0..10_000i64).map(|n| (u32::from(n % 7 < 3), FIRST + n * 360 + n * n % 997)).collect()
     }
 
-    async fn paced(log: &MemoryLog, clock: &Arc<ManualClock>, factor: f64) -> Worker {
+    async fn worker(
+        log: &MemoryLog,
+        clock: &Arc<ManualClock>,
+        settings: Settings,
+        pace: Option<Pace>,
+    ) -> Worker {
         let builder = StreamsBuilder::new();
         builder.stream::<String, u64>("in").to("out");
-        let settings = Settings { turn_records_max: 64, ..Settings::new("app") };
         let topology = Arc::new(builder.build().unwrap());
         let mut plan = Plan::resolve(topology, settings, log).await.unwrap();
-        plan.pace = Some(Pace::new(factor, Timestamp(FIRST), clock.now()));
+        plan.pace = pace;
         let (log, state) = (Arc::new(log.clone()) as _, Arc::new(MemoryBackend::default()) as _);
         let ports = Ports { log, state, clock: Arc::clone(clock) as _ };
         let (board, tasks) = (Arc::new(Board::new(plan.tasks())), plan.tasks().collect::<Vec<_>>());
         Worker::open(Arc::new(plan), ports, (board, MetricsSink::new()), &tasks).await.unwrap()
+    }
+
+    async fn append(log: &MemoryLog, times: impl IntoIterator<Item = (u32, i64)>) {
+        log.create_topic(&TopicSpec::new("in", 2).unwrap()).await.unwrap();
+        let mut producer = log.producer(&ProducerName("input".into())).await.unwrap();
+        for (partition, time) in times {
+            let mut batch = BatchBuilder::default();
+            batch.push(Timestamp(time), Some(b"k"), Some(&1u64.to_be_bytes()), &Headers::new());
+            let partition = TopicPartition::new(TopicName::new("in").unwrap(), Partition(partition));
+            producer.append(&partition, &mut batch).unwrap();
+        }
+        producer.commit(None).await.unwrap();
+    }
+
+    /// However far behind in time another one is, and stays.
+    #[test]
+    fn a_commit_after_few_records_takes_no_task_its_turn() {
+        let (log, clock) = (MemoryLog::default(), Arc::new(ManualClock::new(Timestamp(77))));
+        block_on(async {
+            append(&log, (0..100).flat_map(|_| [(0, 5), (1, 1_000)])).await;
+            let settings = Settings { commit_records_max: 3, turn_records_max: 7, ..Settings::new("app") };
+            let mut worker = worker(&log, &clock, settings, None).await;
+            for turn in 1..20 {
+                worker.turn().await.unwrap();
+                let tasks = worker.metrics.snapshot().tasks;
+                let taken: Vec<_> = tasks.values().map(|task| (task.records, task.commits)).collect();
+                assert_eq!(taken, [(3 * turn, turn); 2]);
+            }
+        });
     }
 
     #[test]
@@ -287,16 +325,10 @@ mod tests {
         let (log, clock) = (MemoryLog::default(), Arc::new(ManualClock::new(Timestamp(77))));
         let times = times();
         block_on(async {
-            log.create_topic(&TopicSpec::new("in", 2).unwrap()).await.unwrap();
-            let mut producer = log.producer(&ProducerName("input".into())).await.unwrap();
-            for (partition, time) in &times {
-                let mut batch = BatchBuilder::default();
-                batch.push(Timestamp(*time), Some(b"k"), Some(&1u64.to_be_bytes()), &Headers::new());
-                let partition = TopicPartition::new(TopicName::new("in").unwrap(), Partition(*partition));
-                producer.append(&partition, &mut batch).unwrap();
-            }
-            producer.commit(None).await.unwrap();
-            let mut worker = paced(&log, &clock, 60.0).await;
+            append(&log, times.iter().copied()).await;
+            let pace = Pace::new(60.0, Timestamp(FIRST), clock.now());
+            let settings = Settings { turn_records_max: 64, ..Settings::new("app") };
+            let mut worker = worker(&log, &clock, settings, Some(pace)).await;
             let mut wakes = 0;
             loop {
                 while worker.turn().await.unwrap() == Turn::Busy {}
