@@ -29,8 +29,8 @@ pub use self::{
     admin::{Admin, Cleaned, TopicChanges},
     batch::{
         BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, BatchBuilder, BatchHeader, BatchMark, Compression,
-        DECOMPRESSED_BYTES_MAX, Found, HeadersRef, ProducerStamp, RecordBatch, RecordCursor, RecordRef,
-        batch_size,
+        DECOMPRESSED_BYTES_MAX, FoundRecords, HeadersRef, ProducerStamp, RecordBatch, RecordCursor,
+        RecordRef, batch_size,
     },
     calendar::date_of_day,
     clock::{Clock, ManualClock, SystemClock},

@@ -99,14 +99,14 @@ pub struct RecordCursor {
 
 /// Records that were found together, to be walked without asking each time whether the next one must be looked for: see
 /// [`RecordCursor::found`]. The cursor moves along.
-pub struct Found<'a> {
+pub struct FoundRecords<'a> {
     records: &'a [u8],
     /// From the current one on.
     spans: &'a [Span],
     place: &'a mut usize,
 }
 
-impl<'a> Found<'a> {
+impl<'a> FoundRecords<'a> {
     /// The current record; `None` when there are none at all.
     #[inline(always)]
     #[must_use]
@@ -293,9 +293,9 @@ impl RecordCursor {
 
     /// The current record, and those that were found together with it and come behind it.
     #[inline]
-    pub fn found(&mut self) -> Found<'_> {
+    pub fn found(&mut self) -> FoundRecords<'_> {
         let spans = self.block[..self.found].get(self.place..).unwrap_or_default();
-        Found { records: &self.records, spans, place: &mut self.place }
+        FoundRecords { records: &self.records, spans, place: &mut self.place }
     }
 
     /// Offset of the current record, without building a [`RecordRef`].

@@ -40,7 +40,7 @@ use self::attributes::Attributes;
 pub use self::{
     builder::{BatchBuilder, BatchMark, ProducerStamp},
     compression::{Compression, DECOMPRESSED_BYTES_MAX},
-    cursor::{Found, HeadersRef, RecordCursor, RecordRef},
+    cursor::{FoundRecords, HeadersRef, RecordCursor, RecordRef},
     outline::BatchHeader,
 };
 use crate::{Error, Offset, Result, Timestamp, TimestampType, checksum::crc32c};

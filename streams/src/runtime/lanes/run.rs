@@ -1,16 +1,16 @@
 //! Records of one lane that a source takes one after another, without a question to anybody in between.
 //!
 //! What can be known once for many records is found out before the first: which of them come before everything in the other
-//! lanes, and how many the task wants. They are all of those found together ([`Found`]), so that moving on is
+//! lanes, and how many the task wants. They are all of those found together ([`FoundRecords`]), so that moving on is
 //! nothing but counting. The last of them stays the lane's next record, for [`Lane::take`].
 
-use headwater_core::{Found, RecordRef, Timestamp};
+use headwater_core::{FoundRecords, RecordRef, Timestamp};
 
 use super::{Head, Lane, Timing};
 
 /// See the module.
 pub(crate) struct Run<'a> {
-    found: Found<'a>,
+    found: FoundRecords<'a>,
     /// Lane time once the current record is taken.
     head_time: &'a mut Timestamp,
     /// That of the last that was taken.
