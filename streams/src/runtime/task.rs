@@ -163,6 +163,8 @@ impl Task {
         context.punctuators.set_since(since);
         sources.iter_mut().try_for_each(|source| source.call(Call::Init, context))?;
         context.punctuators.set_since(None);
+        // What was stored is committed like all else, also when no record comes: until then the engine is not written.
+        self.uncommitted += u64::from(self.uncommitted_bytes() > 0);
         Ok(())
     }
 

@@ -265,7 +265,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Settings, StreamsBuilder, replay::Pace};
+    use crate::{Concurrency, Settings, StreamsBuilder, replay::Pace};
 
     const FIRST: i64 = 1_000_000;
 
@@ -282,6 +282,16 @@ mod tests {
     ) -> Worker {
         let builder = StreamsBuilder::new();
         builder.stream::<String, u64>("in").to("out");
+        worker_of(builder, log, clock, settings, pace).await
+    }
+
+    async fn worker_of(
+        builder: StreamsBuilder,
+        log: &MemoryLog,
+        clock: &Arc<ManualClock>,
+        settings: Settings,
+        pace: Option<Pace>,
+    ) -> Worker {
         let topology = Arc::new(builder.build().unwrap());
         let mut plan = Plan::resolve(topology, settings, log).await.unwrap();
         plan.pace = pace;
@@ -317,6 +327,30 @@ mod tests {
                 let taken: Vec<_> = tasks.values().map(|task| (task.records, task.commits)).collect();
                 assert_eq!(taken, [(3 * turn, turn); 2]);
             }
+        });
+    }
+
+    /// A write of state that is due comes behind the commit, which comes behind the call.
+    #[test]
+    fn a_worker_that_waits_for_a_call_does_not_wake_to_write_state() {
+        let (log, clock) = (MemoryLog::default(), Arc::new(ManualClock::new(Timestamp(77))));
+        let builder = StreamsBuilder::new();
+        let counts = builder.stream::<String, u64>("in").group_by_key().count("counts").to_stream();
+        let first_only = |_: String, count: Option<u64>| async move {
+            if count > Some(1) { std::future::pending().await } else { Ok(count) }
+        };
+        counts.map_async("asked", Concurrency::ordered(4), first_only).to("out");
+        block_on(async {
+            append(&log, [(0, 1)]).await;
+            let mut worker = worker_of(builder, &log, &clock, Settings::new("app"), None).await;
+            while worker.turn().await.unwrap() == Turn::Busy {}
+            let due = worker.until_due().map(|due| due.as_secs());
+            assert_eq!(due, Some(600), "a row is to be written");
+            append(&log, [(0, 2)]).await;
+            clock.advance_ms(601_000);
+            while worker.turn().await.unwrap() == Turn::Busy {}
+            assert!(worker.has_open_calls());
+            assert_eq!(worker.until_due(), None);
         });
     }
 

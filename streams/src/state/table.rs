@@ -377,7 +377,7 @@ impl<V: Clone> Table<V> {
                 return Ok(false);
             }
             let part = self.spilling.split_off(self.spilling.len().saturating_sub(SORTED_ROWS_MAX));
-            self.sorted_part = self.from_the_end(part.into_iter());
+            self.sorted_part = self.last_key_first(part.into_iter());
         }
     }
 
@@ -398,11 +398,11 @@ impl<V: Clone> Table<V> {
     /// Places of all rows with keys behind `from`, in the order of their keys and the last first.
     pub(crate) fn places_from_the_end(&self, from: Option<&[u8]>) -> Vec<u32> {
         let rows = (0..).zip(&self.rows).filter(|(_, row)| from.is_none_or(|from| row.key.as_slice() > from));
-        self.from_the_end(rows.map(|(at, _)| at))
+        self.last_key_first(rows.map(|(at, _)| at))
     }
 
     /// These places in the order of their keys, the last first.
-    fn from_the_end(&self, places: impl Iterator<Item = u32>) -> Vec<u32> {
+    fn last_key_first(&self, places: impl Iterator<Item = u32>) -> Vec<u32> {
         let key = |at: u32| &self.rows[at as usize].key;
         let mut places: Vec<(u64, u32)> = places.map(|at| (beginning(key(at)), at)).collect();
         // Mostly the beginning of a key decides, and no row need be fetched from memory.

@@ -337,6 +337,16 @@ impl<A: Data> WindowStore<A> {
     }
 }
 
+/// The start of a window as it lies in a key. One that is negative would not sort by its bytes, and none begins at the end of time,
+/// behind which there is nothing to seek.
+fn start_of(bytes: [u8; START_BYTES]) -> Result<Timestamp> {
+    let start = Timestamp(i64::from_be_bytes(bytes));
+    if start < Timestamp(0) || start == Timestamp(i64::MAX) {
+        return Err(Error::corrupt(format!("no window begins at the time of a row. start={start}")));
+    }
+    Ok(start)
+}
+
 impl<A: Data> Store for WindowStore<A> {
     /// Finds the windows that the engine holds, by one seek each; those that are closed are dropped.
     fn prepare(&mut self, state: &dyn TaskState) -> Result<()> {
@@ -352,7 +362,7 @@ impl<A: Data> Store for WindowStore<A> {
                 return Ok(());
             };
             let start = start.ok_or_else(|| Error::corrupt("a stored window key is shorter than 8 bytes"))?;
-            let start = Timestamp(i64::from_be_bytes(start));
+            let start = start_of(start)?;
             // Closed is what was sent, not what the present size and grace would have closed: those may have changed.
             if self.windows.window_at(start).end <= self.clock.closed {
                 self.expired.push(start);
@@ -427,7 +437,7 @@ impl<A: Data> Store for WindowStore<A> {
             )));
         };
         let [start @ .., _, _, _, _] = *suffix;
-        let start = Timestamp(i64::from_be_bytes(start));
+        let start = start_of(start)?;
         if self.windows.window_at(start).end <= self.clock.closed {
             return Ok(());
         }
@@ -511,5 +521,46 @@ impl<A: Data> Store for WindowStore<A> {
 
     fn late(&self) -> u64 {
         self.late
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use headwater_core::{
+        DefaultSerde as _, ErrorKind, Partition, StateBackend as _, TaskId, memory::MemoryBackend,
+    };
+
+    use super::*;
+
+    /// Such rows would not sort by their bytes, or be found again and again.
+    #[test]
+    fn a_row_of_a_window_that_cannot_be_is_corrupt() {
+        let windows = TimeWindows::tumbling(Duration::from_millis(10));
+        let task = TaskId { subtopology: 0, partition: Partition(0) };
+        let mut state = MemoryBackend::default().open(task, &["windows".to_owned()]).unwrap();
+        for (start, fits) in
+            [(0, true), (10, true), (i64::MAX - 1, true), (i64::MAX, false), (-1, false), (i64::MIN, false)]
+        {
+            let mut store = WindowStoreSpec { windows, value: u64::default_serde() }.build(StoreId(0));
+            store.prepare(&*state).unwrap();
+            let key = [&b"k"[..], &i64::to_be_bytes(start), &[0; 4]].concat();
+            let mut batch = StateBatch::default();
+            let restored = store.restore(&key, Some(&[0; 8]), (Timestamp(1), 0), &mut batch);
+            assert_eq!(
+                restored.map_err(|e| e.kind()),
+                if fits { Ok(()) } else { Err(ErrorKind::Corrupt) },
+                "{start}"
+            );
+            store.begin_spill();
+            assert!(!store.spill(&mut batch, usize::MAX).unwrap());
+            state.write(&batch).unwrap();
+        }
+        let mut batch = StateBatch::default();
+        batch.put(StoreId(0), &i64::MAX.to_be_bytes(), &[0; 16]);
+        state.write(&batch).unwrap();
+        let mut store = WindowStoreSpec { windows, value: u64::default_serde() }.build(StoreId(0));
+        assert_eq!(store.prepare(&*state).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod behind;
 mod ports;
 
 use std::{
@@ -125,14 +126,14 @@ fn settings(memory_bytes: usize) -> Settings {
 struct World {
     log: MemoryLog,
     fault: Fault,
-    ports: (Arc<dyn Log>, Arc<dyn headwater_core::StateBackend>),
+    ports: (Arc<dyn Log>, Arc<dyn StateBackend>),
 }
 
 impl World {
     /// With all input in place.
     fn new(fault: Fault) -> Self {
         let log = MemoryLog::default();
-        let ports: (Arc<dyn Log>, Arc<dyn headwater_core::StateBackend>) = (
+        let ports: (Arc<dyn Log>, Arc<dyn StateBackend>) = (
             Arc::new(FaultyLog {
                 inner: log.clone(),
                 fault: fault.clone(),
@@ -346,6 +347,18 @@ fn with_rows(topology: Topology) -> (TopologyTestDriver, Ports, Fault) {
     (driver, ports, fault)
 }
 
+/// A store of what came.
+fn large_rows() -> Topology {
+    let builder = StreamsBuilder::new();
+    let store = builder.key_value_store::<String, Vec<u8>>("rows");
+    let handle = store.clone();
+    builder
+        .stream::<String, Vec<u8>>("rows-in")
+        .process::<String, u64, _>(&[&store], move || Keep(handle.clone()))
+        .to("out");
+    builder.build().unwrap()
+}
+
 type Ports = (Arc<dyn Log>, Arc<dyn StateBackend>);
 
 fn written(fault: &Fault) -> u64 {
@@ -387,26 +400,16 @@ fn a_restore_that_ends_half_way_goes_on_where_it_was() {
 /// Rows that are restored into memory and have no room there are written like those of a running task, also half way.
 #[test]
 fn what_has_no_room_in_memory_is_written_while_it_is_restored() {
-    let topology = || {
-        let builder = StreamsBuilder::new();
-        let store = builder.key_value_store::<String, Vec<u8>>("rows");
-        let handle = store.clone();
-        builder
-            .stream::<String, Vec<u8>>("rows-in")
-            .process::<String, u64, _>(&[&store], move || Keep(handle.clone()))
-            .to("out");
-        builder.build().unwrap()
-    };
     // Half of it is for rows: a third of what there are.
     let less = || Settings { memory_bytes: 8 << 20, ..Settings::new("app") };
     for at in [1, 2] {
-        let (driver, ports, fault) = with_rows(topology());
+        let (driver, ports, fault) = with_rows(large_rows());
         drop(driver);
         fault.arm_at("after a write of state", at);
-        assert!(TopologyTestDriver::on(topology(), less(), 1, ports.clone()).is_err());
+        assert!(TopologyTestDriver::on(large_rows(), less(), 1, ports.clone()).is_err());
         let restored = written(&fault);
         assert!(restored > 0 && restored < ROWS, "{restored} of {ROWS} after write {at}");
-        let mut driver = TopologyTestDriver::on(topology(), less(), 1, ports.clone()).unwrap();
+        let mut driver = TopologyTestDriver::on(large_rows(), less(), 1, ports.clone()).unwrap();
         let told = driver.metrics().total();
         assert_eq!((told.restored, told.to_restore), (ROWS - restored, 0));
         // What is in memory yet is written behind, without a record that comes.

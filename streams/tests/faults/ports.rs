@@ -45,6 +45,7 @@ impl Fault {
     pub(crate) fn arm_at(&self, name: &'static str, at: u64) {
         let mut steps = self.0.lock().unwrap();
         (steps.armed, steps.only, steps.at, steps.times) = (true, Some(name), at, 1);
+        (steps.count, steps.fired) = (0, Vec::new());
     }
 
     /// Names of the calls that failed.

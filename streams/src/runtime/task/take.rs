@@ -76,7 +76,7 @@ impl Task {
     pub(crate) fn tick(&mut self, now: Timestamp) -> Result<usize> {
         self.context.punctuators.set_now(now);
         self.now = now;
-        if !self.is_dirty() && self.next_spill().is_some_and(|due| due <= now) {
+        if self.next_spill().is_some_and(|due| due <= now) {
             self.write_behind()?;
         }
         if self.next_punctuation().is_none_or(|due| due > now) {

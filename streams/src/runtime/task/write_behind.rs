@@ -48,6 +48,11 @@ impl Behind {
         }
     }
 
+    /// Whether the write that is under way takes so long that the next one is due.
+    fn is_late(&self, now: Timestamp) -> bool {
+        !self.writing.is_empty() && self.began_at.plus_ms(INTERVAL_MS) <= now
+    }
+
     /// When the wall clock says that there is something to write.
     fn due(&self) -> Option<Timestamp> {
         if self.writing.is_empty() {
@@ -65,8 +70,8 @@ impl Task {
         if self.context.stores().any(|store| store.bytes() > max) {
             return self.spill(true);
         }
-        if is_full && !self.behind.writing.is_empty() {
-            // It comes faster than it is written.
+        if is_full && !self.behind.writing.is_empty() || self.behind.is_late(self.now) {
+            // It comes faster than it is written, or there are too few turns to write it.
             return self.spill(false);
         }
         if !is_full && self.next_spill().is_none_or(|due| due > self.now) {
@@ -91,9 +96,10 @@ impl Task {
         Ok(())
     }
 
-    /// When the wall clock says that the engine must be written, if it lacks anything.
+    /// When the wall clock says that the engine must be written, if it lacks anything; `None` also while a commit must come first,
+    /// which may have to wait for calls.
     pub(crate) fn next_spill(&self) -> Option<Timestamp> {
-        self.behind.due()
+        self.behind.due().filter(|_| !self.is_dirty())
     }
 
     fn begin_spill(&mut self) {
