@@ -58,6 +58,8 @@ const EMPTY_NAMES: &[&str] =
     &["common", "helper", "helpers", "impl", "impls", "internal", "internals", "misc", "util", "utils"];
 /// Lines of a file, its tests not counted. Longer ones answer more than one question.
 const LINES_MAX: usize = 500;
+/// The largest file that there is is some readings of an example; what a run leaves is larger.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -192,6 +194,31 @@ fn files_are_tidy() {
     assert!(sources.len() > 50, "only {} files found: is the list of folders right?", sources.len());
     let wrong: Vec<_> = sources.iter().flat_map(untidy).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What a benchmark or a demo has written does not belong here.
+#[test]
+fn files_are_small() {
+    let ignored = fs::read_to_string(root().join(".gitignore")).unwrap();
+    let ignored: Vec<&str> =
+        ignored.lines().map(|line| line.trim_start_matches('/')).chain([".git"]).collect();
+    let (mut folders, mut files, mut large) = (vec![root().to_owned()], 0, Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap()) {
+            let (path, about) = (entry.path(), entry.metadata().unwrap());
+            if ignored.iter().any(|name| entry.file_name() == *name) {
+                continue;
+            }
+            if about.is_dir() {
+                folders.push(path);
+            } else {
+                files += 1;
+                large.extend((about.len() > FILE_BYTES_MAX).then_some(path));
+            }
+        }
+    }
+    assert!(files > 300, "only {files} files found");
+    assert!(large.is_empty(), "larger than {FILE_BYTES_MAX} bytes: {large:#?}");
 }
 
 /// The workspace as it is, with one more dependency of `from`.
