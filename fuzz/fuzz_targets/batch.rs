@@ -142,7 +142,7 @@ fn walk(batch: &RecordBatch) -> Option<Vec<OwnedRecord>> {
             }
         }
         let record = cursor.current().expect("it stands on one");
-        assert_eq!(cursor.block_keys().nth(cursor.place()), Some(record.key));
+        cursor.with_block_keys(|keys| assert_eq!(keys.get(cursor.place()), Some(&record.key)));
         assert_eq!((cursor.offset(), cursor.timestamp()), (Some(record.offset), Some(record.timestamp)));
         records.push(owned(&record));
     }

@@ -56,9 +56,18 @@ impl<K: Clone, V: Clone> Lent<'_, K, V> {
     /// Shows a copy of the record to `see`, which may take it apart.
     #[inline]
     pub(crate) fn with_copy<R>(&self, see: impl FnOnce(Lent<'_, K, V>) -> R) -> R {
-        let Rest { value, timestamp, headers } = &*self.rest;
-        let mut rest = Rest { value: value.clone(), timestamp: *timestamp, headers: headers.clone() };
-        see(Lent::new(&mut self.key.clone(), &mut rest))
+        let Rest { timestamp, headers, .. } = &*self.rest;
+        let (key, value) = (self.key().clone(), self.value().clone());
+        Lent::with(Record { key, value, timestamp: *timestamp, headers: headers.clone() }, see)
+    }
+}
+
+impl<K, V> Lent<'_, K, V> {
+    /// Shows a record to `see`, which may take it apart.
+    #[inline(always)]
+    pub(crate) fn with<R>(record: Record<K, V>, see: impl FnOnce(Lent<'_, K, V>) -> R) -> R {
+        let Record { key, value, timestamp, headers } = record;
+        see(Lent::new(&mut Some(key), &mut Rest::new(value, timestamp, headers)))
     }
 }
 
@@ -168,8 +177,7 @@ impl Call {
     }
 }
 
-/// What an operator does that keeps nothing: with a record where it lies. All others are an [`Operator`](crate::process::Operator), most of
-/// them as a [`Processor`](crate::Processor).
+/// What an operator does that keeps nothing: with a record where it lies. All others are a [`Processor`](crate::Processor).
 pub(crate) trait Step<KIn, VIn, KOut, VOut>: Send + 'static {
     fn take(
         &mut self,

@@ -1,5 +1,4 @@
-//! The public [`Processor`] trait, which users implement and nearly all built-in operators that keep anything; what it has in common
-//! with those that do not is in `hop.rs`.
+//! The public [`Processor`] trait, which users implement and all built-in operators that keep anything.
 
 mod hop;
 
@@ -7,9 +6,9 @@ use std::time::Duration;
 
 use headwater_core::{Data, Error, Record, Result, TaskId, Timestamp};
 
-pub(crate) use self::hop::{Hop, Operator, Whole};
+pub(crate) use self::hop::Hop;
 use crate::{
-    edge::{Lent, Process, Rest},
+    edge::{Lent, Process},
     runtime::{
         context::TaskContext,
         panic::{catch, panicked},
@@ -117,9 +116,7 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
         if record.timestamp.0 < 0 {
             return Err(negative(record.timestamp));
         }
-        let Record { key, value, timestamp, headers } = record;
-        let mut rest = Rest::new(value, timestamp, headers);
-        self.next.process(Lent::new(&mut Some(key), &mut rest), self.task)
+        Lent::with(record, |record| self.next.process(record, self.task))
     }
 
     /// As [`ProcessorContext::forward`], for a row that a store sends by itself: a panic of those that follow is its error.

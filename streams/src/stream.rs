@@ -2,13 +2,13 @@
 
 use std::{cell::RefCell, marker::PhantomData, rc::Rc};
 
-use headwater_core::{Data, Error};
+use headwater_core::{Data, Error, Result};
 
 use crate::{
-    Processor,
+    Processor, ProcessorContext,
     builder::Graph,
-    edge::{Next, Step, Stepping},
-    process::{Hop, Operator, Whole},
+    edge::{Lent, Next, Step, Stepping},
+    process::Hop,
     topology::{BuildNode, Effect, NodeId, NodeKind, OperatorNode},
 };
 
@@ -49,22 +49,28 @@ impl<K: Data, V: Data> KStream<K, V> {
         V2: Data,
         P: Processor<K, V, K2, V2>,
     {
-        self.then_operator(role, stores, move || Whole(supplier()))
+        self.then_taking(role, stores, supplier, |processor, record, cx| processor.process(record.take(), cx))
     }
 
-    /// As [`KStream::then`], for an operator that looks at records where they lie.
-    pub(crate) fn then_operator<K2, V2, O>(
+    /// As [`KStream::then`], for a processor that can take records where they lie.
+    pub(crate) fn then_taking<K2, V2, P>(
         &self,
         role: &'static str,
         stores: &[usize],
-        supplier: impl Fn() -> O + Send + Sync + 'static,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+        take: impl Fn(&mut P, Lent<'_, K, V>, &mut ProcessorContext<'_, K2, V2>) -> Result<()>
+        + Copy
+        + Send
+        + Sync
+        + 'static,
     ) -> KStream<K2, V2>
     where
         K2: Data,
         V2: Data,
-        O: Operator<K, V, K2, V2>,
+        P: Processor<K, V, K2, V2>,
     {
-        let put = move |next| -> Next<K, V> { Box::new(Hop::<O, K, V, K2, V2>::new(supplier(), next)) };
+        let put =
+            move |next| -> Next<K, V> { Box::new(Hop::<P, _, K, V, K2, V2>::new(supplier(), take, next)) };
         self.then_node(role, stores, Box::new(OperatorNode::<K, V, K2, V2, _>::new(put)))
     }
 

@@ -259,9 +259,14 @@ impl RecordCursor {
         self.place
     }
 
-    /// The keys of the records that were found together with the current one.
-    pub fn block_keys(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        self.block[..self.found].iter().map(|span| slice(&self.records, span.key))
+    /// Hands out the keys of the records that were found together with the current one.
+    #[inline]
+    pub fn with_block_keys<R>(&self, take: impl FnOnce(&mut [Option<&[u8]>]) -> R) -> R {
+        let mut keys = [None; Self::BLOCK];
+        keys.iter_mut()
+            .zip(&self.block[..self.found])
+            .for_each(|(key, span)| *key = slice(&self.records, span.key));
+        take(&mut keys[..self.found])
     }
 
     /// The record it stands on, after [`RecordCursor::advance`] said `true`.
@@ -383,7 +388,7 @@ fn short_front(bytes: &[u8], at: usize) -> Option<Front> {
     }
     #[expect(clippy::cast_possible_truncation, reason = "a batch is shorter than 2 GiB")]
     let key = (start as u32, at as u32);
-    let timestamp_delta = i64::from(timestamp >> 1) ^ -i64::from(timestamp & 1);
+    let timestamp_delta = varint::unzigzag(u64::from(timestamp));
     Some(Front { end, timestamp_delta, offset_delta: u64::from(offset >> 1), key, at })
 }
 

@@ -44,6 +44,11 @@ fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
+#[inline]
+pub(super) fn unzigzag(zigzag: u64) -> i64 {
+    (zigzag >> 1).cast_signed() ^ -((zigzag & 1).cast_signed())
+}
+
 /// Appends the front of a record: room for its length, no attributes, its deltas, room for the length of its key.
 #[inline(always)]
 pub(super) fn put_front(out: &mut Vec<u8>, (record, key): (usize, usize), (timestamp, offset): (i64, i64)) {
@@ -77,9 +82,7 @@ fn spread(value: u64) -> (u64, usize) {
 #[cold]
 fn put_long_front(out: &mut Vec<u8>, (record, key): (usize, usize), deltas: (u64, u64)) {
     out.extend_from_slice(&[0; LENGTH_BYTES_MAX + 1][..=record]);
-    for zigzag in [deltas.0, deltas.1] {
-        put(out, (zigzag >> 1).cast_signed() ^ -((zigzag & 1).cast_signed()));
-    }
+    [deltas.0, deltas.1].into_iter().for_each(|zigzag| put(out, unzigzag(zigzag)));
     out.extend_from_slice(&[0; LENGTH_BYTES_MAX][..key]);
 }
 
@@ -89,7 +92,7 @@ pub(super) fn get(bytes: &[u8], at: &mut usize) -> Option<i64> {
     let first = *bytes.get(*at)?;
     *at += 1;
     let zigzag = if first < 0x80 { u64::from(first) } else { get_rest(bytes, at, first)? };
-    Some((zigzag >> 1).cast_signed() ^ -((zigzag & 1).cast_signed()))
+    Some(unzigzag(zigzag))
 }
 
 /// Most varints of a record are one byte long; the others come here.

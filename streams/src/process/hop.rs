@@ -1,129 +1,53 @@
-//! The node of an operator that keeps something: it, and those that follow it.
+//! The node of a processor: it, and those that follow it.
 
 use std::marker::PhantomData;
 
-use headwater_core::{Data, Error, Result, Timestamp};
+use headwater_core::{Data, Error, Result};
 
 use super::{Processor, ProcessorContext};
 use crate::{
     edge::{Call, Lent, Next, Process},
     runtime::{
         context::TaskContext,
-        punctuation::{Due, ProcessorNumber, Punctuation},
+        punctuation::{Due, ProcessorNumber},
     },
 };
 
-/// What is asked of an operator that keeps something: the same as of a [`Processor`], which most are, but it sees records where
-/// they lie. One that sends no record on for most that it takes need not move them.
-pub(crate) trait Operator<KIn, VIn, KOut, VOut>: Send + 'static {
-    /// [`Processor::init`].
-    fn init(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
-        let _ = cx;
-        Ok(())
-    }
-
-    /// [`Processor::process`].
-    fn take(&mut self, record: Lent<'_, KIn, VIn>, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()>;
-
-    /// [`Processor::advance`].
-    fn advance(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
-        let _ = cx;
-        Ok(())
-    }
-
-    /// [`Processor::punctuate`].
-    fn punctuate(
-        &mut self,
-        punctuation: Punctuation,
-        time: Timestamp,
-        cx: &mut ProcessorContext<'_, KOut, VOut>,
-    ) -> Result<()> {
-        let _ = (punctuation, time, cx);
-        Ok(())
-    }
-
-    /// [`Processor::flush`].
-    fn flush(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
-        let _ = cx;
-        Ok(())
-    }
-
-    /// [`Processor::before_commit`].
-    fn before_commit(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
-        let _ = cx;
-        Ok(())
-    }
-}
-
-/// A processor: it gets records whole.
-pub(crate) struct Whole<P>(pub(crate) P);
-
-impl<KIn, VIn, KOut, VOut, P> Operator<KIn, VIn, KOut, VOut> for Whole<P>
-where
-    P: Processor<KIn, VIn, KOut, VOut>,
-{
-    fn init(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
-        self.0.init(cx)
-    }
-
-    #[inline]
-    fn take(&mut self, record: Lent<'_, KIn, VIn>, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
-        self.0.process(record.take(), cx)
-    }
-
-    fn advance(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
-        self.0.advance(cx)
-    }
-
-    fn punctuate(
-        &mut self,
-        punctuation: Punctuation,
-        time: Timestamp,
-        cx: &mut ProcessorContext<'_, KOut, VOut>,
-    ) -> Result<()> {
-        self.0.punctuate(punctuation, time, cx)
-    }
-
-    fn flush(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
-        self.0.flush(cx)
-    }
-
-    fn before_commit(&mut self, cx: &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> {
-        self.0.before_commit(cx)
-    }
-}
-
-/// An operator and those that follow it.
-pub(crate) struct Hop<O, KIn, VIn, KOut, VOut> {
-    operator: O,
+/// A processor, how it takes a record, and those that follow it.
+pub(crate) struct Hop<P, T, KIn, VIn, KOut, VOut> {
+    processor: P,
+    /// Mostly [`Processor::process`]; one that sends no record on for most that it takes need not move them.
+    take: T,
     next: Next<KOut, VOut>,
     number: ProcessorNumber,
     input: PhantomData<fn(KIn, VIn)>,
 }
 
-impl<O, KIn, VIn, KOut, VOut> Hop<O, KIn, VIn, KOut, VOut> {
-    pub(crate) fn new(operator: O, next: Next<KOut, VOut>) -> Self {
-        Self { operator, next, number: ProcessorNumber::NONE, input: PhantomData }
+impl<P, T, KIn, VIn, KOut, VOut> Hop<P, T, KIn, VIn, KOut, VOut> {
+    pub(crate) fn new(processor: P, take: T, next: Next<KOut, VOut>) -> Self {
+        Self { processor, take, next, number: ProcessorNumber::NONE, input: PhantomData }
     }
 }
 
-impl<KIn, VIn, KOut, VOut, O> Process<KIn, VIn> for Hop<O, KIn, VIn, KOut, VOut>
+impl<KIn, VIn, KOut, VOut, P, T> Process<KIn, VIn> for Hop<P, T, KIn, VIn, KOut, VOut>
 where
     KIn: Data,
     VIn: Data,
     KOut: Data,
     VOut: Data,
-    O: Operator<KIn, VIn, KOut, VOut>,
+    P: Processor<KIn, VIn, KOut, VOut>,
+    T: Fn(&mut P, Lent<'_, KIn, VIn>, &mut ProcessorContext<'_, KOut, VOut>) -> Result<()> + Send,
 {
     #[inline]
     fn process(&mut self, record: Lent<'_, KIn, VIn>, task: &mut TaskContext) -> Result<()> {
         let processor = self.number;
-        self.operator.take(record, &mut ProcessorContext { next: &mut *self.next, task, processor })
+        let cx = &mut ProcessorContext { next: &mut *self.next, task, processor };
+        (self.take)(&mut self.processor, record, cx)
     }
 
     fn flush(&mut self, task: &mut TaskContext) -> Result<()> {
         let processor = self.number;
-        self.operator.flush(&mut ProcessorContext { next: &mut *self.next, task, processor })?;
+        self.processor.flush(&mut ProcessorContext { next: &mut *self.next, task, processor })?;
         self.next.flush(task)
     }
 
@@ -135,14 +59,14 @@ where
             Call::Init => {
                 let processor = task.punctuators.add_processor();
                 self.number = processor;
-                self.operator.init(&mut ProcessorContext { next: &mut Unready, task, processor })?;
+                self.processor.init(&mut ProcessorContext { next: &mut Unready, task, processor })?;
                 self.next.call(call, task)
             }
             Call::Punctuate => match task.punctuators.take_call(self.number) {
                 Some(Due { punctuation, time, .. }) => {
                     let processor = self.number;
                     let cx = &mut ProcessorContext { next: &mut *self.next, task, processor };
-                    self.operator.punctuate(punctuation, time, cx)
+                    self.processor.punctuate(punctuation, time, cx)
                 }
                 None if task.punctuators.is_calling() => self.next.call(call, task),
                 None => Ok(()),
@@ -153,9 +77,9 @@ where
                 // What came from above just now may have moved time, and its results must not wait for the next commit; unless
                 // it is in the middle of closing.
                 if !cx.task.is_unfinished {
-                    self.operator.advance(cx)?;
+                    self.processor.advance(cx)?;
                 }
-                self.operator.before_commit(cx)?;
+                self.processor.before_commit(cx)?;
                 self.next.call(call, task)
             }
             Call::Advance => {
@@ -164,9 +88,9 @@ where
                 if !cx.task.is_unfinished {
                     // What it has gathered is earlier than the time that passes.
                     if cx.task.passing().is_some() {
-                        self.operator.flush(cx)?;
+                        self.processor.flush(cx)?;
                     }
-                    self.operator.advance(cx)?;
+                    self.processor.advance(cx)?;
                 }
                 self.next.call(call, task)
             }

@@ -193,14 +193,9 @@ impl Lane {
 
     /// Hands out the keys of the records found with the next one.
     pub(crate) fn with_block_keys(&self, take: impl FnOnce(&[Option<&[u8]>])) {
-        let Some(head) = &self.head else { return };
-        let mut keys = [None; RecordCursor::BLOCK];
-        let mut count = 0;
-        for (slot, key) in keys.iter_mut().zip(head.cursor.block_keys()) {
-            *slot = key;
-            count += 1;
+        if let Some(head) = &self.head {
+            head.cursor.with_block_keys(|keys| take(keys));
         }
-        take(&keys[..count]);
     }
 
     /// Counts the next record as taken, and moves on; `false` when no other is at hand. The time of a record that was

@@ -87,11 +87,8 @@ pub(crate) async fn restore(
 
 /// Shows the store the keys of records that were found together with the current one: their rows are fetched together.
 fn look_ahead(store: &mut dyn Store, cursor: &RecordCursor) {
-    let mut keys = [None; RecordCursor::BLOCK];
-    let mut count = 0;
-    for (slot, key) in keys.iter_mut().zip(cursor.block_keys()) {
-        *slot = key.map(|key| store.row_key(key));
-        count += 1;
-    }
-    store.look_ahead(0, &keys[..count]);
+    cursor.with_block_keys(|keys| {
+        keys.iter_mut().flatten().for_each(|key| *key = store.row_key(key));
+        store.look_ahead(0, keys);
+    });
 }

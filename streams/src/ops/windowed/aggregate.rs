@@ -9,9 +9,8 @@ use super::{
     on_late::{IsLate, in_time},
 };
 use crate::{
-    Emit, ProcessorContext, TimeWindows, WindowedStream, WindowedTable,
+    Emit, Processor, ProcessorContext, TimeWindows, WindowedStream, WindowedTable,
     edge::Lent,
-    process::Operator,
     state::{WindowStore, WindowStoreSpec},
     topology::Effect,
     windows::{Window, Windowed},
@@ -88,7 +87,7 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
         let is_late = is_late::<K, A>(store, windows, SerdeRef::clone(&key));
         let stream = in_time(stream, on_late, store, is_late);
         let effect = Effect::windowed(windows, emit);
-        let results = stream.then_operator(role, &[store], move || WindowAggregate {
+        let supplier = move || WindowAggregate {
             store,
             windows,
             emit,
@@ -98,7 +97,8 @@ impl<K: Data, V: Data> WindowedStream<K, V> {
             key_bytes: Vec::new(),
             slot: Window { start: Timestamp(0), end: Timestamp(0) },
             comparison: Comparison::default(),
-        });
+        };
+        let results = stream.then_taking(role, &[store], supplier, WindowAggregate::take);
         WindowedTable(results.marked(effect))
     }
 }
@@ -134,6 +134,33 @@ struct WindowAggregate<K, A, F> {
 }
 
 impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
+    /// Takes a record where it lies: most are never moved.
+    #[inline]
+    fn take<V: Data>(
+        &mut self,
+        record: Lent<'_, K, V>,
+        cx: &mut ProcessorContext<'_, Windowed<K>, A>,
+    ) -> Result<()>
+    where
+        F: Fn(&K, V, &mut Option<A>),
+    {
+        self.key_bytes.clear();
+        if !self.key.encode_nullable(record.key(), &mut self.key_bytes)? {
+            // Kafka drops it, too: `KStreamWindowAggregate`.
+            cx.task.null_keys += 1;
+            return Ok(());
+        }
+        // Mostly that of the last record, and a division is dear.
+        if !self.slot.contains(record.timestamp()) {
+            self.slot = self.windows.slot_of(record.timestamp())?;
+        }
+        let last = self.windows.window_at(self.slot.start);
+        if self.windows.overlap() {
+            self.update_earlier(&record, cx)?;
+        }
+        self.update(record, last, cx)
+    }
+
     /// Adds a record to all of its windows but the last. A function of its own, so that windows that do not overlap do not
     /// pay for it.
     #[inline(never)]
@@ -249,30 +276,15 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
     }
 }
 
-impl<K, V, A, F> Operator<K, V, Windowed<K>, A> for WindowAggregate<K, A, F>
+impl<K, V, A, F> Processor<K, V, Windowed<K>, A> for WindowAggregate<K, A, F>
 where
     K: Data,
     V: Data,
     A: Data,
     F: Fn(&K, V, &mut Option<A>) + Send + Sync + 'static,
 {
-    #[inline]
-    fn take(&mut self, record: Lent<'_, K, V>, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
-        self.key_bytes.clear();
-        if !self.key.encode_nullable(record.key(), &mut self.key_bytes)? {
-            // Kafka drops it, too: `KStreamWindowAggregate`.
-            cx.task.null_keys += 1;
-            return Ok(());
-        }
-        // Mostly that of the last record, and a division is dear.
-        if !self.slot.contains(record.timestamp()) {
-            self.slot = self.windows.slot_of(record.timestamp())?;
-        }
-        let last = self.windows.window_at(self.slot.start);
-        if self.windows.overlap() {
-            self.update_earlier(&record, cx)?;
-        }
-        self.update(record, last, cx)
+    fn process(&mut self, record: Record<K, V>, cx: &mut ProcessorContext<'_, Windowed<K>, A>) -> Result<()> {
+        Lent::with(record, |record| self.take(record, cx))
     }
 
     /// Closes the windows whose time has come, the oldest first, and sends their rows on in the order of their keys.

@@ -154,18 +154,16 @@ impl Task {
         let lane = &mut self.inputs.lanes[at];
         let (sources, context) = (&mut self.sources, &mut self.context);
         let block = at * RecordCursor::BLOCK;
-        while lane.head_time().is_some() {
+        loop {
             context.place = block + lane.place();
             if context.place == block {
                 lane.with_block_keys(|keys| context.look_ahead(block, keys));
             }
             // Which record it is that begins calls is asked behind each.
             let run_max = if context.calls.is_empty() { records_max - *taken } else { 1 };
+            let Some(run) = lane.run((at, below), run_max, taken) else { break };
             context.in_record = true;
-            let outcome = match lane.run((at, below), run_max, taken) {
-                Some(run) => sources[input.source].process(run, context),
-                None => Ok(()),
-            };
+            let outcome = sources[input.source].process(run, context);
             // The lane stands on the last that was processed: all others are taken.
             let Some(record) = lane.head() else { break };
             let outcome = outcome.map(|()| true).or_else(|error| {
