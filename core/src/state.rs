@@ -75,11 +75,20 @@ pub trait TaskState: Send {
     /// From the engine.
     fn last_key(&self, store: StoreId, out: &mut Vec<u8>) -> Result<bool>;
 
-    /// Applies all of `batch`, positions included, or nothing, and makes it durable against a crash of the process.
+    /// Applies all of `batch`, positions included, or nothing, and makes it durable against a crash of the process, with all
+    /// that was applied before.
     ///
     /// # Errors
     /// From the engine; nothing was applied.
     fn write(&mut self, batch: &StateBatch) -> Result<()>;
+
+    /// As [`TaskState::write`], for what is written in parts: it can be read at once, but is sure to be durable only with the
+    /// next [`TaskState::write`]. A crash before that leaves what was applied up to some call, all of it, and nothing of later
+    /// calls.
+    ///
+    /// # Errors
+    /// From the engine; nothing was applied.
+    fn apply(&mut self, batch: &StateBatch) -> Result<()>;
 
     /// The changelog offset up to which (exclusive) `store` holds everything; `None` when it never held anything.
     ///
@@ -112,9 +121,8 @@ pub struct StateBatch {
 struct Op {
     store: StoreId,
     kind: Kind,
-    start: usize,
-    middle: usize,
-    end: usize,
+    first_len: usize,
+    second_len: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -122,10 +130,16 @@ enum Kind {
     Put,
     Delete,
     DeleteRange,
-    Position(Offset),
+    Position,
 }
 
 impl StateBatch {
+    /// With room for so many bytes of keys and values, so that it does not grow, and leave holes in memory, on the way there.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ops: Vec::new() }
+    }
+
     /// Sets the value of `key`.
     pub fn put(&mut self, store: StoreId, key: &[u8], value: &[u8]) {
         self.push(store, Kind::Put, key, value);
@@ -143,32 +157,35 @@ impl StateBatch {
 
     /// Sets the changelog position of `store`.
     pub fn position(&mut self, store: StoreId, offset: Offset) {
-        self.push(store, Kind::Position(offset), &[], &[]);
+        self.push(store, Kind::Position, &offset.0.to_le_bytes(), &[]);
     }
 
     fn push(&mut self, store: StoreId, kind: Kind, first: &[u8], second: &[u8]) {
-        let start = self.bytes.len();
         self.bytes.extend_from_slice(first);
-        let middle = self.bytes.len();
         self.bytes.extend_from_slice(second);
-        self.ops.push(Op { store, kind, start, middle, end: self.bytes.len() });
+        self.ops.push(Op { store, kind, first_len: first.len(), second_len: second.len() });
     }
 
     /// The changes in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (StoreId, StateOp<'_>)> {
-        self.ops.iter().map(|op| {
-            let (first, second) = (&self.bytes[op.start..op.middle], &self.bytes[op.middle..op.end]);
+        let mut rest = self.bytes.as_slice();
+        self.ops.iter().map(move |op| {
+            let (first, behind) = rest.split_at(op.first_len);
+            let (second, behind) = behind.split_at(op.second_len);
+            rest = behind;
             let change = match op.kind {
                 Kind::Put => StateOp::Put(first, second),
                 Kind::Delete => StateOp::Delete(first),
                 Kind::DeleteRange => StateOp::DeleteRange(first, second),
-                Kind::Position(offset) => StateOp::Position(offset),
+                Kind::Position => {
+                    StateOp::Position(Offset(u64::from_le_bytes(first.try_into().unwrap_or_default())))
+                }
             };
             (op.store, change)
         })
     }
 
-    /// Bytes of keys and values held.
+    /// Bytes of keys, values and positions held.
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()

@@ -48,6 +48,8 @@ const CHECKS: &[fn(&dyn StateBackend)] = &[
     a_second_opener_is_refused,
     two_stores_of_one_name_are_refused,
     a_batch_that_names_an_unknown_store_changes_nothing,
+    what_was_applied_is_read_at_once_and_kept_by_the_next_write,
+    what_was_applied_survives_up_to_some_call,
 ];
 
 const A: StoreId = StoreId(0);
@@ -433,4 +435,54 @@ fn a_batch_that_names_an_unknown_store_changes_nothing(backend: &dyn StateBacken
     assert_eq!(kind_of(state.last_key(B, &mut Vec::new())), Some(ErrorKind::Invalid));
     let mut visit = |_: &[u8], _: &[u8]| Ok(ControlFlow::Continue(()));
     assert_eq!(kind_of(state.scan(B, b"", None, &mut visit)), Some(ErrorKind::Invalid));
+}
+
+fn apply(state: &mut dyn TaskState, fill: impl FnOnce(&mut StateBatch)) {
+    let mut batch = StateBatch::default();
+    fill(&mut batch);
+    state.apply(&batch).expect("a batch can be applied");
+}
+
+fn what_was_applied_is_read_at_once_and_kept_by_the_next_write(backend: &dyn StateBackend) {
+    let mut state = open(backend, &["a", "b"]);
+    write(&mut *state, |batch| batch.put(A, b"gone", b"1"));
+    apply(&mut *state, |batch| {
+        batch.put(A, b"k", b"1");
+        batch.delete(A, b"gone");
+        batch.position(B, Offset(7));
+    });
+    apply(&mut *state, |batch| batch.put(A, b"k", b"2"));
+    let check = |state: &dyn TaskState| {
+        assert_eq!(scan(state, A, b"", None), [(b"k".to_vec(), b"2".to_vec())]);
+        assert_eq!((position(state, A), position(state, B)), (None, Some(Offset(7))));
+    };
+    check(&*state);
+    write(&mut *state, |_| {});
+    drop(state);
+    check(&*open(backend, &["a", "b"]));
+    let mut batch = StateBatch::default();
+    let mut state = open(backend, &["a"]);
+    batch.put(A, b"k", b"3");
+    batch.put(B, b"k", b"3");
+    assert_eq!(kind_of(state.apply(&batch)), Some(ErrorKind::Invalid), "a store that it was not opened with");
+    assert_eq!(get(&*state, A, b"k"), Some(b"2".to_vec()));
+}
+
+/// Closed without a write, which may be like a crash and may be like a write.
+fn what_was_applied_survives_up_to_some_call(backend: &dyn StateBackend) {
+    const CALLS: u64 = 100;
+    let mut state = open(backend, &["a", "b"]);
+    for call in 1..=CALLS {
+        apply(&mut *state, |batch| {
+            // Large, so that some of it may be on its way already.
+            batch.put(A, &call.to_be_bytes(), &[0; 100_000]);
+            batch.position(B, Offset(call));
+        });
+    }
+    drop(state);
+    let state = open(backend, &["a", "b"]);
+    let survived = position(&*state, B).map_or(0, |offset| offset.0);
+    assert!(survived <= CALLS);
+    let expected: Vec<_> = (1..=survived).map(|call| call.to_be_bytes().to_vec()).collect();
+    assert_eq!(keys(&*state, A, b"", None), expected);
 }

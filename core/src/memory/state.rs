@@ -126,6 +126,10 @@ impl TaskState for MemoryTask {
     }
 
     fn write(&mut self, batch: &StateBatch) -> Result<()> {
+        self.apply(batch)
+    }
+
+    fn apply(&mut self, batch: &StateBatch) -> Result<()> {
         // All that can go wrong is checked before anything changes.
         if let Some((unknown, _)) = batch.iter().find(|(id, _)| usize::from(id.0) >= self.stores.len()) {
             return Err(no_such_store(self.task, unknown));

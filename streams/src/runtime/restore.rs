@@ -4,11 +4,10 @@ use headwater_core::{
     Error, Log, Offset, RecordCursor, Result, StateBatch, StoreId, TaskState, TopicPartition,
 };
 
+use super::task::BATCH_BYTES;
 use crate::state::Store;
 
 const READ_BYTES_MAX: usize = 1 << 20;
-/// Bytes written to the engine at once.
-const WRITE_BYTES: usize = 4 << 20;
 
 /// What a store was brought up to date with.
 pub(crate) struct Restored {
@@ -63,24 +62,29 @@ pub(crate) async fn restore(
             }
             next = next.max(records_batch.next_offset());
         }
+        told(records, offsets.end.0.saturating_sub(next.0));
         let is_full = store.bytes() > bytes_max;
         if is_full {
             store.begin_spill();
-            while store.spill(&mut batch, WRITE_BYTES)? {
-                state.write(&batch)?;
+            while store.spill(&mut batch, BATCH_BYTES)? {
+                state.apply(&batch)?;
                 batch.clear();
             }
         }
-        if is_full || batch.size() >= WRITE_BYTES || !store.restores_into_memory() && next >= offsets.end {
+        let is_end = !store.restores_into_memory() && next >= offsets.end;
+        if is_full || is_end || batch.size() >= BATCH_BYTES {
             batch.position(slot, next);
-            state.write(&batch)?;
+            if is_full || is_end {
+                state.write(&batch)?;
+            } else {
+                state.apply(&batch)?;
+            }
             batch.clear();
             written = records;
         }
         if is_full {
             store.evict();
         }
-        told(records, offsets.end.0.saturating_sub(next.0));
     }
     Ok(Restored { records, unwritten: records - written, next })
 }

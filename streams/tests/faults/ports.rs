@@ -196,6 +196,24 @@ struct FaultyState {
     stores: Vec<String>,
 }
 
+impl FaultyState {
+    fn change(
+        &mut self,
+        batch: &StateBatch,
+        change: impl FnOnce(&mut dyn TaskState) -> Result<()>,
+    ) -> Result<()> {
+        self.fault.step("before a write of state")?;
+        change(&mut *self.inner)?;
+        for (store, op) in batch.iter() {
+            if let StateOp::Position(offset) = op {
+                let name = self.stores[usize::from(store.0)].clone();
+                self.fault.0.lock().unwrap().positions.insert((self.task, name), offset);
+            }
+        }
+        self.fault.step("after a write of state")
+    }
+}
+
 impl TaskState for FaultyState {
     fn get(&self, store: StoreId, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
         self.fault.step("get")?;
@@ -217,15 +235,13 @@ impl TaskState for FaultyState {
     }
 
     fn write(&mut self, batch: &StateBatch) -> Result<()> {
-        self.fault.step("before a write of state")?;
-        self.inner.write(batch)?;
-        for (store, op) in batch.iter() {
-            if let StateOp::Position(offset) = op {
-                let name = self.stores[usize::from(store.0)].clone();
-                self.fault.0.lock().unwrap().positions.insert((self.task, name), offset);
-            }
-        }
-        self.fault.step("after a write of state")
+        self.change(batch, |state| state.write(batch))
+    }
+
+    /// What was applied is not lost when the process ends; that it may be changes nothing, because what is left is then what an end at an
+    /// earlier call leaves.
+    fn apply(&mut self, batch: &StateBatch) -> Result<()> {
+        self.change(batch, |state| state.apply(batch))
     }
 
     fn position(&self, store: StoreId) -> Result<Option<Offset>> {

@@ -29,6 +29,12 @@ const LEVELS_PLAIN: usize = 2;
 /// Where writes are limited: how often there is something to write again, in microseconds. By default ten times a second, which would write a
 /// tenth of a second's bytes at once.
 const REFILL_MICROS: i64 = 10_000;
+/// What a memtable takes at a time. RocksDB's own megabyte is much for a store of few rows, and when it is freed, small rows
+/// settle in its place, so that the next one makes the process larger.
+const ARENA_BLOCK_BYTES: usize = 64 << 10;
+/// So much is flushed when it was applied, or a quarter of the memory, though nobody asked for it: files large enough that they are not merged all
+/// the time, and small enough for the next task.
+const UNFLUSHED_BYTES_MAX: usize = 16 << 20;
 /// Waiting flushes and compactions are served in their order, but for one of so many times: RocksDB's default.
 const FAIRNESS: i32 = 10;
 /// Where writes are limited, files are synced when they have grown by so much: what the system gathers it writes at once.
@@ -38,6 +44,8 @@ const SYNC_BYTES: u64 = 128 << 10;
 pub(super) struct Memory {
     cache: Cache,
     memtables: WriteBufferManager,
+    /// What a task may apply before it is flushed, in bytes.
+    pub(super) unflushed_bytes_max: usize,
     /// With the limit of writes, which copies share.
     limits: Options,
 }
@@ -50,16 +58,17 @@ impl Memory {
         parts.set_num_shard_bits(cache_part_bits(bytes));
         let cache = Cache::new_lru_cache_opts(&parts);
         // Memtables are charged to the cache, so that there is one limit and not two. They live from a write to the
-        // flush at its end, hence a quarter. Writers are not stalled at the limit: it is their own flush that frees it.
+        // flush at its end, hence a third. Writers are not stalled at the limit: it is their own flush that frees it.
         let memtables =
-            WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 4, false, cache.clone());
+            WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 3, false, cache.clone());
         let mut limits = Options::default();
         if let Some(rate) = options.write_bytes_per_second {
             let rate = i64::try_from(rate.get()).unwrap_or(i64::MAX);
             limits.set_ratelimiter(rate, REFILL_MICROS, FAIRNESS);
             limits.set_bytes_per_sync(SYNC_BYTES);
         }
-        Self { cache, memtables, limits }
+        let unflushed_bytes_max = (bytes / 4).min(UNFLUSHED_BYTES_MAX);
+        Self { cache, memtables, unflushed_bytes_max, limits }
     }
 
     /// What holds for the database of a task as a whole.
@@ -89,6 +98,7 @@ impl Memory {
         let mut options = self.limits.clone();
         options.set_block_based_table_factory(&table);
         options.set_compression_per_level(&levels);
+        options.set_arena_block_size(ARENA_BLOCK_BYTES);
         options
     }
 }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! There is no WAL: a write ends with an atomic flush of all column families, so that a process that is killed leaves
-//! all of a write or nothing of it. Writes are meant to be few and large; what lies between them is in the log.
+//! all of a write or nothing of it. What is only applied is flushed with the next write or earlier, all families at once and in the order in
+//! which it came. Writes are meant to be few and large; what lies between them is in the log.
 
 mod engine;
 #[cfg(test)]
@@ -41,6 +42,10 @@ const FAMILY_PREFIX: &str = "store/";
 const POSITION_PREFIX: &str = "position/";
 /// What whoever finds the folder taken is told.
 const TAKEN: &str = "the state is in use: does the application run already? Close it there, or use another folder for one of them";
+/// So many changes are flushed when they were applied, though nobody asked for it: a memtable of more is slower to add to.
+const UNFLUSHED_CHANGES_MAX: usize = 150_000;
+/// What a change takes in a `WriteBatch` beside key and value, at most: kind, column family and two lengths.
+const CHANGE_BYTES: usize = 16;
 /// Below this RocksDB spends its time making room.
 const MEMORY_BYTES_MIN: usize = 1 << 20;
 
@@ -146,7 +151,9 @@ impl StateBackend for RocksBackend {
             .map(|family| ColumnFamilyDescriptor::new(family, self.memory.family_options()));
         let db = DB::open_cf_descriptors(&database, &place.folder, families)
             .map_err(|error| place.error("cannot open the state of a task", None, error))?;
-        let mut state = RocksTask { db, place, stores, broken: false, _lock: Arc::clone(&self.lock) };
+        let (unflushed, memory) = (Unflushed::default(), Arc::clone(&self.memory));
+        let _lock = Arc::clone(&self.lock);
+        let mut state = RocksTask { db, place, stores, broken: false, unflushed, memory, _lock };
         state.check_schema()?;
         Ok(Box::new(state))
     }
@@ -204,8 +211,17 @@ struct RocksTask {
     stores: Vec<Store>,
     /// A write failed half way: what is in memory is not what is on disk.
     broken: bool,
+    unflushed: Unflushed,
+    memory: Arc<Memory>,
     /// Released behind the database.
     _lock: Arc<FolderLock>,
+}
+
+/// What was applied since the last flush.
+#[derive(Default)]
+struct Unflushed {
+    bytes: usize,
+    changes: usize,
 }
 
 impl RocksTask {
@@ -264,7 +280,8 @@ impl RocksTask {
     }
 
     fn translate(&self, batch: &StateBatch) -> Result<WriteBatch> {
-        let mut changes = WriteBatch::default();
+        // A batch that grows to megabytes by doubling leaves holes in the memory of the process.
+        let mut changes = WriteBatch::with_capacity_bytes(batch.size() + batch.iter().len() * CHANGE_BYTES);
         for (id, op) in batch.iter() {
             let store = self.store(id)?;
             let family = self.family(store);
@@ -280,6 +297,24 @@ impl RocksTask {
             }
         }
         Ok(changes)
+    }
+
+    /// Applies all of a batch, and flushes it with what was not flushed yet: at once, or when that is much.
+    fn change(&mut self, batch: &StateBatch, at_once: bool) -> Result<()> {
+        let changes = self.translate(batch)?;
+        self.unflushed.bytes += batch.size();
+        self.unflushed.changes += batch.iter().len();
+        let mut written = self.db.write_opt(changes, &without_wal());
+        let Unflushed { bytes, changes } = self.unflushed;
+        let is_much = bytes >= self.memory.unflushed_bytes_max || changes >= UNFLUSHED_CHANGES_MAX;
+        if written.is_ok() && (at_once || is_much) {
+            written = self.flush();
+            self.unflushed = Unflushed::default();
+        }
+        written.map_err(|error| {
+            self.broken = true;
+            self.place.error("cannot write state: open the task again", None, error)
+        })
     }
 
     fn flush(&self) -> Result<(), rocksdb::Error> {
@@ -355,12 +390,11 @@ impl TaskState for RocksTask {
     }
 
     fn write(&mut self, batch: &StateBatch) -> Result<()> {
-        let changes = self.translate(batch)?;
-        let written = self.db.write_opt(changes, &without_wal()).and_then(|()| self.flush());
-        written.map_err(|error| {
-            self.broken = true;
-            self.place.error("cannot write state: open the task again", None, error)
-        })
+        self.change(batch, true)
+    }
+
+    fn apply(&mut self, batch: &StateBatch) -> Result<()> {
+        self.change(batch, false)
     }
 
     fn position(&self, store: StoreId) -> Result<Option<Offset>> {

@@ -17,8 +17,8 @@ const INTERVAL_MS: i64 = 10 * 60_000;
 const LACKING_RECORDS_MAX: u64 = 10_000_000;
 /// Bytes written between two turns.
 const PART_BYTES: usize = 4 << 20;
-/// Bytes written at once where all must be written, at least.
-const LARGE_PART_BYTES_MIN: usize = 1 << 20;
+/// Bytes handed to the engine at once. What is handed over is in memory three times: its rows, this, and what the engine makes of it.
+pub(crate) const BATCH_BYTES: usize = 64 << 10;
 
 /// How far the engine is behind.
 pub(super) struct Behind {
@@ -85,11 +85,8 @@ impl Task {
 
     /// Writes all committed changes to the state engine, with the changelog positions they lead to.
     pub(crate) fn spill(&mut self, evict: bool) -> Result<()> {
-        let bytes_max = (self.store_bytes_max / 4).max(LARGE_PART_BYTES_MIN);
         self.begin_spill();
-        while !self.behind.writing.is_empty() {
-            self.write_part(bytes_max)?;
-        }
+        self.write_part(usize::MAX)?;
         if evict {
             self.context.stores().for_each(|store| store.evict());
         }
@@ -110,18 +107,34 @@ impl Task {
 
     /// Writes so many bytes, or what is left.
     fn write_part(&mut self, bytes_max: usize) -> Result<()> {
-        let mut batch = StateBatch::default();
-        while batch.size() < bytes_max
+        let mut batch = StateBatch::with_capacity(BATCH_BYTES);
+        let mut written = 0;
+        while written < bytes_max && !self.behind.writing.is_empty() {
+            self.gather(&mut batch)?;
+            if self.behind.writing.is_empty() {
+                self.context.state.write(&batch)?;
+            } else {
+                self.context.state.apply(&batch)?;
+            }
+            written += batch.size();
+            batch.clear();
+        }
+        Ok(())
+    }
+
+    /// Adds rows that are to be written, and positions where a store has no more of them.
+    fn gather(&mut self, batch: &mut StateBatch) -> Result<()> {
+        while batch.size() < BATCH_BYTES
             && let Some((at, next)) = self.behind.writing.front()
         {
             let changelog = &self.changelogs[*at];
             let store =
                 self.context.stores[changelog.store].as_mut().expect("a store with a changelog is open");
-            if !store.spill(&mut batch, bytes_max)? {
+            if !store.spill(batch, BATCH_BYTES)? {
                 batch.position(changelog.slot, *next);
                 self.behind.writing.pop_front();
             }
         }
-        self.context.state.write(&batch)
+        Ok(())
     }
 }
