@@ -8,6 +8,8 @@ use super::task::BATCH_BYTES;
 use crate::state::Store;
 
 const READ_BYTES_MAX: usize = 1 << 20;
+/// So much is written in the order of the changelog, and then made durable: the engine is slower with more, where keys come in no order.
+const WRITE_BYTES: usize = 4 << 20;
 
 /// What a store was brought up to date with.
 pub(crate) struct Restored {
@@ -62,7 +64,6 @@ pub(crate) async fn restore(
             }
             next = next.max(records_batch.next_offset());
         }
-        told(records, offsets.end.0.saturating_sub(next.0));
         let is_full = store.bytes() > bytes_max;
         if is_full {
             store.begin_spill();
@@ -71,20 +72,16 @@ pub(crate) async fn restore(
                 batch.clear();
             }
         }
-        let is_end = !store.restores_into_memory() && next >= offsets.end;
-        if is_full || is_end || batch.size() >= BATCH_BYTES {
+        if is_full || batch.size() >= WRITE_BYTES || !store.restores_into_memory() && next >= offsets.end {
             batch.position(slot, next);
-            if is_full || is_end {
-                state.write(&batch)?;
-            } else {
-                state.apply(&batch)?;
-            }
+            state.write(&batch)?;
             batch.clear();
             written = records;
         }
         if is_full {
             store.evict();
         }
+        told(records, offsets.end.0.saturating_sub(next.0));
     }
     Ok(Restored { records, unwritten: records - written, next })
 }

@@ -367,6 +367,10 @@ impl<V: Clone> Table<V> {
     ) -> Result<bool> {
         loop {
             while let Some(at) = self.sorted_part.pop() {
+                if self.sorted_part.len().is_multiple_of(FETCHED_ROWS) {
+                    let next = self.sorted_part.len().saturating_sub(FETCHED_ROWS);
+                    fetch(&self.rows, &self.sorted_part[next..]);
+                }
                 let row = &mut self.rows[at as usize];
                 row.unwritten = false;
                 if visit(&row.key, &mut row.value, row.timestamp)?.is_break() {

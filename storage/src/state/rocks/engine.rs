@@ -34,7 +34,7 @@ const REFILL_MICROS: i64 = 10_000;
 const ARENA_BLOCK_BYTES: usize = 64 << 10;
 /// So much is flushed when it was applied, or a quarter of the memory, though nobody asked for it: files large enough that they are not merged all
 /// the time, and small enough for the next task.
-const UNFLUSHED_BYTES_MAX: usize = 16 << 20;
+const UNFLUSHED_BYTES_MAX: usize = 32 << 20;
 /// Waiting flushes and compactions are served in their order, but for one of so many times: RocksDB's default.
 const FAIRNESS: i32 = 10;
 /// Where writes are limited, files are synced when they have grown by so much: what the system gathers it writes at once.

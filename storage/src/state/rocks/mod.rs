@@ -42,8 +42,6 @@ const FAMILY_PREFIX: &str = "store/";
 const POSITION_PREFIX: &str = "position/";
 /// What whoever finds the folder taken is told.
 const TAKEN: &str = "the state is in use: does the application run already? Close it there, or use another folder for one of them";
-/// So many changes are flushed when they were applied, though nobody asked for it: a memtable of more is slower to add to.
-const UNFLUSHED_CHANGES_MAX: usize = 150_000;
 /// What a change takes in a `WriteBatch` beside key and value, at most: kind, column family and two lengths.
 const CHANGE_BYTES: usize = 16;
 /// Below this RocksDB spends its time making room.
@@ -151,7 +149,7 @@ impl StateBackend for RocksBackend {
             .map(|family| ColumnFamilyDescriptor::new(family, self.memory.family_options()));
         let db = DB::open_cf_descriptors(&database, &place.folder, families)
             .map_err(|error| place.error("cannot open the state of a task", None, error))?;
-        let (unflushed, memory) = (Unflushed::default(), Arc::clone(&self.memory));
+        let (unflushed, memory) = (0, Arc::clone(&self.memory));
         let _lock = Arc::clone(&self.lock);
         let mut state = RocksTask { db, place, stores, broken: false, unflushed, memory, _lock };
         state.check_schema()?;
@@ -211,17 +209,11 @@ struct RocksTask {
     stores: Vec<Store>,
     /// A write failed half way: what is in memory is not what is on disk.
     broken: bool,
-    unflushed: Unflushed,
+    /// Bytes that were applied since the last flush.
+    unflushed: usize,
     memory: Arc<Memory>,
     /// Released behind the database.
     _lock: Arc<FolderLock>,
-}
-
-/// What was applied since the last flush.
-#[derive(Default)]
-struct Unflushed {
-    bytes: usize,
-    changes: usize,
 }
 
 impl RocksTask {
@@ -302,14 +294,11 @@ impl RocksTask {
     /// Applies all of a batch, and flushes it with what was not flushed yet: at once, or when that is much.
     fn change(&mut self, batch: &StateBatch, at_once: bool) -> Result<()> {
         let changes = self.translate(batch)?;
-        self.unflushed.bytes += batch.size();
-        self.unflushed.changes += batch.iter().len();
+        self.unflushed = self.unflushed.saturating_add(batch.size());
         let mut written = self.db.write_opt(changes, &without_wal());
-        let Unflushed { bytes, changes } = self.unflushed;
-        let is_much = bytes >= self.memory.unflushed_bytes_max || changes >= UNFLUSHED_CHANGES_MAX;
-        if written.is_ok() && (at_once || is_much) {
+        if written.is_ok() && (at_once || self.unflushed >= self.memory.unflushed_bytes_max) {
             written = self.flush();
-            self.unflushed = Unflushed::default();
+            self.unflushed = 0;
         }
         written.map_err(|error| {
             self.broken = true;

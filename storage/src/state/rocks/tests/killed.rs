@@ -44,7 +44,7 @@ fn child(folder: &Path) -> ! {
     loop {
         fill(&mut batch, at);
         at += 1;
-        if at % BATCHES_PER_WRITE == 0 {
+        if at.is_multiple_of(BATCHES_PER_WRITE) {
             state.write(&batch).unwrap();
             println!("\nwritten {at}");
         } else {
