@@ -79,7 +79,7 @@ pub trait TaskState: Send {
     /// that was applied before.
     ///
     /// # Errors
-    /// From the engine; nothing was applied.
+    /// From the engine; what of it is there is known when the task is opened again.
     fn write(&mut self, batch: &StateBatch) -> Result<()>;
 
     /// As [`TaskState::write`], for what is written in parts: it can be read at once, but is sure to be durable only with the
@@ -87,7 +87,7 @@ pub trait TaskState: Send {
     /// calls.
     ///
     /// # Errors
-    /// From the engine; nothing was applied.
+    /// From the engine; what of it is there is known when the task is opened again.
     fn apply(&mut self, batch: &StateBatch) -> Result<()>;
 
     /// The changelog offset up to which (exclusive) `store` holds everything; `None` when it never held anything.

@@ -32,8 +32,8 @@ const REFILL_MICROS: i64 = 10_000;
 /// What a memtable takes at a time. RocksDB's own megabyte is much for a store of few rows, and when it is freed, small rows
 /// settle in its place, so that the next one makes the process larger.
 const ARENA_BLOCK_BYTES: usize = 64 << 10;
-/// So much is flushed when it was applied, or a quarter of the memory, though nobody asked for it: files large enough that they are not merged all
-/// the time, and small enough for the next task.
+/// So much is flushed when it was applied, though nobody asked for it, or a quarter of the memory: files large enough that they are not
+/// merged all the time.
 const UNFLUSHED_BYTES_MAX: usize = 32 << 20;
 /// Waiting flushes and compactions are served in their order, but for one of so many times: RocksDB's default.
 const FAIRNESS: i32 = 10;
@@ -57,10 +57,11 @@ impl Memory {
         parts.set_capacity(bytes);
         parts.set_num_shard_bits(cache_part_bits(bytes));
         let cache = Cache::new_lru_cache_opts(&parts);
-        // Memtables are charged to the cache, so that there is one limit and not two. They live from a write to the
-        // flush at its end, hence a third. Writers are not stalled at the limit: it is their own flush that frees it.
+        // Memtables are charged to the cache, so that there is one limit and not two. RocksDB flushes by itself at seven eighths of
+        // their limit; a task does it before, at the end of what it writes or when it has written a quarter. Hence a half. Writers are
+        // not stalled at the limit: it is their own flush that frees it.
         let memtables =
-            WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 3, false, cache.clone());
+            WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 2, false, cache.clone());
         let mut limits = Options::default();
         if let Some(rate) = options.write_bytes_per_second {
             let rate = i64::try_from(rate.get()).unwrap_or(i64::MAX);

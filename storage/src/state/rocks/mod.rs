@@ -44,6 +44,8 @@ const POSITION_PREFIX: &str = "position/";
 const TAKEN: &str = "the state is in use: does the application run already? Close it there, or use another folder for one of them";
 /// What a change takes in a `WriteBatch` beside key and value, at most: kind, column family and two lengths.
 const CHANGE_BYTES: usize = 16;
+/// What a row takes in a memtable beside key and value, about.
+const ROW_BYTES: usize = 32;
 /// Below this RocksDB spends its time making room.
 const MEMORY_BYTES_MIN: usize = 1 << 20;
 
@@ -209,7 +211,7 @@ struct RocksTask {
     stores: Vec<Store>,
     /// A write failed half way: what is in memory is not what is on disk.
     broken: bool,
-    /// Bytes that were applied since the last flush.
+    /// Bytes that were applied since the last flush, as a memtable has them.
     unflushed: usize,
     memory: Arc<Memory>,
     /// Released behind the database.
@@ -294,7 +296,7 @@ impl RocksTask {
     /// Applies all of a batch, and flushes it with what was not flushed yet: at once, or when that is much.
     fn change(&mut self, batch: &StateBatch, at_once: bool) -> Result<()> {
         let changes = self.translate(batch)?;
-        self.unflushed = self.unflushed.saturating_add(batch.size());
+        self.unflushed += batch.size() + batch.iter().len() * ROW_BYTES;
         let mut written = self.db.write_opt(changes, &without_wal());
         if written.is_ok() && (at_once || self.unflushed >= self.memory.unflushed_bytes_max) {
             written = self.flush();

@@ -111,12 +111,13 @@ impl Task {
         let mut written = 0;
         while written < bytes_max && !self.behind.writing.is_empty() {
             self.gather(&mut batch)?;
-            if self.behind.writing.is_empty() {
+            written = written.saturating_add(batch.size());
+            // A part ends with a write: what is left unflushed between turns would have others flushed when they need not be.
+            if written >= bytes_max || self.behind.writing.is_empty() {
                 self.context.state.write(&batch)?;
             } else {
                 self.context.state.apply(&batch)?;
             }
-            written += batch.size();
             batch.clear();
         }
         Ok(())
