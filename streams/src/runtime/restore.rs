@@ -4,7 +4,7 @@ use headwater_core::{
     Error, Log, Offset, RecordCursor, Result, StateBatch, StoreId, TaskState, TopicPartition,
 };
 
-use super::task::BATCH_BYTES;
+use super::task::STATE_BATCH_BYTES;
 use crate::state::Store;
 
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -67,7 +67,7 @@ pub(crate) async fn restore(
         let is_full = store.bytes() > bytes_max;
         if is_full {
             store.begin_spill();
-            while store.spill(&mut batch, BATCH_BYTES)? {
+            while store.spill(&mut batch, STATE_BATCH_BYTES)? {
                 state.apply(&batch)?;
                 batch.clear();
             }

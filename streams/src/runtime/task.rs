@@ -5,7 +5,7 @@ mod passing;
 mod take;
 mod write_behind;
 
-pub(crate) use self::{passing::was_begun, write_behind::BATCH_BYTES};
+pub(crate) use self::{passing::was_begun, write_behind::STATE_BATCH_BYTES};
 
 use std::{sync::Arc, time::Duration};
 

@@ -42,7 +42,8 @@ const FAMILY_PREFIX: &str = "store/";
 const POSITION_PREFIX: &str = "position/";
 /// What whoever finds the folder taken is told.
 const TAKEN: &str = "the state is in use: does the application run already? Close it there, or use another folder for one of them";
-/// What a change takes in a `WriteBatch` beside key and value, at most: kind, column family and two lengths.
+/// What a change takes in a `WriteBatch` beside key and value, at most: kind, column family and two lengths. (Positions take more,
+/// their key; they are few.)
 const CHANGE_BYTES: usize = 16;
 /// What a row takes in a memtable beside key and value, about.
 const ROW_BYTES: usize = 32;
@@ -151,9 +152,15 @@ impl StateBackend for RocksBackend {
             .map(|family| ColumnFamilyDescriptor::new(family, self.memory.family_options()));
         let db = DB::open_cf_descriptors(&database, &place.folder, families)
             .map_err(|error| place.error("cannot open the state of a task", None, error))?;
-        let (unflushed, memory) = (0, Arc::clone(&self.memory));
-        let _lock = Arc::clone(&self.lock);
-        let mut state = RocksTask { db, place, stores, broken: false, unflushed, memory, _lock };
+        let mut state = RocksTask {
+            db,
+            place,
+            stores,
+            broken: false,
+            unflushed: 0,
+            unflushed_max: self.memory.unflushed_bytes_max,
+            _lock: Arc::clone(&self.lock),
+        };
         state.check_schema()?;
         Ok(Box::new(state))
     }
@@ -213,7 +220,8 @@ struct RocksTask {
     broken: bool,
     /// Bytes that were applied since the last flush, as a memtable has them.
     unflushed: usize,
-    memory: Arc<Memory>,
+    /// When they are flushed without being asked for.
+    unflushed_max: usize,
     /// Released behind the database.
     _lock: Arc<FolderLock>,
 }
@@ -298,7 +306,7 @@ impl RocksTask {
         let changes = self.translate(batch)?;
         self.unflushed += batch.size() + batch.iter().len() * ROW_BYTES;
         let mut written = self.db.write_opt(changes, &without_wal());
-        if written.is_ok() && (at_once || self.unflushed >= self.memory.unflushed_bytes_max) {
+        if written.is_ok() && (at_once || self.unflushed >= self.unflushed_max) {
             written = self.flush();
             self.unflushed = 0;
         }

@@ -17,8 +17,8 @@ const INTERVAL_MS: i64 = 10 * 60_000;
 const LACKING_RECORDS_MAX: u64 = 10_000_000;
 /// Bytes written between two turns.
 const PART_BYTES: usize = 4 << 20;
-/// Bytes handed to the engine at once. What is handed over is in memory three times: its rows, this, and what the engine makes of it.
-pub(crate) const BATCH_BYTES: usize = 64 << 10;
+/// Bytes handed to the engine at once, which are in memory twice more until it has them: here, and as the engine's own batch.
+pub(crate) const STATE_BATCH_BYTES: usize = 64 << 10;
 
 /// How far the engine is behind.
 pub(super) struct Behind {
@@ -107,11 +107,11 @@ impl Task {
 
     /// Writes so many bytes, or what is left.
     fn write_part(&mut self, bytes_max: usize) -> Result<()> {
-        let mut batch = StateBatch::with_capacity(BATCH_BYTES);
+        let mut batch = StateBatch::with_capacity(STATE_BATCH_BYTES);
         let mut written = 0;
         while written < bytes_max && !self.behind.writing.is_empty() {
             self.gather(&mut batch)?;
-            written = written.saturating_add(batch.size());
+            written += batch.size();
             // A part ends with a write: what is left unflushed between turns would have others flushed when they need not be.
             if written >= bytes_max || self.behind.writing.is_empty() {
                 self.context.state.write(&batch)?;
@@ -125,13 +125,13 @@ impl Task {
 
     /// Adds rows that are to be written, and positions where a store has no more of them.
     fn gather(&mut self, batch: &mut StateBatch) -> Result<()> {
-        while batch.size() < BATCH_BYTES
+        while batch.size() < STATE_BATCH_BYTES
             && let Some((at, next)) = self.behind.writing.front()
         {
             let changelog = &self.changelogs[*at];
             let store =
                 self.context.stores[changelog.store].as_mut().expect("a store with a changelog is open");
-            if !store.spill(batch, BATCH_BYTES)? {
+            if !store.spill(batch, STATE_BATCH_BYTES)? {
                 batch.position(changelog.slot, *next);
                 self.behind.writing.pop_front();
             }
