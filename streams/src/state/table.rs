@@ -1,6 +1,8 @@
 //! The write-back table under every store: rows by the bytes of their key, values decoded.
 
+mod changes;
 mod row_mut;
+mod rows;
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table::Entry};
@@ -13,6 +15,7 @@ use std::{
 };
 
 pub(crate) use self::row_mut::RowMut;
+use self::{changes::Changes, rows::Rows};
 use super::{
     ahead::{self, Ahead},
     row_key::{INLINE_KEY_BYTES, RowKey, is_same},
@@ -31,25 +34,15 @@ const FETCHED_ROWS: usize = 64;
 /// So many rows are sorted at once when they are written: it takes about a tenth of a second.
 const SORTED_ROWS_MAX: usize = 1 << 20;
 
-/// Where more rows than this lie between two that changed, these are sorted.
-const ROWS_PER_CHANGE_MAX: usize = 256;
-
 pub(crate) struct Table<V> {
     index: HashTable<u32>,
-    rows: Vec<Row<V>>,
-    /// Rows changed since the last commit.
-    uncommitted: Vec<u32>,
-    /// Whether those are in the order of memory.
-    ordered: bool,
-    /// Where they are put into it.
-    changed_bits: Vec<u64>,
+    rows: Rows<Row<V>>,
+    changes: Changes<V>,
     /// Rows that were committed and that the engine does not hold yet. Those that are being written are in `spilling`, and of
     /// these the next ones in `sorted_part`, the last of their keys first.
     unwritten: Vec<u32>,
     spilling: Vec<u32>,
     sorted_part: Vec<u32>,
-    /// How to take back what the current record did, if that may be asked for.
-    undo: Option<Vec<Undo<V>>>,
     /// Whether a key without a row has no value in the engine either.
     complete: bool,
     long_key_bytes: usize,
@@ -58,14 +51,6 @@ pub(crate) struct Table<V> {
     ahead: Ahead,
     /// All rows in the order of their keys, once somebody asked for an order.
     sorted: Option<BTreeMap<RowKey, u32>>,
-}
-
-/// A row as it was before a change.
-struct Undo<V> {
-    at: u32,
-    value: Option<V>,
-    timestamp: Timestamp,
-    uncommitted: bool,
 }
 
 /// Aligned to cache lines: a look-up in a large table waits for as few of them as can be. The key lies in the first, the
@@ -86,14 +71,11 @@ impl<V: Clone> Table<V> {
     pub(crate) fn new(complete: bool) -> Self {
         Self {
             index: HashTable::new(),
-            rows: Vec::new(),
-            uncommitted: Vec::new(),
-            ordered: true,
-            changed_bits: Vec::new(),
+            rows: Rows::new(),
+            changes: Changes::new(),
             unwritten: Vec::new(),
             spilling: Vec::new(),
             sorted_part: Vec::new(),
-            undo: None,
             complete,
             long_key_bytes: 0,
             heap_bytes: 0,
@@ -127,38 +109,40 @@ impl<V: Clone> Table<V> {
     }
 
     /// The row of `key`; `place` is that of the record that asks. `load` asks the engine, and is called only when the engine may know what the table does not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn row(
         &mut self,
         key: &[u8],
         place: usize,
         load: impl FnOnce() -> Result<Option<Loaded<V>>>,
     ) -> Result<RowMut<'_, V>> {
-        let at = match self.guess(key, place) {
-            Some(at) => at,
-            None => self.find(key, load)?,
+        let Some(at) = self.guess(key, place) else {
+            let at = self.find(key, load)?;
+            return Ok(self.row_mut(at));
         };
-        Ok(RowMut { table: self, at })
+        // Not before, so that the row is looked for once: what is counted does not lie between.
+        let row = &mut self.rows[at];
+        self.ahead.count_used();
+        Ok(RowMut { row, at, changes: &mut self.changes })
     }
 
     /// The row that was looked up ahead, if it is that of `key`.
-    #[inline]
-    fn guess(&mut self, key: &[u8], place: usize) -> Option<u32> {
+    #[inline(always)]
+    fn guess(&self, key: &[u8], place: usize) -> Option<u32> {
         let guess = self.ahead.row(place);
-        self.rows.get(guess as usize).filter(|row| is_same(&row.key, key))?;
-        self.ahead.count_used();
-        Some(guess)
+        self.rows.get(guess).filter(|row| is_same(&row.key, key)).map(|_| guess)
     }
 
     /// Where the row of `key` lies, which is made when there is none. A function of its own, so that what is guessed right, which
     /// is nearly all, does not pay for it.
     #[inline(never)]
     fn find(&mut self, key: &[u8], load: impl FnOnce() -> Result<Option<Loaded<V>>>) -> Result<u32> {
+        self.grow_index(1);
         let rows = &self.rows;
         let entry = self.index.entry(
             Self::hash(key),
-            |at| is_same(&rows[*at as usize].key, key),
-            |at| Self::hash(&rows[*at as usize].key),
+            |at| is_same(&rows[*at].key, key),
+            |at| Self::hash(&rows[*at].key),
         );
         let at = match entry {
             Entry::Occupied(occupied) => *occupied.get(),
@@ -186,42 +170,22 @@ impl<V: Clone> Table<V> {
         Ok(at)
     }
 
-    /// A row that is changed now.
-    #[inline]
-    fn change(&mut self, at: u32) -> &mut Row<V> {
-        let row = &mut self.rows[at as usize];
-        if let Some(undo) = &mut self.undo {
-            let Row { value, timestamp, uncommitted, .. } = row;
-            let (value, timestamp, uncommitted) = (value.clone(), *timestamp, *uncommitted);
-            undo.push(Undo { at, value, timestamp, uncommitted });
-        }
-        if !row.uncommitted {
-            row.uncommitted = true;
-            self.uncommitted.push(at);
-            self.ordered = false;
-        }
-        row
-    }
-
     /// The row at a place that [`RowMut::at`] told and no eviction took since.
     pub(crate) fn row_at(&mut self, at: u32) -> Option<RowMut<'_, V>> {
-        ((at as usize) < self.rows.len()).then_some(RowMut { table: self, at })
+        ((at as usize) < self.rows.len()).then(|| self.row_mut(at))
+    }
+
+    #[inline(always)]
+    fn row_mut(&mut self, at: u32) -> RowMut<'_, V> {
+        RowMut { row: &mut self.rows[at], at, changes: &mut self.changes }
     }
 
     pub(crate) fn begin_record(&mut self) {
-        self.undo.get_or_insert_default().clear();
+        self.changes.begin_record();
     }
 
     pub(crate) fn roll_back(&mut self) {
-        for undo in self.undo.iter_mut().flat_map(|undo| undo.drain(..).rev()) {
-            let row = &mut self.rows[undo.at as usize];
-            (row.value, row.timestamp) = (undo.value, undo.timestamp);
-            if !undo.uncommitted {
-                // It was the last that was put there, because changes are taken back from the last to the first.
-                row.uncommitted = false;
-                self.uncommitted.pop();
-            }
-        }
+        self.changes.roll_back(&mut self.rows);
     }
 
     /// Visits every row that changed since the last commit, in no order that means anything. Not while a record may be taken back.
@@ -229,11 +193,11 @@ impl<V: Clone> Table<V> {
         &mut self,
         mut visit: impl FnMut(&[u8], Option<&V>, Timestamp) -> Result<()>,
     ) -> Result<()> {
-        self.order_changes();
-        for block in self.uncommitted.chunks(FETCHED_ROWS) {
+        self.changes.order(self.rows.len());
+        for block in self.changes.uncommitted.chunks(FETCHED_ROWS) {
             fetch(&self.rows, block);
             for at in block {
-                let row = &self.rows[*at as usize];
+                let row = &self.rows[*at];
                 visit(&row.key, row.value.as_ref(), row.timestamp)?;
             }
         }
@@ -242,39 +206,17 @@ impl<V: Clone> Table<V> {
 
     /// Every row that changed since the last commit, in no order that means anything.
     pub(crate) fn changed(&self) -> impl Iterator<Item = (&[u8], Option<&V>, Timestamp)> {
-        let row = |at: &u32| &self.rows[*at as usize];
-        self.uncommitted.iter().map(row).map(|row| (row.key.as_slice(), row.value.as_ref(), row.timestamp))
+        let row = |at: &u32| &self.rows[*at];
+        self.changes
+            .uncommitted
+            .iter()
+            .map(row)
+            .map(|row| (row.key.as_slice(), row.value.as_ref(), row.timestamp))
     }
 
     /// Whether rows changed since the last commit.
     pub(crate) fn has_changes(&self) -> bool {
-        !self.uncommitted.is_empty()
-    }
-
-    /// Puts the changed rows into the order of memory, in which whoever visits them waits for it least: a table is larger than
-    /// the processor's cache. One bit for each row of the table costs less than sorting, and than going through the rows.
-    fn order_changes(&mut self) {
-        let changed = &mut self.uncommitted;
-        if std::mem::replace(&mut self.ordered, true) {
-            return;
-        }
-        if changed.len() < self.rows.len() / ROWS_PER_CHANGE_MAX {
-            changed.sort_unstable();
-            return;
-        }
-        let bits = &mut self.changed_bits;
-        bits.clear();
-        bits.resize(self.rows.len().div_ceil(64), 0);
-        for at in changed.drain(..) {
-            bits[at as usize / 64] |= 1 << (at % 64);
-        }
-        for (first, word) in (0..).step_by(64).zip(bits) {
-            let mut left: u64 = *word;
-            while left != 0 {
-                changed.push(first + left.trailing_zeros());
-                left &= left - 1;
-            }
-        }
+        !self.changes.uncommitted.is_empty()
     }
 
     /// Visits every changed row once; the caller commits them. `visit` says how many bytes its value has.
@@ -290,12 +232,12 @@ impl<V: Clone> Table<V> {
         &mut self,
         mut visit: impl FnMut(&[u8], &mut Option<V>, Timestamp) -> Result<usize>,
     ) -> Result<()> {
-        self.order_changes();
-        let mut changed = std::mem::take(&mut self.uncommitted);
+        self.changes.order(self.rows.len());
+        let mut changed = std::mem::take(&mut self.changes.uncommitted);
         for block in changed.chunks(FETCHED_ROWS) {
             fetch(&self.rows, block);
             for at in block {
-                let row = &mut self.rows[*at as usize];
+                let row = &mut self.rows[*at];
                 row.uncommitted = false;
                 let heap_bytes = heap_bytes_of::<V>(visit(&row.key, &mut row.value, row.timestamp)?);
                 self.heap_bytes = self.heap_bytes + heap_bytes as usize - row.heap_bytes as usize;
@@ -307,16 +249,33 @@ impl<V: Clone> Table<V> {
             }
         }
         changed.clear();
-        self.uncommitted = changed;
+        self.changes.uncommitted = changed;
         Ok(())
     }
 
     /// Makes room in the index for so many rows that come, unless all of them would take more than `bytes_max`: growing it step by
-    /// step fetches every row from memory at each step.
+    /// step goes through all rows at each step.
     pub(crate) fn expect(&mut self, rows: usize, bytes_max: usize) {
-        self.index.reserve(rows.min(bytes_max / (size_of::<Row<V>>() + INDEX_ROW_BYTES)), |at| {
-            Self::hash(&self.rows[*at as usize].key)
-        });
+        self.grow_index(rows.min(bytes_max / (size_of::<Row<V>>() + INDEX_ROW_BYTES)));
+    }
+
+    /// Sees to it that the index has room for so many more. Its own growth would go through the rows in the order of their hashes,
+    /// and wait for memory at each.
+    #[inline]
+    fn grow_index(&mut self, more: usize) {
+        if self.index.capacity() - self.index.len() < more {
+            self.index = self.indexed(self.index.len() + more.max(self.index.len()));
+        }
+    }
+
+    /// An index of all rows, with room for `rows`.
+    #[cold]
+    fn indexed(&self, rows: usize) -> HashTable<u32> {
+        let mut index = HashTable::with_capacity(rows);
+        for (at, row) in (0..).zip(self.rows.iter()) {
+            index.insert_unique(Self::hash(&row.key), at, |at| Self::hash(&self.rows[*at].key));
+        }
+        index
     }
 
     /// Takes in a row that was committed and that the engine may not hold: it replaces what there is. `place` is that of its record
@@ -329,7 +288,7 @@ impl<V: Clone> Table<V> {
         place: usize,
     ) -> Result<()> {
         let at = self.row(key, place, || Ok(None))?.at();
-        let row = &mut self.rows[at as usize];
+        let row = &mut self.rows[at];
         (row.value, row.timestamp) = (value, timestamp);
         let heap_bytes = heap_bytes_of::<V>(value_bytes);
         self.heap_bytes = self.heap_bytes + heap_bytes as usize - row.heap_bytes as usize;
@@ -371,7 +330,7 @@ impl<V: Clone> Table<V> {
                     let next = self.sorted_part.len().saturating_sub(FETCHED_ROWS);
                     fetch(&self.rows, &self.sorted_part[next..]);
                 }
-                let row = &mut self.rows[at as usize];
+                let row = &mut self.rows[at];
                 row.unwritten = false;
                 if visit(&row.key, &mut row.value, row.timestamp)?.is_break() {
                     return Ok(!(self.sorted_part.is_empty() && self.spilling.is_empty()));
@@ -387,9 +346,8 @@ impl<V: Clone> Table<V> {
 
     /// Forgets all rows, unless some are not in the engine yet.
     pub(crate) fn evict(&mut self) {
-        if self.uncommitted.is_empty() && !self.has_unwritten() {
-            let undo = self.undo.take().map(|_| Vec::new());
-            *self = Self { undo, ..Self::new(false) };
+        if self.changes.uncommitted.is_empty() && !self.has_unwritten() {
+            *self = Self { changes: self.changes.emptied(), ..Self::new(false) };
         }
     }
 
@@ -401,13 +359,14 @@ impl<V: Clone> Table<V> {
 
     /// Places of all rows with keys behind `from`, in the order of their keys and the last first.
     pub(crate) fn places_from_the_end(&self, from: Option<&[u8]>) -> Vec<u32> {
-        let rows = (0..).zip(&self.rows).filter(|(_, row)| from.is_none_or(|from| row.key.as_slice() > from));
+        let rows =
+            (0..).zip(self.rows.iter()).filter(|(_, row)| from.is_none_or(|from| row.key.as_slice() > from));
         self.last_key_first(rows.map(|(at, _)| at))
     }
 
     /// These places in the order of their keys, the last first.
     fn last_key_first(&self, places: impl Iterator<Item = u32>) -> Vec<u32> {
-        let key = |at: u32| &self.rows[at as usize].key;
+        let key = |at: u32| &self.rows[at].key;
         let mut places: Vec<(u64, u32)> = places.map(|at| (beginning(key(at)), at)).collect();
         // Mostly the beginning of a key decides, and no row need be fetched from memory.
         places.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| key(b.1).cmp(key(a.1))));
@@ -416,7 +375,7 @@ impl<V: Clone> Table<V> {
 
     /// Key, value and timestamp of the row at a place.
     pub(crate) fn row_as_it_is(&self, at: u32) -> (&[u8], Option<&V>, Timestamp) {
-        let row = &self.rows[at as usize];
+        let row = &self.rows[at];
         (row.key.as_slice(), row.value.as_ref(), row.timestamp)
     }
 
@@ -430,7 +389,7 @@ impl<V: Clone> Table<V> {
             let places = rows.iter().map(|row| row.key.clone());
             places.zip(0..).collect()
         });
-        sorted.range::<[u8], _>(range).map(|(key, at)| (key.as_slice(), rows[*at as usize].value.as_ref()))
+        sorted.range::<[u8], _>(range).map(|(key, at)| (key.as_slice(), rows[*at].value.as_ref()))
     }
 
     /// Whether it has no rows.
@@ -446,7 +405,7 @@ impl<V: Clone> Table<V> {
     /// About what the rows changed since the last commit will take in the changelog.
     pub(crate) fn uncommitted_bytes(&self) -> usize {
         let heap_bytes = self.heap_bytes / self.rows.len().max(1);
-        self.uncommitted.len() * (size_of::<Row<V>>() + INLINE_KEY_BYTES + heap_bytes)
+        self.changes.uncommitted.len() * (size_of::<Row<V>>() + INLINE_KEY_BYTES + heap_bytes)
     }
 
     /// Memory of rows and index, and about that of values on the heap.
@@ -463,8 +422,8 @@ impl<V: Clone> Table<V> {
 
 /// Has rows fetched from memory all at once, and not one after the other when it is their turn.
 #[inline]
-fn fetch<V>(rows: &[Row<V>], places: &[u32]) {
-    let rows = places.iter().filter_map(|at| rows.get(*at as usize));
+fn fetch<V>(rows: &Rows<Row<V>>, places: &[u32]) {
+    let rows = places.iter().filter_map(|at| rows.get(*at));
     std::hint::black_box(rows.map(|row| row.key.len() + usize::from(row.unwritten)).sum::<usize>());
 }
 
@@ -546,7 +505,7 @@ mod tests {
             // Every fifth time the records are not those that were looked at.
             table.look_ahead(16 * usize::from(block % 5 == 0), &ahead);
             for (place, key) in keys.iter().enumerate() {
-                let guess = table.ahead.row(place) as usize;
+                let guess = table.ahead.row(place);
                 right += usize::from(table.rows.get(guess).is_some_and(|row| row.key.as_slice() == key));
                 *table.row(key, place, none).unwrap().slot().get_or_insert(0) += block;
                 *expected.entry(key.to_vec()).or_insert(0) += block;

@@ -2,12 +2,13 @@
 
 use headwater_core::Timestamp;
 
-use super::Table;
+use super::{Row, changes::Changes};
 
 /// One row, to read and change.
 pub(crate) struct RowMut<'a, V> {
-    pub(super) table: &'a mut Table<V>,
+    pub(super) row: &'a mut Row<V>,
     pub(super) at: u32,
+    pub(super) changes: &'a mut Changes<V>,
 }
 
 impl<'a, V: Clone> RowMut<'a, V> {
@@ -18,74 +19,75 @@ impl<'a, V: Clone> RowMut<'a, V> {
     }
 
     pub(crate) fn key(&self) -> &[u8] {
-        &self.table.rows[self.at as usize].key
+        &self.row.key
     }
 
     /// The value that is changed, for longer than the row is held.
     #[inline]
     pub(crate) fn into_slot(self) -> &'a mut Option<V> {
-        &mut self.table.change(self.at).value
+        self.changes.add(self.at, self.row);
+        &mut self.row.value
     }
 
     pub(crate) fn value(self) -> Option<&'a V> {
-        self.table.rows[self.at as usize].value.as_ref()
+        self.row.value.as_ref()
     }
 
     /// The value as it is.
     #[inline]
     pub(crate) fn peek(&self) -> Option<&V> {
-        self.table.rows[self.at as usize].value.as_ref()
+        self.row.value.as_ref()
     }
 
     /// That of the last change.
     #[inline]
     pub(crate) fn timestamp(&self) -> Timestamp {
-        self.table.rows[self.at as usize].timestamp
+        self.row.timestamp
     }
 
     /// Its value as it is or is not, and its timestamp, both to be changed.
     #[inline]
     pub(crate) fn change(self) -> (&'a mut Option<V>, &'a mut Timestamp) {
-        let row = self.table.change(self.at);
-        (&mut row.value, &mut row.timestamp)
+        self.changes.add(self.at, self.row);
+        (&mut self.row.value, &mut self.row.timestamp)
     }
 
     /// The value as it is or is not, to change, set or take.
     #[inline]
     pub(crate) fn slot(&mut self) -> &mut Option<V> {
-        &mut self.table.change(self.at).value
+        self.changes.add(self.at, self.row);
+        &mut self.row.value
     }
 
     /// As [`RowMut::slot`], of a row that is being changed.
     #[inline]
     pub(crate) fn slot_again(&mut self) -> &mut Option<V> {
-        &mut self.table.rows[self.at as usize].value
+        &mut self.row.value
     }
 
     /// Sets value and timestamp.
     pub(crate) fn set(&mut self, value: Option<V>, timestamp: Timestamp) {
-        let row = self.table.change(self.at);
-        (row.value, row.timestamp) = (value, timestamp);
+        self.changes.add(self.at, self.row);
+        (self.row.value, self.row.timestamp) = (value, timestamp);
     }
 
     /// As [`RowMut::set`], and gives the value before.
     pub(crate) fn replace(&mut self, value: Option<V>, timestamp: Timestamp) -> Option<V> {
-        let row = self.table.change(self.at);
-        row.timestamp = timestamp;
-        std::mem::replace(&mut row.value, value)
+        self.changes.add(self.at, self.row);
+        self.row.timestamp = timestamp;
+        std::mem::replace(&mut self.row.value, value)
     }
 
     /// Sets the timestamp of a row that is being changed.
     #[inline]
     pub(crate) fn set_timestamp(&mut self, timestamp: Timestamp) {
-        self.table.rows[self.at as usize].timestamp = timestamp;
+        self.row.timestamp = timestamp;
     }
 
     /// Raises the timestamp of a row that is being changed, and gives it.
     #[inline]
     pub(crate) fn raise_timestamp(&mut self, timestamp: Timestamp) -> Timestamp {
-        let row = &mut self.table.rows[self.at as usize];
-        row.timestamp = row.timestamp.max(timestamp);
-        row.timestamp
+        self.row.timestamp = self.row.timestamp.max(timestamp);
+        self.row.timestamp
     }
 }
