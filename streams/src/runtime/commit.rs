@@ -28,7 +28,7 @@ pub(crate) async fn commit(tasks: &mut [Task]) -> Result<Vec<Option<Timestamp>>>
 async fn commit_task(task: &mut Task) -> Result<Option<Timestamp>> {
     let newest = task.newest();
     let positions = task.prepare_commit()?;
-    let written = task.producer.commit(Some(&positions)).await;
+    let written = task.producer().commit(Some(&positions)).await;
     let written = written.map_err(|e| e.context(format!("commit of task={}", task.id())))?;
     task.committed(&written)?;
     Ok(newest)

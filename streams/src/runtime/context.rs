@@ -8,8 +8,8 @@ use std::{
 };
 
 use headwater_core::{
-    Data, Error, ErrorKind, Headers, Partition, RecordRef, Result, Serde, TaskId, TaskState, Timestamp,
-    TopicName, TopicPartition, partition_for_key,
+    Data, Error, ErrorKind, Headers, Partition, Producer, RecordRef, Result, Serde, TaskId, TaskState,
+    Timestamp, TopicName, TopicPartition, partition_for_key,
 };
 
 use super::{
@@ -64,6 +64,9 @@ pub(crate) struct TaskContext {
     pub(crate) shared: SharedChildren,
     /// One per topic, in the order of the plan; behind them the dead letters, if that topic is no other's.
     pub(crate) sinks: Vec<SinkBuffer>,
+    pub(crate) producer: Box<dyn Producer>,
+    /// Bytes held by the producer since the last commit.
+    pub(crate) pending_bytes: usize,
     /// Places in `sinks` of topics that records have decided, and how many partitions all topics have that there were when
     /// the application started.
     pub(crate) computed: HashMap<String, usize>,
@@ -118,6 +121,15 @@ impl TaskContext {
         }
         self.is_unfinished = self.is_full || self.calls_are_full();
         !self.is_unfinished
+    }
+
+    /// Hands the batches that are full to the producer, or all; between two records, or two rows that a store sends by itself.
+    #[inline]
+    pub(crate) fn close_batches(&mut self, all: bool) -> Result<()> {
+        for sink in self.sinks.iter_mut().filter(|sink| all || sink.is_full()) {
+            self.pending_bytes += sink.close_batches(all, &mut *self.producer)?;
+        }
+        Ok(())
     }
 
     /// The store at `index`, and the engine under it.
@@ -223,6 +235,14 @@ impl TaskContext {
         if self.on_error != OnError::Fail {
             self.mark_record();
         }
+    }
+
+    /// As [`TaskContext::begin_record`], for a row that a store sends by itself. What the rows before it filled goes to the producer
+    /// first: there may be many of them until the next record.
+    pub(crate) fn begin_row(&mut self) -> Result<()> {
+        self.close_batches(false)?;
+        self.begin_record();
+        Ok(())
     }
 
     #[inline(never)]

@@ -40,7 +40,6 @@ pub(crate) struct Task {
     sources: Vec<Box<dyn Source>>,
     context: TaskContext,
     changelogs: Vec<Changelog>,
-    pub(super) producer: Box<dyn Producer>,
     metrics: TaskMetrics,
     /// What earlier workers have counted.
     earlier: TaskMetrics,
@@ -53,8 +52,6 @@ pub(crate) struct Task {
     committed_records: u64,
     /// Records taken, and punctuations made, since the last commit.
     uncommitted: u64,
-    /// Bytes held by the producer since the last commit.
-    pub(super) pending_bytes: usize,
     nearing: Nearing,
     /// Whether a call was over since the last commit.
     is_answered: bool,
@@ -120,6 +117,8 @@ impl Task {
                 state,
                 shared,
                 sinks,
+                producer,
+                pending_bytes: 0,
                 computed: std::collections::HashMap::new(),
                 topics: Arc::clone(&plan.topics),
                 calls: Vec::new(),
@@ -136,7 +135,6 @@ impl Task {
                 dead_letters: 0,
             },
             changelogs: Vec::new(),
-            producer,
             metrics: TaskMetrics::default(),
             earlier: metrics.committed(id).counters(),
             now,
@@ -144,7 +142,6 @@ impl Task {
             store_bytes_max: plan.settings.table_bytes() / plan.store_count().max(1),
             committed_records: 0,
             uncommitted: 0,
-            pending_bytes: 0,
             nearing: Nearing::Far,
             is_answered: false,
             held_at: None,
@@ -270,13 +267,6 @@ impl Task {
         self.inputs.fill(log, board).await.map_err(|e| e.context(format!("task={}", self.id)))
     }
 
-    fn close_batches(&mut self, all: bool) -> Result<()> {
-        for sink in &mut self.context.sinks {
-            self.pending_bytes += sink.close_batches(all, &mut *self.producer)?;
-        }
-        Ok(())
-    }
-
     /// Whether something that is to be closed waits for a commit.
     pub(crate) fn waits_for_commit(&self) -> bool {
         self.context.is_unfinished && self.context.is_full
@@ -294,23 +284,26 @@ impl Task {
         sent.map_err(|e| e.context(format!("task={}, before a commit", self.id)))
     }
 
+    pub(super) fn producer(&mut self) -> &mut dyn Producer {
+        &mut *self.context.producer
+    }
+
     /// Hands all output and the changelogs to the producer, and says which positions go with them.
     pub(super) fn prepare_commit(&mut self) -> Result<Positions> {
-        self.close_batches(true)?;
+        self.context.close_batches(true)?;
+        let TaskContext { stores, producer, pending_bytes, .. } = &mut self.context;
         for changelog in &mut self.changelogs {
-            let store =
-                self.context.stores[changelog.store].as_mut().expect("a store with a changelog is open");
+            let store = stores[changelog.store].as_mut().expect("a store with a changelog is open");
             let (buffer, partition) = (&mut changelog.buffer, self.id.partition);
-            let (producer, pending) = (&mut *self.producer, &mut self.pending_bytes);
             store.take_changes(&mut |key, value, timestamp| {
                 // A row that was deleted without ever having had a time.
                 let timestamp = timestamp.max(Timestamp(0));
                 let about = (&Headers::new(), Timestamp::MIN);
                 let value_bytes = buffer.push_encoded(partition, timestamp, about, key, value)?;
-                *pending += buffer.close_batches(false, producer)?;
+                *pending_bytes += buffer.close_batches(false, &mut **producer)?;
                 Ok(value_bytes)
             })?;
-            self.pending_bytes += changelog.buffer.close_batches(true, &mut *self.producer)?;
+            *pending_bytes += changelog.buffer.close_batches(true, &mut **producer)?;
         }
         let (clocks, context) = (self.clocks(), &self.context);
         // All were made that the stream time has reached, unless it has not closed yet what it is to close before them.
@@ -344,7 +337,7 @@ impl Task {
     /// About how many bytes the next commit would hold.
     pub(super) fn uncommitted_bytes(&mut self) -> usize {
         let rows: usize = self.context.stores().map(|store| store.uncommitted_bytes()).sum();
-        self.pending_bytes + rows
+        self.context.pending_bytes + rows
     }
 
     /// Called only after the log accepted the commit: state may lag the log, and never leads it.
@@ -353,7 +346,7 @@ impl Task {
         self.committed_records = self.metrics.records;
         self.metrics.written += written.iter().map(|w| w.next.0 - w.base.0).sum::<u64>();
         self.uncommitted = 0;
-        self.pending_bytes = 0;
+        self.context.pending_bytes = 0;
         self.context.sinks.iter_mut().for_each(|sink| sink.sent = 0);
         self.context.rows_with_room = 0;
         (self.nearing, self.is_answered) = (Nearing::Far, false);

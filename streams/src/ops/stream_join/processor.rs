@@ -202,7 +202,7 @@ fn give_out<K: Data, A: Data, R: Data>(
     // It commits with what comes of it.
     rows.set_sent(place);
     // A row that fails downstream is left out by itself: it is not the record's that moved time.
-    cx.task.begin_record();
+    cx.task.begin_row()?;
     let (rows, _) = cx.task.store_and_state::<JoinStore<A>>(store);
     let Some((key_bytes, value, timestamp)) = rows.row(place) else { return Ok(()) };
     let row_key = key.decode(key_bytes)?;

@@ -234,7 +234,7 @@ impl<K: Data, A: Data, F> WindowAggregate<K, A, F> {
         headers: Headers,
         cx: &mut ProcessorContext<'_, Windowed<K>, A>,
     ) -> Result<()> {
-        cx.task.begin_record();
+        cx.task.begin_row()?;
         let key = Windowed { key: self.key.decode(key_bytes)?, window: self.windows.window_at(start) };
         // Where a row that fails is not left out, nobody looks at it again.
         let kept = cx.task.leaves_out().then(|| value.clone());

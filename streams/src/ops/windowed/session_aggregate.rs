@@ -166,7 +166,7 @@ impl<K: Data, A: Data, F, M> SessionAggregate<K, A, F, M> {
         headers: Headers,
         cx: &mut ProcessorContext<'_, Windowed<K, Session>, Option<A>>,
     ) -> Result<()> {
-        cx.task.begin_record();
+        cx.task.begin_row()?;
         // Where a row that fails is not left out, nobody looks at it again.
         let kept = if cx.task.leaves_out() { value.clone() } else { None };
         let mut record = result(self.key.decode(key_bytes)?, session, value);

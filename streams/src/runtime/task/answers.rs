@@ -20,8 +20,10 @@ impl Task {
             match poll_any(&mut self.context.calls, cx) {
                 Poll::Ready(Some((call, raw))) => {
                     self.is_answered = true;
-                    let outcome =
-                        self.context.finish_call(call, raw.as_ref()).and_then(|()| self.close_batches(false));
+                    let outcome = self
+                        .context
+                        .finish_call(call, raw.as_ref())
+                        .and_then(|()| self.context.close_batches(false));
                     if let Err(error) = outcome {
                         let context = format!("task={}, a call of `map_async`", self.id);
                         return Poll::Ready(Err(error.context(context)));

@@ -45,12 +45,12 @@ impl Task {
                 END => self.has_ended = true,
                 passed => self.context.passed = self.next_closing().max(passed.plus_ms(1)),
             }
-            self.close_batches(false)?;
+            self.context.close_batches(false)?;
             if self.uncommitted_bytes() >= bytes_max {
                 break;
             }
         }
-        self.close_batches(false)?;
+        self.context.close_batches(false)?;
         self.uncommitted += steps as u64;
         Ok(steps)
     }

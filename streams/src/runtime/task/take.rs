@@ -43,7 +43,7 @@ impl Task {
         }
         if taken > 0 || went_on {
             self.sources.iter_mut().try_for_each(|source| source.flush(&mut self.context))?;
-            self.close_batches(false)?;
+            self.context.close_batches(false)?;
             self.uncommitted += taken as u64 + u64::from(went_on);
             self.metrics.records += taken as u64;
         }
@@ -116,7 +116,7 @@ impl Task {
             called += 1;
         }
         context.room = room;
-        self.close_batches(false)?;
+        self.context.close_batches(false)?;
         Ok(called)
     }
 
@@ -181,9 +181,7 @@ impl Task {
             let offset = record.offset;
             let timely = timely.map_err(|error| at_record(error, self.id, &input.partition, offset))?;
             *taken += 1;
-            for sink in context.sinks.iter_mut().filter(|sink| sink.is_full()) {
-                self.pending_bytes += sink.close_batches(false, &mut *self.producer)?;
-            }
+            context.close_batches(false)?;
             let more = lane.take(timely)?;
             if !more || *taken == records_max || lane.head_time().is_none_or(|time| (time, at) >= below) {
                 break;
