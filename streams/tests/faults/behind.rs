@@ -100,7 +100,7 @@ fn outputs(driver: &mut TopologyTestDriver) -> Vec<Vec<(String, u64, Timestamp)>
         .to_vec()
 }
 
-fn check(steps: &[Step], settings: &Settings) {
+fn check(steps: &[Step], settings: &Settings, left_percent: usize) {
     let mut model = TopologyTestDriver::new(topology()).unwrap();
     let fault = Fault::default();
     let log = FaultyLog {
@@ -109,7 +109,7 @@ fn check(steps: &[Step], settings: &Settings) {
         small_reads: true,
         fails_at_start: false,
     };
-    let state = Arc::new(FaultyBackend { inner: MemoryBackend::default(), fault: fault.clone() });
+    let state = Arc::new(FaultyBackend::new(&fault, left_percent));
     let mut driver = TopologyTestDriver::on(topology(), settings.clone(), 1, (Arc::new(log), state)).unwrap();
     let mut time = 1_000;
     for step in steps {
@@ -155,10 +155,11 @@ proptest! {
         memory_bytes in prop::sample::select(vec![256 << 20, 60 << 20, 16 << 20, 1 << 20]),
         uncommitted_bytes_max in prop::sample::select(vec![1 << 20, 64 << 20]),
         turn_records_max in 1..5usize,
+        left_percent in prop::sample::select(vec![0, 50, 100]),
     ) {
         let commit_interval = Duration::ZERO;
         let settings = Settings { memory_bytes, uncommitted_bytes_max, turn_records_max, commit_interval, ..Settings::new("app") };
-        check(&steps, &settings);
+        check(&steps, &settings, left_percent);
     }
 }
 
@@ -195,7 +196,7 @@ fn what_is_stored_at_the_opening_is_committed_before_it_is_written() {
         small_reads: false,
         fails_at_start: false,
     };
-    let state = FaultyBackend { inner: MemoryBackend::default(), fault: fault.clone() };
+    let state = FaultyBackend::new(&fault, 100);
     let ports: Ports = (Arc::new(log), Arc::new(state));
     let mut driver =
         TopologyTestDriver::on(builder.build().unwrap(), Settings::new("app"), 1, ports.clone()).unwrap();
@@ -222,7 +223,7 @@ fn changelog(topic: &str) -> TopicPartition {
 /// A round that a task hardly has turns for is brought to its end before rows get so old that their tombstones are gone.
 #[test]
 fn a_write_takes_no_longer_than_the_time_until_the_next() {
-    let (mut driver, _, fault) = with_rows(large_rows());
+    let (mut driver, _, fault) = with_rows(large_rows(), 0);
     driver.crash().unwrap();
     driver.turn().unwrap();
     assert_eq!(written(&fault), 0, "one part of several");

@@ -15,8 +15,7 @@ use std::{
 use futures::executor::block_on;
 use headwater_core::{
     BatchBuilder, Headers, Log, Offset, Partition, ProducerName, Record, Result, StateBackend, Timestamp,
-    TopicName, TopicPartition, TopicSpec,
-    memory::{MemoryBackend, MemoryLog},
+    TopicName, TopicPartition, TopicSpec, memory::MemoryLog,
 };
 use headwater_streams::{
     Emit, JoinWindows, KeyValueHandle, Processor, ProcessorContext, Punctuate, Punctuation, SessionWindows,
@@ -140,7 +139,7 @@ impl World {
                 small_reads: true,
                 fails_at_start: false,
             }),
-            Arc::new(FaultyBackend { inner: MemoryBackend::default(), fault: fault.clone() }),
+            Arc::new(FaultyBackend::new(&fault, 0)),
         );
         block_on(async {
             log.create_topic(&TopicSpec::new("in", PARTITIONS).unwrap()).await.unwrap();
@@ -332,11 +331,15 @@ const ROWS: u64 = 60;
 const ROW_BYTES: usize = 200 << 10;
 
 /// An application on ports that fail, with its rows committed, and where it is to fail.
-fn with_rows(topology: Topology) -> (TopologyTestDriver, Ports, Fault) {
+fn with_rows(topology: Topology, left_percent: usize) -> (TopologyTestDriver, Ports, Fault) {
     let fault = Fault::default();
-    let (log, backend) = (MemoryLog::default(), MemoryBackend::default());
-    let state = Arc::new(FaultyBackend { inner: backend, fault: fault.clone() });
-    let log = FaultyLog { inner: log, fault: fault.clone(), small_reads: true, fails_at_start: false };
+    let state = Arc::new(FaultyBackend::new(&fault, left_percent));
+    let log = FaultyLog {
+        inner: MemoryLog::default(),
+        fault: fault.clone(),
+        small_reads: true,
+        fails_at_start: false,
+    };
     let ports: Ports = (Arc::new(log), state);
     let settings = Settings { commit_interval: Duration::ZERO, ..Settings::new("app") };
     let mut driver = TopologyTestDriver::on(topology, settings, 1, ports.clone()).unwrap();
@@ -383,7 +386,7 @@ fn a_restore_that_ends_half_way_goes_on_where_it_was() {
     };
     // The fault is armed for the restore only, and hits its first writes.
     for at in [1, 2, 3] {
-        let (mut driver, _, fault) = with_rows(topology());
+        let (mut driver, _, fault) = with_rows(topology(), 0);
         fault.arm_at("after a write of state", at);
         driver.crash().unwrap_err();
         let told = driver.metrics().total();
@@ -404,7 +407,7 @@ fn what_has_no_room_in_memory_is_written_while_it_is_restored() {
     let less = || Settings { memory_bytes: 8 << 20, ..Settings::new("app") };
     // They are written one by one, twenty and some each time; the position comes with the last.
     for (at, is_first_time) in [(1, true), (10, true), (25, false), (40, false)] {
-        let (driver, ports, fault) = with_rows(large_rows());
+        let (driver, ports, fault) = with_rows(large_rows(), 0);
         drop(driver);
         fault.arm_at("after a write of state", at);
         assert!(TopologyTestDriver::on(large_rows(), less(), 1, ports.clone()).is_err());
@@ -427,8 +430,8 @@ fn what_has_no_room_in_memory_is_written_while_it_is_restored() {
 #[test]
 fn rows_may_change_while_others_are_written() {
     let mut parts = BTreeSet::new();
-    for turns in 0..6 {
-        let (mut driver, _, fault) = with_rows(large_rows());
+    for (turns, left_percent) in (0..6).flat_map(|turns| [0, 50, 100].map(|percent| (turns, percent))) {
+        let (mut driver, _, fault) = with_rows(large_rows(), left_percent);
         let mut expected: BTreeMap<String, u64> = (0..ROWS).map(|n| (n.to_string(), 1)).collect();
         for round in 0..4 {
             driver.crash().unwrap();

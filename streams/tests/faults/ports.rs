@@ -1,5 +1,9 @@
 //! A log and a state engine that do not answer one call as they should: the process that made it is taken for dead.
 
+// Also from where another test takes this file.
+#[path = "volatile.rs"]
+mod volatile;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
@@ -8,10 +12,12 @@ use std::{
 use async_trait::async_trait;
 use headwater_core::{
     BatchBuilder, Committed, Error, ErrorKind, Fetched, GroupId, Log, LogVersion, Member, Offset,
-    PartitionOffsets, Positions, Producer, ProducerName, Result, StateBackend, StateBatch, StateOp, StoreId,
+    PartitionOffsets, Positions, Producer, ProducerName, Result, StateBackend, StateBatch, StoreId,
     Subscription, TaskId, TaskState, TimedOffset, Timestamp, TopicPartition, TopicSpec, Visit, Written,
     memory::{MemoryBackend, MemoryLog},
 };
+
+use self::volatile::Volatile;
 
 /// Which calls fail. A clone is the same.
 #[derive(Clone, Default)]
@@ -171,14 +177,22 @@ impl Producer for FaultyProducer {
 }
 
 pub(crate) struct FaultyBackend {
-    pub(crate) inner: MemoryBackend,
-    pub(crate) fault: Fault,
+    disk: MemoryBackend,
+    fault: Fault,
+    left_percent: usize,
+}
+
+impl FaultyBackend {
+    /// So much is left of what was applied, and not written yet, when the process ends.
+    pub(crate) fn new(fault: &Fault, left_percent: usize) -> Self {
+        Self { disk: MemoryBackend::default(), fault: fault.clone(), left_percent }
+    }
 }
 
 impl StateBackend for FaultyBackend {
     fn open(&self, task: TaskId, stores: &[String]) -> Result<Box<dyn TaskState>> {
         self.fault.step("opening of state")?;
-        let inner = self.inner.open(task, stores)?;
+        let inner = Volatile::open(&self.disk, (task, stores), self.left_percent)?;
         let mut steps = self.fault.0.lock().unwrap();
         for store in stores {
             steps.positions.entry((task, store.clone())).or_default();
@@ -190,7 +204,7 @@ impl StateBackend for FaultyBackend {
 }
 
 struct FaultyState {
-    inner: Box<dyn TaskState>,
+    inner: Volatile,
     fault: Fault,
     task: TaskId,
     stores: Vec<String>,
@@ -200,14 +214,13 @@ impl FaultyState {
     fn change(
         &mut self,
         batch: &StateBatch,
-        change: impl FnOnce(&mut dyn TaskState) -> Result<()>,
+        change: impl FnOnce(&mut Volatile, &StateBatch) -> Result<()>,
     ) -> Result<()> {
         self.fault.step("before a write of state")?;
-        change(&mut *self.inner)?;
-        for (store, op) in batch.iter() {
-            if let StateOp::Position(offset) = op {
-                let name = self.stores[usize::from(store.0)].clone();
-                self.fault.0.lock().unwrap().positions.insert((self.task, name), offset);
+        change(&mut self.inner, batch)?;
+        for (store, name) in (0..).map(StoreId).zip(&self.stores) {
+            if let Some(position) = self.inner.position_left(store)? {
+                self.fault.0.lock().unwrap().positions.insert((self.task, name.clone()), position);
             }
         }
         self.fault.step("after a write of state")
@@ -235,13 +248,11 @@ impl TaskState for FaultyState {
     }
 
     fn write(&mut self, batch: &StateBatch) -> Result<()> {
-        self.change(batch, |state| state.write(batch))
+        self.change(batch, TaskState::write)
     }
 
-    /// What was applied is not lost when the process ends; that it may be changes nothing, because what is left is then what an end at an
-    /// earlier call leaves.
     fn apply(&mut self, batch: &StateBatch) -> Result<()> {
-        self.change(batch, |state| state.apply(batch))
+        self.change(batch, TaskState::apply)
     }
 
     fn position(&self, store: StoreId) -> Result<Option<Offset>> {

@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::executor::block_on;
-use headwater_core::{
-    Log, StateBackend,
-    memory::{MemoryBackend, MemoryLog},
-};
+use headwater_core::{Log, StateBackend, memory::MemoryLog};
 use headwater_streams::{
     Settings, Topology,
     replay::{Plan, Report, Run},
@@ -34,7 +31,7 @@ impl Ports {
             let (inner, fault) = (inner.clone(), fault.clone());
             Arc::new(FaultyLog { inner, fault, small_reads, fails_at_start: true }) as Arc<dyn Log>
         };
-        let state = FaultyBackend { inner: MemoryBackend::default(), fault: fault.clone() };
+        let state = FaultyBackend::new(fault, 0);
         Self { logs: (faulty(source, false), faulty(&own, false)), own, state: Arc::new(state) }
     }
 
