@@ -64,9 +64,9 @@ pub(crate) struct TaskContext {
     pub(crate) shared: SharedChildren,
     /// One per topic, in the order of the plan; behind them the dead letters, if that topic is no other's.
     pub(crate) sinks: Vec<SinkBuffer>,
-    pub(crate) producer: Box<dyn Producer>,
+    pub(super) producer: Box<dyn Producer>,
     /// Bytes held by the producer since the last commit.
-    pub(crate) pending_bytes: usize,
+    pub(super) pending_bytes: usize,
     /// Places in `sinks` of topics that records have decided, and how many partitions all topics have that there were when
     /// the application started.
     pub(crate) computed: HashMap<String, usize>,
@@ -126,7 +126,7 @@ impl TaskContext {
     /// Hands the batches that are full to the producer, or all; between two records, or two rows that a store sends by itself.
     #[inline]
     pub(crate) fn close_batches(&mut self, all: bool) -> Result<()> {
-        for sink in self.sinks.iter_mut().filter(|sink| all || sink.is_full()) {
+        for sink in &mut self.sinks {
             self.pending_bytes += sink.close_batches(all, &mut *self.producer)?;
         }
         Ok(())
@@ -238,8 +238,10 @@ impl TaskContext {
     }
 
     /// As [`TaskContext::begin_record`], for a row that a store sends by itself. What the rows before it filled goes to the producer
-    /// first: there may be many of them until the next record.
+    /// first: there may be many of them until the next record. Not while something has begun that may be taken back yet: what the
+    /// producer has is not.
     pub(crate) fn begin_row(&mut self) -> Result<()> {
+        assert!(!self.in_record, "a store sends rows between two records");
         self.close_batches(false)?;
         self.begin_record();
         Ok(())

@@ -120,7 +120,7 @@ impl<V: Clone> Table<V> {
             let at = self.find(key, load)?;
             return Ok(self.row_mut(at));
         };
-        // Not before, so that the row is looked for once: what is counted does not lie between.
+        // Before the count, and not behind it: without a store between the two, a compiler looks this place up once.
         let row = &mut self.rows[at];
         self.ahead.count_used();
         Ok(RowMut { row, at, changes: &mut self.changes })

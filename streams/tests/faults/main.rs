@@ -5,6 +5,7 @@
 
 mod behind;
 mod ports;
+mod sent_rows;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -451,7 +452,7 @@ fn rows_may_change_while_others_are_written() {
         driver.run().unwrap();
         let counts: BTreeMap<String, u64> =
             driver.read::<String, u64>("out").unwrap().into_iter().map(|r| (r.key, r.value - 1)).collect();
-        assert_eq!(counts, expected, "{turns} turns between two crashes");
+        assert_eq!(counts, expected, "{turns} turns between two crashes, {left_percent} percent left");
     }
     assert!(parts.contains(&0) && parts.len() > 3, "positions of the engine: {parts:?}");
 }

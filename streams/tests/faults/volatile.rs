@@ -11,9 +11,10 @@ pub(crate) struct Volatile {
     /// What the process sees, and what is left of it.
     seen: Box<dyn TaskState>,
     left: Box<dyn TaskState>,
-    /// Batches since the last write, of which the first ones are left: so many, and so many percent.
+    /// Batches applied since the last write; of these the first are left.
     applied: Vec<StateBatch>,
     left_count: usize,
+    /// How many of them shall be.
     left_percent: usize,
 }
 

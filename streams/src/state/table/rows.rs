@@ -1,6 +1,6 @@
 //! The rows of a table, in blocks that stay where they are.
 //!
-//! A vector that grows has all rows copied, and for that while twice in memory. Here only the first block grows like one, so
+//! When a vector grows, all rows are copied, and are in memory twice while that lasts. Here only the first block grows like one, so
 //! that a table of few rows is small.
 
 use std::ops::{Index, IndexMut};
