@@ -111,7 +111,7 @@ pub enum StateOp<'a> {
 }
 
 /// Changes that are applied together, in order. One buffer, reused.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct StateBatch {
     bytes: Vec<u8>,
     ops: Vec<Op>,

@@ -103,14 +103,8 @@ fn outputs(driver: &mut TopologyTestDriver) -> Vec<Vec<(String, u64, Timestamp)>
 fn check(steps: &[Step], settings: &Settings, left_percent: usize) {
     let mut model = TopologyTestDriver::new(topology()).unwrap();
     let fault = Fault::default();
-    let log = FaultyLog {
-        inner: MemoryLog::default(),
-        fault: fault.clone(),
-        small_reads: true,
-        fails_at_start: false,
-    };
-    let state = Arc::new(FaultyBackend::new(&fault, left_percent));
-    let mut driver = TopologyTestDriver::on(topology(), settings.clone(), 1, (Arc::new(log), state)).unwrap();
+    let ports = ports(MemoryLog::default(), &fault, true, left_percent);
+    let mut driver = TopologyTestDriver::on(topology(), settings.clone(), 1, ports).unwrap();
     let mut time = 1_000;
     for step in steps {
         let outcome = match step {
@@ -190,14 +184,7 @@ fn what_is_stored_at_the_opening_is_committed_before_it_is_written() {
         .process::<String, u64, _>(&[&store], move || Opened(handle.clone()))
         .to("out");
     let fault = Fault::default();
-    let log = FaultyLog {
-        inner: MemoryLog::default(),
-        fault: fault.clone(),
-        small_reads: false,
-        fails_at_start: false,
-    };
-    let state = FaultyBackend::new(&fault, 100);
-    let ports: Ports = (Arc::new(log), Arc::new(state));
+    let ports = ports(MemoryLog::default(), &fault, false, 100);
     let mut driver =
         TopologyTestDriver::on(builder.build().unwrap(), Settings::new("app"), 1, ports.clone()).unwrap();
     driver.append("in", &"k".to_owned(), &1u64, Timestamp(1)).unwrap();

@@ -123,25 +123,25 @@ fn settings(memory_bytes: usize) -> Settings {
     }
 }
 
+type Ports = (Arc<dyn Log>, Arc<dyn StateBackend>);
+
+/// A log and a state engine that fail as `fault` says; of the state so much is left as [`FaultyBackend::new`] is told.
+fn ports(inner: MemoryLog, fault: &Fault, small_reads: bool, left_percent: usize) -> Ports {
+    let log = FaultyLog { inner, fault: fault.clone(), small_reads, fails_at_start: false };
+    (Arc::new(log), Arc::new(FaultyBackend::new(fault, left_percent)))
+}
+
 struct World {
     log: MemoryLog,
     fault: Fault,
-    ports: (Arc<dyn Log>, Arc<dyn StateBackend>),
+    ports: Ports,
 }
 
 impl World {
     /// With all input in place.
     fn new(fault: Fault) -> Self {
         let log = MemoryLog::default();
-        let ports: (Arc<dyn Log>, Arc<dyn StateBackend>) = (
-            Arc::new(FaultyLog {
-                inner: log.clone(),
-                fault: fault.clone(),
-                small_reads: true,
-                fails_at_start: false,
-            }),
-            Arc::new(FaultyBackend::new(&fault, 0)),
-        );
+        let ports = ports(log.clone(), &fault, true, 0);
         block_on(async {
             log.create_topic(&TopicSpec::new("in", PARTITIONS).unwrap()).await.unwrap();
             let mut producer = log.producer(&ProducerName("input".into())).await.unwrap();
@@ -334,14 +334,7 @@ const ROW_BYTES: usize = 200 << 10;
 /// An application on ports that fail, with its rows committed, and where it is to fail.
 fn with_rows(topology: Topology, left_percent: usize) -> (TopologyTestDriver, Ports, Fault) {
     let fault = Fault::default();
-    let state = Arc::new(FaultyBackend::new(&fault, left_percent));
-    let log = FaultyLog {
-        inner: MemoryLog::default(),
-        fault: fault.clone(),
-        small_reads: true,
-        fails_at_start: false,
-    };
-    let ports: Ports = (Arc::new(log), state);
+    let ports = ports(MemoryLog::default(), &fault, true, left_percent);
     let settings = Settings { commit_interval: Duration::ZERO, ..Settings::new("app") };
     let mut driver = TopologyTestDriver::on(topology, settings, 1, ports.clone()).unwrap();
     for n in 0..ROWS {
@@ -362,8 +355,6 @@ fn large_rows() -> Topology {
         .to("out");
     builder.build().unwrap()
 }
-
-type Ports = (Arc<dyn Log>, Arc<dyn StateBackend>);
 
 fn written(fault: &Fault) -> u64 {
     fault.positions().into_values().map(|position| position.0).sum()

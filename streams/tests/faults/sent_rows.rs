@@ -45,15 +45,10 @@ type Outcome = (Vec<String>, Vec<(String, String)>, usize, u64);
 /// `at`: which batch the log does not take, if any; counted from when all input is there.
 fn outcome(emit: Emit, on_error: ErrorPolicy, at: Option<u64>) -> Outcome {
     let fault = Fault::default();
-    let log = FaultyLog {
-        inner: MemoryLog::default(),
-        fault: fault.clone(),
-        small_reads: false,
-        fails_at_start: false,
-    };
-    let ports: Ports = (Arc::new(log), Arc::new(FaultyBackend::new(&fault, 0)));
     let settings = Settings { on_error, commit_interval: Duration::from_secs(3_600), ..Settings::new("app") };
-    let mut driver = TopologyTestDriver::on(topology(emit), settings, 1, ports).unwrap();
+    let mut driver =
+        TopologyTestDriver::on(topology(emit), settings, 1, ports(MemoryLog::default(), &fault, false, 0))
+            .unwrap();
     for n in 0..KEYS {
         driver.append("in", &key(n), &value(), Timestamp(1)).unwrap();
     }

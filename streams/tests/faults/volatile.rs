@@ -3,8 +3,7 @@
 use std::ops::ControlFlow;
 
 use headwater_core::{
-    Offset, Result, StateBackend, StateBatch, StateOp, StoreId, TaskId, TaskState, Visit,
-    memory::MemoryBackend,
+    Offset, Result, StateBackend, StateBatch, StoreId, TaskId, TaskState, Visit, memory::MemoryBackend,
 };
 
 pub(crate) struct Volatile {
@@ -75,16 +74,7 @@ impl TaskState for Volatile {
     }
 
     fn apply(&mut self, batch: &StateBatch) -> Result<()> {
-        let mut copy = StateBatch::default();
-        for (store, op) in batch.iter() {
-            match op {
-                StateOp::Put(key, value) => copy.put(store, key, value),
-                StateOp::Delete(key) => copy.delete(store, key),
-                StateOp::DeleteRange(from, to) => copy.delete_range(store, from, to),
-                StateOp::Position(offset) => copy.position(store, offset),
-            }
-        }
-        self.applied.push(copy);
+        self.applied.push(batch.clone());
         self.leave(self.applied.len() * self.left_percent / 100)?;
         self.seen.apply(batch)
     }

@@ -36,9 +36,9 @@ impl<V: Clone> Changes<V> {
         Self { undo: self.undo.is_some().then(Vec::new), ..Self::new() }
     }
 
-    /// Hears of a row that is changed now.
+    /// Hears of a row that is changed now, and gives it.
     #[inline]
-    pub(super) fn add(&mut self, at: u32, row: &mut Row<V>) {
+    pub(super) fn change<'a>(&mut self, at: u32, row: &'a mut Row<V>) -> &'a mut Row<V> {
         if let Some(undo) = &mut self.undo {
             let Row { value, timestamp, uncommitted, .. } = row;
             let (value, timestamp, uncommitted) = (value.clone(), *timestamp, *uncommitted);
@@ -49,6 +49,7 @@ impl<V: Clone> Changes<V> {
             self.uncommitted.push(at);
             self.ordered = false;
         }
+        row
     }
 
     pub(super) fn begin_record(&mut self) {

@@ -25,8 +25,7 @@ impl<'a, V: Clone> RowMut<'a, V> {
     /// The value that is changed, for longer than the row is held.
     #[inline]
     pub(crate) fn into_slot(self) -> &'a mut Option<V> {
-        self.changes.add(self.at, self.row);
-        &mut self.row.value
+        &mut self.changes.change(self.at, self.row).value
     }
 
     pub(crate) fn value(self) -> Option<&'a V> {
@@ -48,15 +47,14 @@ impl<'a, V: Clone> RowMut<'a, V> {
     /// Its value as it is or is not, and its timestamp, both to be changed.
     #[inline]
     pub(crate) fn change(self) -> (&'a mut Option<V>, &'a mut Timestamp) {
-        self.changes.add(self.at, self.row);
-        (&mut self.row.value, &mut self.row.timestamp)
+        let row = self.changes.change(self.at, self.row);
+        (&mut row.value, &mut row.timestamp)
     }
 
     /// The value as it is or is not, to change, set or take.
     #[inline]
     pub(crate) fn slot(&mut self) -> &mut Option<V> {
-        self.changes.add(self.at, self.row);
-        &mut self.row.value
+        &mut self.changes.change(self.at, self.row).value
     }
 
     /// As [`RowMut::slot`], of a row that is being changed.
@@ -67,15 +65,15 @@ impl<'a, V: Clone> RowMut<'a, V> {
 
     /// Sets value and timestamp.
     pub(crate) fn set(&mut self, value: Option<V>, timestamp: Timestamp) {
-        self.changes.add(self.at, self.row);
-        (self.row.value, self.row.timestamp) = (value, timestamp);
+        let row = self.changes.change(self.at, self.row);
+        (row.value, row.timestamp) = (value, timestamp);
     }
 
     /// As [`RowMut::set`], and gives the value before.
     pub(crate) fn replace(&mut self, value: Option<V>, timestamp: Timestamp) -> Option<V> {
-        self.changes.add(self.at, self.row);
-        self.row.timestamp = timestamp;
-        std::mem::replace(&mut self.row.value, value)
+        let row = self.changes.change(self.at, self.row);
+        row.timestamp = timestamp;
+        std::mem::replace(&mut row.value, value)
     }
 
     /// Sets the timestamp of a row that is being changed.
