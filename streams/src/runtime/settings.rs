@@ -61,7 +61,7 @@ pub struct Settings {
     pub turn_records_max: usize,
     /// Memory for all stores of the application, in bytes: half for rows at hand, half for the state engine. A store
     /// above its share moves its rows to the engine. What a value keeps on the heap (strings, lists) is taken for as much as
-    /// it has bytes. What the allocator loses between rows that come and go is not counted.
+    /// it has bytes.
     pub memory_bytes: usize,
     /// What becomes of records that fail.
     pub on_error: ErrorPolicy,

@@ -26,13 +26,21 @@ const LEVELS: usize = 7;
 /// Levels whose files are short-lived: compressing them costs time at each write and saves no space that lasts.
 const LEVELS_PLAIN: usize = 2;
 
+/// One in so many keys of an index is written whole, the others as what they differ in from the one before. By default all are whole,
+/// and the index of a file whose rows compress well takes 8 MiB and more, several times over while it is made.
+const INDEX_RESTART_INTERVAL: i32 = 16;
+/// One in so many parts of the memory is left for merging: what is read ahead, index and filter of the new file. RocksDB counts none of it.
+const MERGING_PART: usize = 2;
+/// More than this is not left for merging: files do not grow with the memory, and there is one merge at a time.
+const MERGING_BYTES_MAX: usize = 256 << 20;
+
 /// Where writes are limited: how often there is something to write again, in microseconds. By default ten times a second, which would write a
 /// tenth of a second's bytes at once.
 const REFILL_MICROS: i64 = 10_000;
 /// What a memtable takes at a time. RocksDB's own megabyte is much for a store of few rows, and when it is freed, small rows
 /// settle in its place, so that the next one makes the process larger.
 const ARENA_BLOCK_BYTES: usize = 64 << 10;
-/// So much is flushed when it was applied, though nobody asked for it, or a quarter of the memory: files large enough that they are not
+/// So much is flushed when it was applied, though nobody asked for it, or half of the cache: files large enough that they are not
 /// merged all the time.
 const UNFLUSHED_BYTES_MAX: usize = 32 << 20;
 /// Waiting flushes and compactions are served in their order, but for one of so many times: RocksDB's default.
@@ -53,22 +61,23 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(options: RocksOptions) -> Self {
         let bytes = options.memory_bytes;
+        let cached = bytes - (bytes / MERGING_PART).min(MERGING_BYTES_MAX);
         let mut parts = LruCacheOptions::default();
-        parts.set_capacity(bytes);
-        parts.set_num_shard_bits(cache_part_bits(bytes));
+        parts.set_capacity(cached);
+        parts.set_num_shard_bits(cache_part_bits(cached));
         let cache = Cache::new_lru_cache_opts(&parts);
-        // Memtables are charged to the cache, so that there is one limit and not two. RocksDB flushes by itself at seven eighths of
-        // their limit; a task does it before, at the end of what it writes or when it has written a quarter. Hence a half. Writers are
-        // not stalled at the limit: it is their own flush that frees it.
+        // Memtables are charged to the cache, so that there is one limit and not two, and leave a quarter of it for blocks. RocksDB flushes
+        // by itself at seven eighths of their limit; a task does it before, at the end of what it writes or when it has applied half
+        // of the cache. Writers are not stalled at the limit: it is their own flush that frees it.
         let memtables =
-            WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 2, false, cache.clone());
+            WriteBufferManager::new_write_buffer_manager_with_cache(cached / 4 * 3, false, cache.clone());
         let mut limits = Options::default();
         if let Some(rate) = options.write_bytes_per_second {
             let rate = i64::try_from(rate.get()).unwrap_or(i64::MAX);
             limits.set_ratelimiter(rate, REFILL_MICROS, FAIRNESS);
             limits.set_bytes_per_sync(SYNC_BYTES);
         }
-        let unflushed_bytes_max = (bytes / 4).min(UNFLUSHED_BYTES_MAX);
+        let unflushed_bytes_max = (cached / 2).min(UNFLUSHED_BYTES_MAX);
         Self { cache, memtables, unflushed_bytes_max, limits }
     }
 
@@ -94,6 +103,7 @@ impl Memory {
         table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
         // Else they lie outside the cache, and outside its limit.
         table.set_cache_index_and_filter_blocks(true);
+        table.set_index_block_restart_interval(INDEX_RESTART_INTERVAL);
         let mut levels = [DBCompressionType::Lz4; LEVELS];
         levels[..LEVELS_PLAIN].fill(DBCompressionType::None);
         let mut options = self.limits.clone();
