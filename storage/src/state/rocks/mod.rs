@@ -53,8 +53,8 @@ const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// Settings of a [`RocksBackend`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RocksOptions {
-    /// What all tasks together may use: half of it for cached blocks, indexes, filters and memtables, the rest for files that are being
-    /// merged. A write may go beyond it while it lasts, by its own size.
+    /// What all tasks together may use: half of it for cached blocks, indexes, filters and memtables, the rest (256 MiB at most) for files
+    /// that are being merged. A write may go beyond it while it lasts, by its own size.
     pub memory_bytes: usize,
     /// How much all tasks together write to the disk in a second at most, in small parts; `None` for no limit. For state that lies on the disk
     /// of a live program whose commits must not wait.
